@@ -1,0 +1,148 @@
+"""Which blocks make the n-th optimizer step: a pure function of (seed, step), whatever the hardware.
+
+    steps = StepBatches(blocks.train, masking, batch_size=32, micro_batch_size=16, seed=0)
+    for micro_batch in steps[100]:                             # this process's share of step 100
+        micro_batch.input_ids, micro_batch.labels
+
+The corpus is read in a new random order each epoch, one epoch after the other. Step n takes the sequences n * batch_size to
+(n + 1) * batch_size of that endless row, and masks each by its epoch and number. Processes and micro-batches only share them
+out. So one process and eight see the same curve, and to resume, the number of the step is all one has to know.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset as TorchIterableDataset
+
+from distil_lib.masking import IGNORED, DynamicMasking
+
+
+@dataclass
+class MicroBatch:
+    """What goes through the model at once.
+
+    input_ids, labels: (B, L), the corrupted ids and what stood there (-100 where nothing is to be predicted).
+    counted: (B, L) bool, the tokens that the losses see: all that are not padding.
+    examples: (B,) the blocks' numbers in the corpus. padded: whether there is padding that attention must not look at.
+
+    A process that has no sequence left in a step gets one of which nothing is counted, because in distributed training every
+    process has to take part in every exchange of gradients.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    counted: Tensor
+    examples: Tensor
+    padded: bool = False
+
+    @property
+    def attention_mask(self) -> Tensor | None:
+        """(B, L) for the models, or None where there is no padding: attention then takes its fastest form."""
+        return self.counted if self.padded else None
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "MicroBatch":
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
+        return MicroBatch(change(self.input_ids), change(self.labels), change(self.counted), change(self.examples), self.padded)
+
+
+@lru_cache(maxsize=2)
+def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch visits the examples: (examples,) a permutation."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(examples)
+
+
+def step_examples(step: int, batch_size: int, examples: int, seed: int, total: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers, epochs) of the sequences of one step, (batch_size,) each; fewer in the last step if `total` sequences end in it."""
+    places = np.arange(step * batch_size, min((step + 1) * batch_size, total if total is not None else (step + 1) * batch_size))
+    epochs, offsets = places // examples, places % examples
+    numbers = np.empty(len(places), np.int64)
+    for epoch in np.unique(epochs):
+        numbers[epochs == epoch] = epoch_order(examples, seed, int(epoch))[offsets[epochs == epoch]]
+    return numbers, epochs
+
+
+def share_out(count: int, micro_batch_size: int, rank: int, world: int) -> list[np.ndarray]:
+    """The places (0 to count - 1) of a step that one process computes, a micro-batch each.
+
+    Every process gets the same number of micro-batches, and each micro-batch at most `micro_batch_size` places, as even as
+    possible; some may be empty when `count` is small.
+    """
+    micro_batches = -(-count // (micro_batch_size * world))
+    return np.array_split(np.arange(count), micro_batches * world)[rank * micro_batches : (rank + 1) * micro_batches]
+
+
+class StepBatches(TorchDataset):
+    """`steps[n]`: the list of `MicroBatch`es that this process computes in step n. Works under any `DataLoader(batch_size=None)`."""
+
+    def __init__(
+        self,
+        blocks: Dataset,
+        masking: DynamicMasking,
+        batch_size: int,
+        micro_batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        total: int | None = None,
+    ):
+        self.blocks, self.masking = blocks.with_format("numpy"), masking
+        self.batch_size, self.micro_batch_size, self.seed = batch_size, micro_batch_size, seed
+        self.rank, self.world, self.total = rank, world, total
+
+    def __getitem__(self, step: int) -> list[MicroBatch]:
+        numbers, epochs = step_examples(step, self.batch_size, len(self.blocks), self.seed, self.total)
+        shares = share_out(len(numbers), self.micro_batch_size, self.rank, self.world)
+        return [self._micro_batch(numbers[share], epochs[share]) for share in shares]
+
+    def _micro_batch(self, numbers: np.ndarray, epochs: np.ndarray) -> MicroBatch:
+        empty = len(numbers) == 0
+        if empty:
+            numbers, epochs = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        input_ids = torch.from_numpy(self.blocks[numbers]["input_ids"].astype(np.int64))
+        batch = self.masking(input_ids, numbers, epochs)
+        if empty:
+            batch.labels.fill_(IGNORED)
+        return MicroBatch(batch.input_ids, batch.labels, torch.full_like(input_ids, not empty, dtype=torch.bool), torch.from_numpy(numbers))
+
+
+class StreamBatches(TorchIterableDataset):
+    """The same for a corpus that streams: the order is the stream's, example n is its n-th block, an epoch one pass over it.
+
+    Every process reads the whole stream and computes its share, so that all agree on the order.
+    """
+
+    def __init__(self, blocks: IterableDataset, masking: DynamicMasking, batch_size: int, micro_batch_size: int, rank=0, world=1, start=0):
+        self.blocks, self.masking = blocks, masking
+        self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
+        self.rank, self.world, self.start = rank, world, start
+
+    def __iter__(self) -> Iterator[list[MicroBatch]]:
+        rows, numbers, epochs, step = [], [], [], 0
+        for epoch in range(2**31):
+            for number, row in enumerate(self.blocks):
+                rows.append(row["input_ids"]), numbers.append(number), epochs.append(epoch)
+                if len(rows) == self.batch_size:
+                    if step >= self.start:
+                        yield self._step(np.asarray(rows), np.asarray(numbers), np.asarray(epochs))
+                    rows, numbers, epochs, step = [], [], [], step + 1
+
+    def _step(self, rows: np.ndarray, numbers: np.ndarray, epochs: np.ndarray) -> list[MicroBatch]:
+        micro_batches = []
+        for share in share_out(len(rows), self.micro_batch_size, self.rank, self.world):
+            share = share if len(share) else np.zeros(1, np.int64)  # batch_size >= world is checked, so this is never reached twice
+            input_ids = torch.from_numpy(rows[share].astype(np.int64))
+            batch = self.masking(input_ids, numbers[share], epochs[share])
+            counted = torch.ones_like(input_ids, dtype=torch.bool)
+            micro_batches.append(MicroBatch(batch.input_ids, batch.labels, counted, torch.from_numpy(numbers[share])))
+        return micro_batches

@@ -1,0 +1,57 @@
+"""What this machine is and what it is good at.
+
+    probe_precision(torch.device("cpu"))        # "bf16" where 16-bit products are really quicker, else "fp32"
+    describe_machine()                          # {"processor": ..., "cores": 2, ...}
+"""
+
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
+
+
+def probe_precision(device: torch.device, size: int = 512, repeats: int = 9) -> str:
+    """ "bf16" or "fp32", whichever multiplies matrices quicker here: the best of `repeats` alternating trials, some 20 ms in all.
+
+    Support is not speed: without AVX-512 bf16 or AMX a CPU computes bf16 products correctly and slowly.
+    """
+    best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    operands = {dtype: torch.ones(size, size, device=device, dtype=dtype) for dtype in best}
+    for trial in range(repeats + 2):
+        for dtype, x in operands.items():
+            _wait(device)
+            start = time.perf_counter()
+            for _ in range(4):
+                x @ x
+            _wait(device)
+            if trial >= 2:  # the first trials pay for set-up
+                best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return "bf16" if best[torch.bfloat16] < 0.8 * best[torch.float32] else "fp32"
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Processor, cores, threads, GPU and the versions of what computes: what a measurement has to be read with."""
+    names = {}
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = dict(line.split(":", 1) for line in file if line.startswith("model name"))
+    processor = next((v.strip() for v in names.values()), platform.processor() or platform.machine())
+    machine: dict[str, str | int] = {"processor": processor, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        machine |= {"gpu": torch.cuda.get_device_name(), "gpus": torch.cuda.device_count()}
+    machine["python"] = platform.python_version()
+    for package in PACKAGES:
+        try:
+            machine[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return machine

@@ -1,0 +1,87 @@
+"""Dynamic masking as a pure function of (seed, epoch, example): the same on every rank, in any order and after every resume.
+
+    masking = DynamicMasking(tokenizer, counts=blocks.counts)
+    batch = masking(input_ids, examples=[17, 4], epoch=0)       # input_ids (2, L) -> batch.input_ids, batch.labels (2, L)
+
+BERT's recipe (Devlin et al. 2019, section 3.1): 15% of the words are predicted; of these 80% are replaced by [MASK], 10% by
+a random word, and 10% stay. *Dynamic* (Liu et al. 2019, section 4.1): another choice in each epoch. *Smoothed* as in the released
+DistilBERT code: a word that occurs `count` times is chosen with a chance proportional to count ** -0.7, so that rare words get
+their turn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # the label of a position that is not predicted, as in `torch.nn.functional.cross_entropy`
+
+
+@dataclass
+class MaskedBatch:
+    """`input_ids` (B, L) with words hidden, and `labels` (B, L): the true id where a word is to be predicted, -100 elsewhere."""
+
+    input_ids: Tensor
+    labels: Tensor
+
+
+class DynamicMasking:
+    """Choose and hide words.
+
+    probability: share of the words of each block that is to be predicted.
+    smoothing: exponent s of the choice, chance ~ count ** -s; 0 gives every word the same chance.
+    counts: (V,) how often each id occurs in the corpus. Without it every word counts as equally frequent.
+    seed: changes every choice.
+
+    Special tokens are never chosen, and none is ever put in place of a word.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        probability: float = 0.15,
+        smoothing: float = 0.7,
+        seed: int = 0,
+        counts: np.ndarray | None = None,
+    ):
+        if not 0 < probability < 1:
+            raise ValueError(f"probability is {probability}; it must lie between 0 and 1.")
+        vocab_size = len(tokenizer)
+        if counts is not None and len(counts) != vocab_size:
+            raise ValueError(f"counts has {len(counts)} entries for a vocabulary of {vocab_size}.")
+        self.probability, self.seed, self.mask_id = probability, seed, tokenizer.mask_token_id
+        frequency = np.ones(vocab_size) if counts is None else np.maximum(np.asarray(counts, np.float64), 1.0)
+        self.weights = frequency**-smoothing
+        self.weights[tokenizer.all_special_ids] = 0.0
+        self.words = np.flatnonzero(self.weights)  # what a random replacement is drawn from
+
+    def __call__(self, input_ids: Tensor, examples: Sequence[int], epoch: int | Sequence[int] = 0) -> MaskedBatch:
+        """Mask blocks.
+
+        input_ids: (B, L) ids. examples: (B,) the blocks' numbers in the corpus. epoch: one for all, or (B,).
+        """
+        epochs = np.broadcast_to(epoch, len(examples))
+        corrupted, labels = input_ids.clone(), torch.full_like(input_ids, IGNORED)
+        for row, (example, number) in enumerate(zip(examples, epochs, strict=True)):
+            ids = input_ids[row].numpy()
+            chosen, replacement = self._choose(ids, int(example), int(number))
+            labels[row, chosen] = input_ids[row, chosen]
+            corrupted[row, chosen] = torch.from_numpy(replacement).to(input_ids.dtype)
+        return MaskedBatch(corrupted, labels)
+
+    def _choose(self, ids: np.ndarray, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The positions to predict in one block, and the ids to show there."""
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, example])))
+        weights = self.weights[ids]
+        candidates = np.flatnonzero(weights)
+        # The expected number need not be whole: round up by chance, so that the share is right on average.
+        number = min(int(self.probability * len(candidates) + random.random()), len(candidates))
+        # The `number` smallest of independent exponential waiting times with these rates are a weighted draw without replacement.
+        waiting = random.standard_exponential(len(ids))[candidates] / weights[candidates]
+        chosen = np.sort(candidates[np.argsort(waiting, kind="stable")[:number]])
+        fate = random.random(len(ids))[chosen]
+        word = self.words[random.integers(len(self.words), size=len(ids))[chosen]]
+        return chosen, np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, word, ids[chosen]))
