@@ -16,8 +16,10 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,14 @@ from datasets import Dataset, Features, IterableDataset, Sequence, Value, load_f
 from tokenizers import BertWordPieceTokenizer
 from transformers import AutoTokenizer, BertTokenizerFast, HfArgumentParser, PreTrainedTokenizerFast
 
-from distil_lib.corpus import DOCUMENTED, documentation_version, load_documents, split_of
+from distil_lib.corpus import DOCUMENTED, documentation_version, load_documents, split_of, words
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.paths import cache_folder
 
 FORMAT = 1  # raised whenever the same documents would give other blocks: part of the cache's key
 DOCUMENTS_A_PACK = 1000  # packing restarts after so many documents, whatever the number of processes
-SAMPLE_FOR_COUNTS = 2000  # blocks of a stream that are read ahead to count its words
+STREAM_SAMPLE = 2000  # blocks of a stream that are read ahead to count its words
+STREAM_HELD_OUT = 500  # held-out blocks that are collected from a stream: some 30 times as much text has to be read for them
 
 
 # ---------------------------------------------------------------------------------------------------------------- tokenizer
@@ -193,8 +196,11 @@ def _stream(documents: IterableDataset, tokenizer: PreTrainedTokenizerFast, bloc
 
     train = packed(documents.filter(lambda name: split_of(name) == "train", input_columns="name"))
     held_out = packed(documents.filter(lambda name: split_of(name) == "held_out", input_columns="name"))
-    counts = count_tokens(itertools.islice(train, SAMPLE_FOR_COUNTS), len(tokenizer))
-    return Blocks(train, Dataset.from_list(list(itertools.islice(held_out, SAMPLE_FOR_COUNTS))), counts, fingerprint)
+    counts = count_tokens(itertools.islice(train, STREAM_SAMPLE), len(tokenizer))
+    sample = list(itertools.islice(held_out, STREAM_HELD_OUT))
+    if not sample or not counts.any():
+        raise UserError(f"The stream gives no {'train' if sample else 'held-out'} block of {block_size} tokens.", "Give it more text.")
+    return Blocks(train, Dataset.from_list(sample), counts, fingerprint)
 
 
 # ------------------------------------------------------------------------------------------------------------- command line
@@ -207,13 +213,31 @@ class TokenizerArguments:
     output: str = field(default="data/tokenizer", metadata={"help": "folder to write"})
 
 
+TOKENIZER_CARD = """# Tokenizer
+
+{size:,} uncased WordPieces, made by
+
+    python -m distil_lib.blocks --corpus {corpus} --vocab_size {vocab_size} --output {output}
+
+from {words:,} words of {documents:,} training documents (SHA-256 of their text begins with `{text}`) in {seconds:.0f} seconds, with
+`tokenizers` {tokenizers}. Held-out documents were not read. The trainer breaks ties between equally frequent pairs in no fixed order: another run gives
+a tokenizer that differs in a few pieces.
+"""
+
+
 def main() -> None:
     (arguments,) = HfArgumentParser(TokenizerArguments, description=TokenizerArguments.__doc__).parse_args_into_dataclasses()
     with exit_on_user_error():
         documents = load_documents(arguments.corpus)
-        train = (document for document in documents if split_of(document["name"]) == "train")
-        tokenizer = train_tokenizer((document["text"] for document in train), arguments.vocab_size)
+        train = documents.filter(lambda name: split_of(name) == "train", input_columns="name", keep_in_memory=True)
+        start = time.perf_counter()
+        tokenizer = train_tokenizer(train["text"], arguments.vocab_size)
         tokenizer.save_pretrained(arguments.output)
+        card = TOKENIZER_CARD.format(
+            size=len(tokenizer), words=words(train), documents=len(train), seconds=time.perf_counter() - start,
+            text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16], tokenizers=version("tokenizers"), **vars(arguments),
+        )  # fmt: skip
+        Path(arguments.output, "README.md").write_text(card)
         print(f"{len(tokenizer)} word pieces in {arguments.output}")
 
 

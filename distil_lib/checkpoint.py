@@ -9,7 +9,6 @@ SHA-256 of each file. It is written under another name, flushed to the disk and 
 leaves a half-written one behind or harms the one before.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distil_lib.errors import UserError
+from distil_lib.errors import DISK_FULL, UserError
 
 MANIFEST = "manifest.json"
 
@@ -45,7 +44,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         _flush(folder.parent)
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
-        if "No space left" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if "No space left" in str(error) or getattr(error, "errno", None) in DISK_FULL:
             raise UserError(
                 f"The disk is full: {folder.name} could not be saved in {folder.parent}.",
                 "Free some space and go on with --resume; checkpoints saved before are whole.",

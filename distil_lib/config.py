@@ -99,6 +99,9 @@ class PretrainConfig:
         for name in ("mlm_probability", "warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It is a share: from 0 up to, but not including, 1.")
+        alphas = (self.alpha_ce, self.alpha_mlm, self.alpha_cos)
+        if min(alphas) < 0 or not any(alphas) or self.temperature <= 0:
+            raise UserError(f"alphas {alphas}, temperature {self.temperature}.", "No alpha may be negative nor all 0; T must be positive.")
         if not self.max_steps and self.epochs <= 0:
             raise UserError("Neither max_steps nor epochs is positive.", "Say how long to train.")
 
@@ -177,15 +180,16 @@ def parse_arguments(arguments: list[str] | None = None) -> PretrainConfig:
     """The configuration of a command line: the preset's settings, then whatever the command line says. Raises `UserError`."""
     parser = _Parser(
         PretrainConfig,
+        usage="%(prog)s [--preset NAME] [--SETTING VALUE ...]",
         description="Pretrain a teacher, or distil a student from one (Sanh et al. 2019).",
         epilog=f"Presets: {', '.join(preset_names())}. Exit codes: 0 done, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM and saved.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--preset", default=None, help="name of a preset, or a YAML file with settings")
-    known, _ = argparse.ArgumentParser(add_help=False, allow_abbrev=False), None
-    known.add_argument("--preset", default=None)
-    preset = known.parse_known_args(arguments)[0].preset
+    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # the preset sets the defaults of all the rest
+    first_look.add_argument("--preset")
+    preset = first_look.parse_known_args(arguments)[0].preset
     if preset is not None:
         parser.set_defaults(**read_settings(preset))
     values = vars(parser.parse_args(arguments))

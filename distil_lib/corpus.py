@@ -172,7 +172,7 @@ def local_documents(path: str | Path) -> Dataset:
     path = Path(path)
     if not path.exists():
         raise UserError(f"The corpus {path} does not exist.", 'Pass a file, a folder, "docs" or "hub:OWNER/NAME[:CONFIG]".')
-    files = sorted(f for f in (path.rglob("*") if path.is_dir() else [path]) if f.suffix in READERS and f.is_file())
+    files = sorted(f for f in (path.rglob("*") if path.is_dir() else [path]) if f.suffix in READERS and f.is_file() and f.stat().st_size)
     if not files:
         raise UserError(f"{path} holds no text.", f"Supported are files ending in {', '.join(READERS)}.")
     parts = []
@@ -185,6 +185,8 @@ def local_documents(path: str | Path) -> Dataset:
             raise UserError(f"{file} cannot be read: {error.__cause__ or error}.", "Check that it is what its name says.") from error
         if "text" not in part.column_names:
             raise UserError(f"{file} has the columns {', '.join(part.column_names)}.", "Name the column with the documents `text`.")
+        if part.features["text"].dtype not in ("string", "large_string"):
+            raise UserError(f"The column `text` of {file} holds {part.features['text'].dtype}.", "It must hold strings.")
         if file.suffix == ".txt":
             part = part.map(_cut, batched=True, keep_in_memory=True)
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
@@ -260,7 +262,7 @@ def deduplicate(documents: Dataset) -> Dataset:
 
     def rows() -> Iterator[dict[str, str]]:
         for row in documents:
-            if text := first_time(row["text"]):
+            if text := first_time(row["text"] or ""):
                 yield {"name": row["name"], "text": text}
 
     kept = list(rows())

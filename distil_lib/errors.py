@@ -4,8 +4,12 @@
 """
 
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterator
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
@@ -16,15 +20,27 @@ class UserError(ValueError):
     """
 
     def __init__(self, problem: str, remedy: str):
-        super().__init__(f"{problem} {remedy}")
+        super().__init__(problem, remedy)  # both, so that the error survives the journey to another process
         self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.remedy}"
 
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn a `UserError` into its message on standard error and exit code 2."""
+    """Turn a `UserError`, or a full disk, into one message on standard error and exit code 2."""
     try:
         yield
     except UserError as error:
-        print(f"error: {error.problem}\n  what to do: {error.remedy}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        _complain(error.problem, error.remedy)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        _complain(f"The disk is full: {error.filename or 'a file'} could not be written.", "Free some space and go on with --resume.")
+
+
+def _complain(problem: str, remedy: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of several processes that met the same error, the first one speaks
+        print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr, flush=True)
+    sys.exit(2)

@@ -38,6 +38,18 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def default_threads() -> int:
+    """CPU threads of this process: its share of the machine's cores, or what OMP_NUM_THREADS says.
+
+    Launchers set that variable to 1 unless told otherwise, and on a laptop all cores but one would be idle: it only counts where
+    no launcher has been at work.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_WORLD_SIZE" in os.environ
+    if "OMP_NUM_THREADS" in os.environ and not launched:
+        return torch.get_num_threads()
+    return max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+
+
 def describe_machine() -> dict[str, str | int]:
     """Processor, cores, threads, GPU and the versions of what computes: what a measurement has to be read with."""
     names = {}

@@ -21,6 +21,11 @@ def data_folder(*parts: str) -> Path:
     return folder
 
 
+def locate(name: str) -> str:
+    """`data/...` means the project's data from wherever a program is started; any other name stays as it is."""
+    return str(PROJECT / name) if name.startswith("data/") and not Path(name).exists() else name
+
+
 def cache_folder() -> Path:
     """Where tokenized text is kept: `$DISTIL_CACHE`, or `distil_lib` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distil_lib"

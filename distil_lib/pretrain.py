@@ -9,7 +9,6 @@ gradients are exchanged once per optimizer step. So the same preset gives the sa
 """
 
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -30,12 +29,13 @@ from distil_lib.config import PretrainConfig, parse_arguments
 from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.evaluation import held_out_batches, masked_lm_sums, to_figures
-from distil_lib.hardware import describe_machine, probe_precision
+from distil_lib.hardware import default_threads, describe_machine, probe_precision
 from distil_lib.initialization import initialize_student, student_config
 from distil_lib.losses import TokenCounts, TripleLoss
 from distil_lib.masking import DynamicMasking
 from distil_lib.optimization import build_optimizers, linear_schedule
-from distil_lib.run_folder import MetricsFile, model_card, open_run, plot_curves
+from distil_lib.paths import locate
+from distil_lib.run_folder import MetricsFile, model_card, open_run, plot_curves, saved_precision
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM, check_vocabulary, load_teacher, new_teacher
 
@@ -47,10 +47,10 @@ class Run:
         self.config, self.arguments = config, arguments or []
         state = PartialState()
         if state.device.type == "cpu":
-            # `accelerate launch` leaves one thread to each process unless told otherwise: on a laptop that is all cores but one idle.
-            local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-            torch.set_num_threads(config.threads or max((os.cpu_count() or 1) // local_world, 1))
-        precision = [config.precision if config.precision != "auto" else probe_precision(state.device)]
+            torch.set_num_threads(config.threads or default_threads())
+        precision = [config.precision]
+        if config.precision == "auto":  # a resumed run keeps what it was started with
+            precision = [saved_precision(config) or probe_precision(state.device)]
         config.precision = broadcast_object_list(precision)[0]  # all processes must agree
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no", log_with=config.tracker, project_dir=config.output
@@ -61,7 +61,7 @@ class Run:
             raise UserError(f"A batch of {config.batch_size} cannot be shared by {self.world} processes.", "Raise --batch_size.")
 
         set_seed(config.seed)
-        self.tokenizer = load_tokenizer(config.tokenizer)
+        self.tokenizer = load_tokenizer(locate(config.tokenizer))
         self.teacher = self._load_teacher()
         model = self._new_model()
         self.blocks = self._load_blocks()
@@ -83,7 +83,7 @@ class Run:
     def _load_teacher(self) -> MaskedLM | None:
         if self.config.teacher is None:
             return None
-        teacher = load_teacher(self.config.teacher, self.tokenizer, getattr(torch, self.config.teacher_dtype))
+        teacher = load_teacher(locate(self.config.teacher), self.tokenizer, getattr(torch, self.config.teacher_dtype))
         return teacher.to(self.device)
 
     def _new_model(self) -> Student | MaskedLM:

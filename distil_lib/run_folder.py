@@ -33,7 +33,7 @@ def open_run(config: PretrainConfig) -> Path | None:
     elif used:
         saved = yaml.safe_load((folder / "config.yaml").read_text())
         now = vars(config)
-        changed = [k for k in now if k not in FREE_ON_RESUME and k in saved and now[k] != saved[k] and (k, now[k]) != ("precision", "auto")]
+        changed = [k for k in now if k not in FREE_ON_RESUME and k in saved and now[k] != saved[k]]
         if changed:
             difference = ", ".join(f"{k} was {saved[k]!r} and is {now[k]!r}" for k in changed)
             raise UserError(f"{folder} was started with other settings: {difference}.", "Resume with the same, or choose another --output.")
@@ -49,6 +49,12 @@ def open_run(config: PretrainConfig) -> Path | None:
         raise UserError(f"{folder} cannot be made ({error.strerror}).", "Choose another --output.") from error
     config.save(folder / "config.yaml")
     return None
+
+
+def saved_precision(config: PretrainConfig) -> str | None:
+    """The precision that a run to be resumed was started with."""
+    path = Path(config.output, "config.yaml")
+    return yaml.safe_load(path.read_text()).get("precision") if config.resume and path.is_file() else None
 
 
 class MetricsFile:
@@ -154,7 +160,7 @@ def model_card(config: PretrainConfig, arguments: list[str], record: dict, figur
     return CARD.format(
         title=Path(config.output).name,
         what=what,
-        command=shlex.join(["accelerate", "launch", "distil_lib/pretrain.py", *arguments]),
+        command=shlex.join(["accelerate", "launch", "distil_lib/pretrain.py", *(a for a in arguments if a not in ("--resume", "--overwrite"))]),
         corpus=config.corpus,
         block_size=config.block_size,
         batch_size=config.batch_size,
