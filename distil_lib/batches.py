@@ -140,9 +140,12 @@ class StreamBatches(TorchIterableDataset):
     def _step(self, rows: np.ndarray, numbers: np.ndarray, epochs: np.ndarray) -> list[MicroBatch]:
         micro_batches = []
         for share in share_out(len(rows), self.micro_batch_size, self.rank, self.world):
-            share = share if len(share) else np.zeros(1, np.int64)  # batch_size >= world is checked, so this is never reached twice
+            empty = len(share) == 0
+            share = np.zeros(1, np.int64) if empty else share
             input_ids = torch.from_numpy(rows[share].astype(np.int64))
             batch = self.masking(input_ids, numbers[share], epochs[share])
-            counted = torch.ones_like(input_ids, dtype=torch.bool)
+            if empty:
+                batch.labels.fill_(IGNORED)
+            counted = torch.full_like(input_ids, not empty, dtype=torch.bool)
             micro_batches.append(MicroBatch(batch.input_ids, batch.labels, counted, torch.from_numpy(numbers[share])))
         return micro_batches

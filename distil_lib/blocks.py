@@ -220,8 +220,8 @@ TOKENIZER_CARD = """# Tokenizer
     python -m distil_lib.blocks --corpus {corpus} --vocab_size {vocab_size} --output {output}
 
 from {words:,} words of {documents:,} training documents (SHA-256 of their text begins with `{text}`) in {seconds:.0f} seconds, with
-`tokenizers` {tokenizers}. Held-out documents were not read. The trainer breaks ties between equally frequent pairs in no fixed order: another run gives
-a tokenizer that differs in a few pieces.
+`tokenizers` {tokenizers}. Held-out documents were not read. The trainer breaks ties between equally frequent pairs in no fixed
+order: another run gives a tokenizer that differs in a few pieces.
 """
 
 
@@ -235,7 +235,8 @@ def main() -> None:
         tokenizer.save_pretrained(arguments.output)
         card = TOKENIZER_CARD.format(
             size=len(tokenizer), words=words(train), documents=len(train), seconds=time.perf_counter() - start,
-            text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16], tokenizers=version("tokenizers"), **vars(arguments),
+            text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16], tokenizers=version("tokenizers"),
+            **vars(arguments),
         )  # fmt: skip
         Path(arguments.output, "README.md").write_text(card)
         print(f"{len(tokenizer)} word pieces in {arguments.output}")

@@ -118,7 +118,9 @@ class PretrainConfig:
 
 FIELDS = {f.name: f for f in dataclasses.fields(PretrainConfig)}
 # Settings that may differ when a run goes on: they change nothing of what is computed.
-FREE_ON_RESUME = frozenset({"output", "resume", "overwrite", "keep", "log_every", "save_every", "threads", "workers", "tracker", "micro_batch_size"})
+FREE_ON_RESUME = frozenset(
+    {"output", "resume", "overwrite", "keep", "log_every", "save_every", "threads", "workers", "tracker", "micro_batch_size"}
+)
 
 
 def preset_names() -> list[str]:

@@ -147,15 +147,13 @@ def _copied_weights(model: PreTrainedModel, layers: list[int], copy_embeddings: 
         elif copy_head and (part := HEAD_PARTS.get(name.rpartition(".")[0])):
             copied[f"{part}.{name.rpartition('.')[2]}"] = tensor
     if copy_embeddings:
-        embeddings = {k: weights[f"{prefix}embeddings.{k}.weight"] for k in ("word_embeddings", "position_embeddings", "token_type_embeddings")}
+        words, positions, types = (weights[f"{prefix}embeddings.{kind}_embeddings.weight"] for kind in ("word", "position", "token_type"))
         skipped = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
-        copied["distilbert.embeddings.word_embeddings.weight"] = embeddings["word_embeddings"]
-        copied["distilbert.embeddings.position_embeddings.weight"] = (
-            embeddings["position_embeddings"][skipped:] + embeddings["token_type_embeddings"][0]
-        )
+        copied["distilbert.embeddings.word_embeddings.weight"] = words
+        copied["distilbert.embeddings.position_embeddings.weight"] = positions[skipped:] + types[0]
         for kind in ("weight", "bias"):
             copied[f"distilbert.embeddings.LayerNorm.{kind}"] = weights[f"{prefix}embeddings.LayerNorm.{kind}"]
-        copied.setdefault("vocab_projector.weight", embeddings["word_embeddings"])
+        copied.setdefault("vocab_projector.weight", words)
     else:  # the tied projection must not bring the words back in
         copied.pop("vocab_projector.weight", None)
     return copied

@@ -113,7 +113,8 @@ class Run:
             blocks = load_blocks(self.config.corpus, self.tokenizer, self.config.block_size, self.config.streaming)
         if not blocks.streaming and len(blocks.train) < self.config.batch_size:
             raise UserError(
-                f"The corpus gives {len(blocks.train)} blocks of {self.config.block_size} tokens, less than a batch of {self.config.batch_size}.",
+                f"The corpus gives {len(blocks.train)} blocks of {self.config.block_size} tokens, less than a batch of "
+                f"{self.config.batch_size}.",
                 "Give more text, or lower --batch_size or --block_size.",
             )
         return blocks
@@ -246,7 +247,8 @@ class Run:
             raise UserError(
                 f"The loss or its gradient is not finite in step {wrong + 1} (sequences {wrong * self.config.batch_size} to "
                 f"{(wrong + 1) * self.config.batch_size - 1} of the run).",
-                f"The last good checkpoint is {saved[-1] if saved else 'none yet'}. Lower --learning_rate or lengthen --warmup, or try --precision fp32.",
+                f"The last good checkpoint is {saved[-1] if saved else 'none yet'}. Lower --learning_rate or lengthen --warmup, "
+                "or try --precision fp32.",
             )
         loss, ce, mlm, cos, norm = values.mean(0).tolist()
         return {"step": step, "loss": loss, "ce": ce, "mlm": mlm, "cos": cos, "norm": norm, "lr": self.schedules[0].get_last_lr()[0]}

@@ -29,7 +29,8 @@ def open_run(config: PretrainConfig) -> Path | None:
     if used and config.overwrite:
         shutil.rmtree(folder)
     elif used and not config.resume:
-        raise UserError(f"{folder} holds a run already.", "Go on with it by --resume, delete it by --overwrite, or choose another --output.")
+        remedy = "Go on with it by --resume, delete it by --overwrite, or choose another --output."
+        raise UserError(f"{folder} holds a run already.", remedy)
     elif used:
         saved = yaml.safe_load((folder / "config.yaml").read_text())
         now = vars(config)
@@ -151,16 +152,18 @@ def model_card(config: PretrainConfig, arguments: list[str], record: dict, figur
     """The card (README.md) of a trained model: command, text, cost and held-out figures, all from the run itself."""
     figures = figures | {"perplexity": math.exp(figures["mlm_loss"])}
     student = config.teacher is not None
+    settings = [a for a in arguments if a not in ("--resume", "--overwrite")]
     what = (
         f"A DistilBERT distilled from `{config.teacher}` (Sanh et al. 2019): layers `{config.layers}`, alphas "
-        f"{config.alpha_ce:g}/{config.alpha_mlm:g}/{config.alpha_cos:g}, T = {config.temperature:g}, soft targets on {config.soft_targets} tokens."
+        f"{config.alpha_ce:g}/{config.alpha_mlm:g}/{config.alpha_cos:g}, T = {config.temperature:g}, "
+        f"soft targets on {config.soft_targets} tokens."
         if student
         else f"A BERT of {config.hidden_layers} layers x {config.hidden_size}, pretrained from nothing by masked language modelling."
     )
     return CARD.format(
         title=Path(config.output).name,
         what=what,
-        command=shlex.join(["accelerate", "launch", "distil_lib/pretrain.py", *(a for a in arguments if a not in ("--resume", "--overwrite"))]),
+        command=shlex.join(["accelerate", "launch", "distil_lib/pretrain.py", *settings]),
         corpus=config.corpus,
         block_size=config.block_size,
         batch_size=config.batch_size,
