@@ -82,10 +82,16 @@ class PretrainConfig:
     tracker: str | None = _option(None, "also log to tensorboard, wandb, ... (whatever Accelerate knows and is installed)")
 
     def __post_init__(self):
-        positive = ("block_size", "batch_size", "micro_batch_size", "learning_rate", "log_every", "eval_every", "save_every", "eval_blocks")
+        positive = (
+            "block_size", "batch_size", "micro_batch_size", "learning_rate", "log_every", "eval_every", "save_every", "eval_blocks",
+            "hidden_size", "hidden_layers", "heads", "mlm_probability", "max_grad_norm",
+        )  # fmt: skip
         for name in positive:
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
+        for name in ("max_steps", "weight_decay", "seed", "keep", "threads", "workers"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}.", "It must not be negative.")
         choices = {
             "precision": ("auto", "fp32", "bf16"),
             "teacher_dtype": ("float32", "bfloat16"),
@@ -190,7 +196,7 @@ def parse_arguments(arguments: list[str] | None = None) -> PretrainConfig:
     )
     parser.add_argument("--preset", default=None, help="name of a preset, or a YAML file with settings")
     first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # the preset sets the defaults of all the rest
-    first_look.add_argument("--preset")
+    first_look.add_argument("--preset", nargs="?")  # without a value: the other parser complains, as it does of any setting
     preset = first_look.parse_known_args(arguments)[0].preset
     if preset is not None:
         parser.set_defaults(**read_settings(preset))

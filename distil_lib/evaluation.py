@@ -7,6 +7,7 @@ Every figure is a mean over all hidden words (the cosine: over all tokens) of th
 are hidden are the same in every evaluation.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -57,8 +58,9 @@ def masked_lm_sums(model: nn.Module, batches: Iterable[MicroBatch], teacher: nn.
 def to_figures(sums: torch.Tensor, with_teacher: bool) -> dict[str, float]:
     """Means: `mlm_loss` (nats), `accuracy`; with a teacher `kl` (nats, T = 1), `agreement` (share of equal first choices), `cosine`."""
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    figures = {name: named[name] / named["masked"] for name in ("mlm_loss", "accuracy", "kl", "agreement")}
-    figures["cosine"] = named["cosine"] / named["visible"]
+    words, tokens = (named[name] or math.nan for name in ("masked", "visible"))  # no word hidden: no figure, and no crash
+    figures = {name: named[name] / words for name in ("mlm_loss", "accuracy", "kl", "agreement")}
+    figures["cosine"] = named["cosine"] / tokens
     return figures if with_teacher else {name: figures[name] for name in ("mlm_loss", "accuracy")}
 
 

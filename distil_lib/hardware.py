@@ -38,6 +38,13 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def on_cpu() -> bool:
+    """Whether Accelerate is to be told that it computes on the CPU: it was asked to, or a launcher has started processes that have
+    nothing else. They find each other only so; else each of them would train alone."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return asked or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
+
+
 def default_threads() -> int:
     """CPU threads of this process: its share of the machine's cores, or what OMP_NUM_THREADS says.
 

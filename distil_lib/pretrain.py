@@ -29,7 +29,7 @@ from distil_lib.config import PretrainConfig, parse_arguments
 from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.evaluation import held_out_batches, masked_lm_sums, to_figures
-from distil_lib.hardware import default_threads, describe_machine, probe_precision
+from distil_lib.hardware import default_threads, describe_machine, on_cpu, probe_precision
 from distil_lib.initialization import initialize_student, student_config
 from distil_lib.losses import TokenCounts, TripleLoss
 from distil_lib.masking import DynamicMasking
@@ -45,7 +45,7 @@ class Run:
 
     def __init__(self, config: PretrainConfig, arguments: list[str] | None = None):
         self.config, self.arguments = config, arguments or []
-        state = PartialState()
+        state = PartialState(cpu=on_cpu())
         if state.device.type == "cpu":
             torch.set_num_threads(config.threads or default_threads())
         precision = [config.precision]
@@ -78,6 +78,7 @@ class Run:
         loss = TripleLoss(config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.temperature)
         self.step = DistillationStep(self.model, self.teacher, loss, config.soft_targets)
         self.stop_signal = 0
+        self.bar: tqdm | None = None
 
     # ------------------------------------------------------------------------------------------------------------- set-up
     def _load_teacher(self) -> MaskedLM | None:
@@ -109,8 +110,16 @@ class Run:
 
     def _load_blocks(self) -> Blocks:
         """The main process of each machine makes the cache; the others wait, then read it."""
-        with self.accelerator.local_main_process_first():
-            blocks = load_blocks(self.config.corpus, self.tokenizer, self.config.block_size, self.config.streaming)
+        error = None
+        for turn in (True, False):
+            if self.accelerator.is_local_main_process == turn:
+                try:
+                    blocks = load_blocks(self.config.corpus, self.tokenizer, self.config.block_size, self.config.streaming)
+                except UserError as raised:  # not before the others have been let go on, lest they wait for ever
+                    error = raised
+            self.accelerator.wait_for_everyone()
+        if error is not None:
+            raise error
         if not blocks.streaming and len(blocks.train) < self.config.batch_size:
             raise UserError(
                 f"The corpus gives {len(blocks.train)} blocks of {self.config.block_size} tokens, less than a batch of "
@@ -126,7 +135,7 @@ class Run:
             return config.max_steps, None
         if self.blocks.streaming:
             raise UserError("A corpus that streams has no known length.", "Say how long to train by --max_steps.")
-        sequences = round(config.epochs * len(self.blocks.train))
+        sequences = max(round(config.epochs * len(self.blocks.train)), 1)
         return -(-sequences // config.batch_size), sequences
 
     @contextlib.contextmanager
@@ -165,8 +174,10 @@ class Run:
         self._say_hello(done)
         if config.tracker:
             self.accelerator.init_trackers("distil", config={k: str(v) for k, v in vars(config).items()})
-        bar = tqdm(total=self.steps, initial=done, disable=not main, unit="step", dynamic_ncols=True, smoothing=0.05)
-        window: list[torch.Tensor] = []  # (loss, ce, mlm, cos, gradient norm) of the steps since the last line, on the device
+        hidden = {} if main else {"disable": True}  # not said for the main process, so that TQDM_DISABLE works
+        bar = self.bar = tqdm(total=self.steps, initial=done, unit="step", dynamic_ncols=True, smoothing=0.05, **hidden)
+        # (loss, ce, mlm, cos, gradient norm) of the steps since the last line, on the device; the main process brings back those saved
+        window = [torch.tensor(v, device=self.device) * (1 if main else 0) for v in extra.get("window", [])]
         elapsed, tokens, clock, fresh_tokens = extra.get("seconds", 0.0), extra.get("tokens", 0), time.perf_counter(), 0
         figures: dict[str, float] = extra.get("figures", {})
 
@@ -178,9 +189,12 @@ class Run:
             window.append(self._optimizer_step(micro_batches, counts))
             fresh_tokens += counts.cos
             step, last = number + 1, number + 1 == self.steps
-            evaluate, save = last or step % config.eval_every == 0, last or stop or step % config.save_every == 0
-            if last or stop or evaluate or save or step % config.log_every == 0:
-                row = self._close_window(step, window)
+            evaluate, save = last or step % config.eval_every == 0, last or step % config.save_every == 0
+            line = evaluate or save or step % config.log_every == 0
+            if line or stop:
+                row, values = self._close_window(step, window)
+                # A line that is written only because of the stop is cut off again by the resumed run, which finishes its window.
+                resume = {} if line or not main else {"metrics_bytes": metrics.bytes, "window": values.tolist()}
                 now = time.perf_counter()
                 row["tokens_per_second"] = round(fresh_tokens / (now - clock), 1)
                 elapsed, tokens, clock, fresh_tokens, window = elapsed + now - clock, tokens + fresh_tokens, now, 0, []
@@ -193,8 +207,8 @@ class Run:
                 self._write(metrics, {"step": step} | {k: round(v, 6) for k, v in figures.items()}, step)
                 bar.write(f"step {step}: held-out " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
                 clock = time.perf_counter()
-            if save and main:
-                extra = {"metrics_bytes": metrics.bytes, "seconds": elapsed, "tokens": tokens, "figures": figures}
+            if (save or stop) and main:
+                extra = {"metrics_bytes": metrics.bytes, "seconds": elapsed, "tokens": tokens, "figures": figures} | resume
                 save_checkpoint(folder / "checkpoints", step, bare, self.optimizers, self.schedules, extra, config.keep)
                 clock = time.perf_counter()
             if stop and not last:
@@ -236,8 +250,8 @@ class Run:
             optimizer.zero_grad()
         return torch.cat([parts, torch.as_tensor(norm).to(parts).reshape(1)])
 
-    def _close_window(self, step: int, window: list[torch.Tensor]) -> dict[str, float]:
-        """The mean losses of the steps since the last line. Raises `UserError` if one of them was not finite."""
+    def _close_window(self, step: int, window: list[torch.Tensor]) -> tuple[dict[str, float], torch.Tensor]:
+        """The mean losses of the steps since the last line, and those of each step (steps, 5). Raises `UserError` if one is not finite."""
         values = torch.stack(window)
         values[:, :4] = self.accelerator.reduce(values[:, :4].contiguous(), "sum")  # each process holds a part of every mean
         bad = (~torch.isfinite(values)).any(1).nonzero()
@@ -251,7 +265,8 @@ class Run:
                 "or try --precision fp32.",
             )
         loss, ce, mlm, cos, norm = values.mean(0).tolist()
-        return {"step": step, "loss": loss, "ce": ce, "mlm": mlm, "cos": cos, "norm": norm, "lr": self.schedules[0].get_last_lr()[0]}
+        lr = self.schedules[0].get_last_lr()[0]
+        return {"step": step, "loss": loss, "ce": ce, "mlm": mlm, "cos": cos, "norm": norm, "lr": lr}, values
 
     def evaluate(self) -> dict[str, float]:
         """Held-out figures over all processes."""
@@ -308,7 +323,11 @@ def main(arguments: list[str] | None = None) -> None:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, ask_to_stop)
-        run.train()
+        try:
+            run.train()
+        finally:  # a message must not hang on the end of the progress bar
+            if run.bar is not None:
+                run.bar.close()
 
 
 if __name__ == "__main__":

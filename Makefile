@@ -1,0 +1,107 @@
+# The front door. Every target sets itself up: a local .venv with the versions of requirements.lock and this project in
+# editable mode. `make help` lists the targets; `make PYTHON=python3.12 book` chooses the interpreter.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CHAPTERS := $(sort $(wildcard book/*.ipynb))
+CHAPTER ?= $(CHAPTERS)
+# Interpreters to try, in this order. The upper end is torch's: the pinned version has no wheels beyond it.
+PYTHON ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python3.14)
+SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lint unit chapters html lab execute cells tokenizer teacher student lock clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+# ------------------------------------------------------------------------------------------------------------- set-up
+setup: $(READY) ## make .venv (every other target does so itself)
+
+# The stamp is written last, so that an interrupted set-up is taken up again by the next call.
+$(READY): requirements.lock pyproject.toml
+	@for python in $(PYTHONS); do \
+	    if $$python -c '$(SUITABLE)' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "No Python 3.10 to 3.14 was found (tried: $(PYTHONS)). Install one, or name it: make PYTHON=/path/to/python3." >&2; exit 2; \
+	fi; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    echo "Setting up $(VENV) with $$($$found --version); this takes some minutes, once."; \
+	    $$found -m venv --clear $(VENV) >/dev/null || { rm -rf $(VENV); \
+	        echo "$$found cannot make a virtual environment. Install its venv module (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 2; }; \
+	fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=22.3'  # older ones do not install a pyproject.toml in editable mode
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# --------------------------------------------------------------------------------------------------------- book, tests
+# Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores.
+test unit chapters execute: export OMP_NUM_THREADS = 1
+test unit chapters execute: export TOKENIZERS_PARALLELISM = false
+test chapters execute: export TQDM_DISABLE = 1
+test chapters execute: export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
+
+book: $(READY) ## build the HTML from the stored notebooks and print the page to open
+	@rm -rf _build/html _build/.doctrees  # from nothing: Sphinx repeats no warning of a page that it need not read again
+	$(BIN)/jupyter-book build --quiet -W -n --keep-going .
+	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
+
+test: lint unit chapters html ## everything that must hold: lint, library, chapters, built pages
+
+lint: $(READY) ## ruff over library, tests and notebooks
+	$(BIN)/ruff check .
+
+unit: $(READY) ## the tests of the library and of the project's files
+	$(BIN)/python -m pytest tests --ignore tests/html -n 2 --durations 10
+
+chapters: $(READY) ## execute the chapters and compare each output with the stored one
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -n 2 --dist loadscope --durations 10 $(CHAPTER)
+
+html: book ## build the book, then check links, hosts and every page in a browser
+	$(BIN)/python -m pytest tests/html
+
+lab: $(READY) ## open JupyterLab on the chapters
+	$(BIN)/jupyter lab --notebook-dir book
+
+execute: $(READY) ## run the chapters and store their outputs (one of them: make execute CHAPTER=book/02_temperature.ipynb)
+	HF_HUB_OFFLINE=1 $(BIN)/python book/_ext/notebooks.py execute $(CHAPTER)
+
+cells: $(READY) ## write the set-up cell, with the address of _config.yml, into every chapter
+	$(BIN)/python book/_ext/notebooks.py cells $(CHAPTER)
+
+# ---------------------------------------------------------------------------------------------------------------- data
+tokenizer: $(READY) ## train data/tokenizer
+	$(BIN)/python -m distil_lib.blocks --output data/tokenizer
+
+teacher: $(READY) ## pretrain data/teacher (about two hours on 2 cores)
+	$(BIN)/accelerate launch distil_lib/pretrain.py --preset mini-teacher
+	$(call store,mini-teacher,teacher)
+
+student: $(READY) ## distil data/student (some ten minutes on 2 cores)
+	$(BIN)/accelerate launch distil_lib/pretrain.py --preset mini
+	$(call store,mini,student)
+
+# The model that a run has left, and the record of how it came about.
+define store
+	rm -rf data/$(2)
+	cp -r runs/$(1)/model data/$(2)
+	cp runs/$(1)/config.yaml runs/$(1)/metrics.jsonl data/$(2)/
+endef
+
+# --------------------------------------------------------------------------------------------------------------- upkeep
+# Left out: the CUDA libraries and Triton. torch pins its own, on the machines that can use them.
+lock: ## resolve requirements.lock anew from pyproject.toml (needs uv); add `UPGRADE=--upgrade` for newer versions
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --fork-strategy fewest \
+	    --no-annotate --no-header --quiet $(UPGRADE) --output-file requirements.lock
+	@{ echo "# The exact versions that the book is built and tested with, for Python 3.10 to 3.14. \`make lock\` renews this file from pyproject.toml."; \
+	    grep -vE '^(nvidia|cuda|triton)' requirements.lock; } > requirements.new && mv requirements.new requirements.lock
+
+clean: ## delete what was built; environment, runs and caches stay
+	rm -rf _build build dist .pytest_cache .ruff_cache .hypothesis
+
+distclean: clean ## delete the environment too
+	rm -rf $(VENV) *.egg-info
