@@ -138,8 +138,8 @@ def corpus_fingerprint(source: str) -> list:
 
         try:
             return [source, HfApi().dataset_info(source[4:].split(":")[0]).sha]
-        except (OSError, ValueError, RuntimeError):
-            return [source]  # offline: blocks of this name that were packed before may still be used
+        except Exception:  # whatever the HTTP library of the day raises without a network
+            return [source]  # blocks of this name that were packed before may still be used
     path = Path(source)
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
@@ -190,9 +190,12 @@ def _stream(documents: IterableDataset, tokenizer: PreTrainedTokenizerFast, bloc
     """Blocks made while they are read: nothing is stored, held-out documents are skipped, words are counted on a sample."""
 
     def packed(part: IterableDataset) -> IterableDataset:
-        tokens = part.map(_tokenize, batched=True, batch_size=100, remove_columns=["name", "text"], fn_kwargs={"tokenizer": tokenizer})
-        options = {"tokenizer": tokenizer, "block_size": block_size}
-        return tokens.map(_pack_batch, batched=True, batch_size=100, remove_columns=["tokens"], fn_kwargs=options)
+        def generate() -> Iterator[dict[str, np.ndarray]]:
+            # Few documents at a time, because one may be a whole book; packing goes on from each to the next.
+            tokens = (t for batch in part.iter(10) for t in _tokenize(batch, tokenizer)["tokens"])
+            yield from ({"input_ids": block} for block in pack(tokens, tokenizer, block_size))
+
+        return IterableDataset.from_generator(generate)
 
     train = packed(documents.filter(lambda name: split_of(name) == "train", input_columns="name"))
     held_out = packed(documents.filter(lambda name: split_of(name) == "held_out", input_columns="name"))

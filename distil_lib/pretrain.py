@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list, set_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -52,6 +53,9 @@ class Run:
         if config.precision == "auto":  # a resumed run keeps what it was started with
             precision = [saved_precision(config) or probe_precision(state.device)]
         config.precision = broadcast_object_list(precision)[0]  # all processes must agree
+        trackers = [str(tracker) for tracker in get_available_trackers()]
+        if config.tracker and config.tracker not in trackers:
+            raise UserError(f"The tracker {config.tracker!r} is not known or not installed.", f"Installed are: {', '.join(trackers) or 'none'}.")
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no", log_with=config.tracker, project_dir=config.output
         )
@@ -104,6 +108,10 @@ class Run:
                 self.teacher, choice, config.student_layers, copy_head=config.copy_head, dropout=config.dropout, seed=config.seed
             ).float()
         check_vocabulary(model.config.vocab_size, self.tokenizer, config.teacher)
+        if config.block_size > (longest := model.config.max_position_embeddings):
+            raise UserError(
+                f"The teacher knows {longest} positions; a block has {config.block_size} tokens.", f"Choose a --block_size up to {longest}."
+            )
         if config.freeze_positions:
             model.distilbert.embeddings.position_embeddings.requires_grad_(False)
         return model

@@ -1,0 +1,139 @@
+"""The folder of a run: who may write into it, and what is cut off when a run goes on."""
+
+import json
+
+import pytest
+import yaml
+
+from distil_lib.config import FREE_ON_RESUME, PretrainConfig
+from distil_lib.errors import UserError
+from distil_lib.hardware import describe_machine
+from distil_lib.run_folder import MetricsFile, model_card, open_run, plot_curves, read_metrics
+
+
+@pytest.fixture
+def config(tmp_path):
+    def make(**changes):
+        return PretrainConfig(**{"output": str(tmp_path / "run"), "precision": "fp32"} | changes)
+
+    return make
+
+
+def content(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_new_run_writes_its_settings(config, tmp_path):
+    assert open_run(config(temperature=3.0)) is None
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()) == vars(config(temperature=3.0))
+
+
+def test_an_empty_folder_will_do(config, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert open_run(config()) is None
+
+
+def test_a_folder_with_another_run_is_left_alone(config, tmp_path):
+    open_run(config())
+    before = content(tmp_path)
+    with pytest.raises(UserError, match="--resume.*--overwrite"):
+        open_run(config(temperature=3.0))
+    assert content(tmp_path) == before
+
+
+def test_a_folder_with_something_else_is_never_deleted(config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(UserError, match="holds no run"):
+            open_run(config(**options))
+    assert content(tmp_path / "run").popitem()[1] == b"years of work"
+
+
+def test_overwrite_starts_from_nothing(config, tmp_path):
+    open_run(config())
+    (tmp_path / "run" / "metrics.jsonl").write_text("old\n")
+    open_run(config(overwrite=True))
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml"]
+
+
+def test_a_file_in_the_way_is_named(config, tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match="cannot be made"):
+        open_run(config())
+
+
+def test_resume_needs_a_run(config):
+    with pytest.raises(UserError, match="no run"):
+        open_run(config(resume=True))
+
+
+@pytest.mark.parametrize("change", [{"temperature": 3.0}, {"batch_size": 16}, {"seed": 1}, {"corpus": "other"}, {"teacher": "other"}])
+def test_resume_with_settings_that_change_the_result_is_refused_with_both_values(change, config, tmp_path):
+    open_run(config())
+    before = content(tmp_path)
+    ((name, value),) = change.items()
+    with pytest.raises(UserError) as error:
+        open_run(config(resume=True, **change))
+    assert f"{name} was {getattr(config(), name)!r} and is {value!r}" in str(error.value)
+    assert content(tmp_path) == before
+
+
+def test_resume_may_change_what_does_not_change_the_result(config):
+    open_run(config())
+    others = {"keep": 5, "log_every": 3, "save_every": 7, "threads": 2, "workers": 1, "micro_batch_size": 4, "tracker": "tensorboard"}
+    assert set(others) == FREE_ON_RESUME - {"output", "resume", "overwrite"}
+    assert open_run(config(resume=True, **others)) is None  # nothing saved yet: from the start
+
+
+def test_resume_where_no_checkpoint_is_whole_says_so(config, tmp_path):
+    open_run(config())
+    (tmp_path / "run" / "checkpoints" / "step-00000005").mkdir()
+    with pytest.raises(UserError, match="whole"):
+        open_run(config(resume=True))
+
+
+# ----------------------------------------------------------------------------------------------------------------------- metrics
+def test_metrics_written_after_the_checkpoint_are_cut_off_when_a_run_goes_on(tmp_path):
+    """Oracle: the file of a run that was never stopped."""
+    rows = [{"step": i, "loss": 1 / (i + 3)} for i in range(6)]
+    whole = MetricsFile(tmp_path / "metrics.jsonl")
+    for row in rows[:3]:
+        whole.write(row)
+    saved = whole.bytes
+    for row in ({"step": 3, "loss": 99.0}, {"step": 4, "loss": 99.0}):
+        whole.write(row)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # and a kill in the middle of a line
+    resumed = MetricsFile(tmp_path / "metrics.jsonl", saved)
+    for row in rows[3:]:
+        resumed.write(row)
+    assert read_metrics(tmp_path) == rows
+    assert resumed.bytes == (tmp_path / "metrics.jsonl").stat().st_size
+
+
+def test_a_new_run_empties_the_file(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    MetricsFile(tmp_path / "metrics.jsonl").write({"step": 2})
+    assert read_metrics(tmp_path) == [{"step": 2}]
+
+
+def test_each_line_is_on_the_disk_when_it_is_written(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.write({"step": 1, "loss": 0.1})
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.1}]  # and floats come back to the bit
+
+
+@pytest.mark.parametrize("losses", [{"ce": 1.0, "mlm": 2.0, "cos": 0.5}, {"ce": 0.0, "mlm": 2.0, "cos": 0.0}])
+def test_curves_are_a_picture(losses, tmp_path):
+    rows = [{"step": s, "loss": 3.0 / s} | losses for s in (1, 2, 3)] + [{"step": 3, "accuracy": 0.2}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert plot_curves(tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_card_holds_the_command_and_the_figures(config):
+    record = {"fingerprint": "abc123", "tokens": 12345, "steps": 10, "minutes": 3.0, "tokens_per_second": 68.0, "processes": 2, "precision": "fp32"}
+    figures = {"mlm_loss": 2.0, "accuracy": 0.4321, "kl": 0.25}
+    card = model_card(config(teacher="data/teacher"), ["--preset", "my own.yaml"], record, figures, describe_machine())
+    for words in ("accelerate launch distil_lib/pretrain.py --preset 'my own.yaml'", "0.4321", "0.2500", "7.3891", "12,345", "abc123", "data/teacher"):
+        assert words in card
