@@ -55,7 +55,8 @@ class Run:
         config.precision = broadcast_object_list(precision)[0]  # all processes must agree
         trackers = [str(tracker) for tracker in get_available_trackers()]
         if config.tracker and config.tracker not in trackers:
-            raise UserError(f"The tracker {config.tracker!r} is not known or not installed.", f"Installed are: {', '.join(trackers) or 'none'}.")
+            installed = ", ".join(trackers) or "none"
+            raise UserError(f"The tracker {config.tracker!r} is not known or not installed.", f"Installed: {installed}.")
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no", log_with=config.tracker, project_dir=config.output
         )
@@ -190,7 +191,7 @@ class Run:
         figures: dict[str, float] = extra.get("figures", {})
 
         self.model.train()
-        for number, micro_batches in enumerate(self._batches(done), start=done):
+        for number, micro_batches in zip(range(done, self.steps), self._batches(done), strict=False):  # a stream has no end of its own
             # The randomness of a step (dropout) depends on nothing but seed, step and rank: nothing to save, nothing to restore.
             torch.manual_seed((config.seed * 1_000_003 + number) * 4096 + self.rank)
             counts, stop = self._agree(micro_batches)

@@ -64,7 +64,10 @@ def test_heads_that_do_not_divide_the_width(refused):
 
 
 # -------------------------------------------------------------------------------------------------------------------------- corpus
-@pytest.mark.parametrize("name, content, words", [("missing.txt", None, "does not exist"), ("empty.txt", "", "no text"), ("blank.jsonl", '{"text": " "}\n', "empty")])
+@pytest.mark.parametrize(
+    "name, content, words",
+    [("missing.txt", None, "does not exist"), ("empty.txt", "", "no text"), ("blank.jsonl", '{"text": " "}\n', "empty")],
+)
 def test_a_corpus_that_is_missing_or_empty(name, content, words, refused, tmp_path):
     if content is not None:
         (tmp_path / name).write_text(content)
@@ -153,8 +156,10 @@ CLOSED = "http://127.0.0.1:9"  # the port of the discard service, where nobody l
 
 def online(arguments, folder, endpoint) -> subprocess.CompletedProcess:
     """The program as a user with a network has it: the settings of the Hub are read at import."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "DISTIL_CACHE": str(folder / "cache")}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "DISTIL_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }  # fmt: skip
     command = [sys.executable, "-m", "distil_lib.pretrain", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
 

@@ -163,7 +163,7 @@ def test_split_is_a_pure_function_of_the_name_and_holds_out_three_per_cent():
 def test_adding_documents_moves_none_to_the_other_side():
     def sides(documents):
         train, held_out = split_documents(Dataset.from_list(documents))
-        return {n: "train" for n in train["name"]} | {n: "held_out" for n in held_out["name"]}
+        return dict.fromkeys(train["name"], "train") | dict.fromkeys(held_out["name"], "held_out")
 
     documents = random_documents(300, paragraphs=1)
     fewer, more = sides(documents[:150]), sides(documents)

@@ -59,7 +59,8 @@ def test_the_mean_of_the_batches_means_would_be_another_number(models, blocks, t
 def test_sums_over_processes_are_those_of_one(models, blocks, tokenizer, world):
     """13 blocks by 2 do not divide by any of them: none may be counted twice."""
     student, teacher = models
-    shares = [masked_lm_sums(student, held_out_batches(blocks, tokenizer, 99, 2, rank, world), teacher, torch.device("cpu")) for rank in range(world)]
+    batches = [held_out_batches(blocks, tokenizer, 99, 2, rank, world) for rank in range(world)]
+    shares = [masked_lm_sums(student, share, teacher, torch.device("cpu")) for share in batches]
     whole = evaluate_masked_lm(student, held_out_batches(blocks, tokenizer, 99, 2), teacher)
     assert to_figures(sum(shares), True) == pytest.approx(whole, rel=1e-9)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from helpers import shared_hub
 
+from distil_lib.checkpoint import newest_checkpoint
+
 pytestmark = pytest.mark.skipif(shared_hub() is None, reason="no stand-in for the Hub at ../shared/hub/serve.py")
 
 
@@ -52,7 +54,7 @@ def online(tmp_path):
     def run(endpoint: str, *command) -> subprocess.CompletedProcess:
         environment = os.environ | {
             "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home"), "DISTIL_CACHE": str(tmp_path / "cache"),
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2])),
         }  # fmt: skip
         return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, env=environment, timeout=280)
 
@@ -111,30 +113,55 @@ STREAM = """
 
 
 def test_a_dropped_connection_changes_nothing(endpoint, serve, online):
-    """Every second file is refused once: the blocks are those of a connection that holds."""
+    """Every third file is refused: the blocks are those of a connection that holds."""
     steady = answer(online(endpoint, "-c", textwrap.dedent(STREAM)))
     assert steady["streaming"] and steady["held_out"] == 20 and steady["counted"] == 20 * 128
-    assert answer(online(serve("--fail-every", "2"), "-c", textwrap.dedent(STREAM))) == steady
+    broken = online(serve("--fail-every", "3"), "-c", textwrap.dedent(STREAM))
+    assert answer(broken) == steady
+    assert "503" in broken.stderr, broken.stderr  # it was dropped indeed
+
+
+EACH = """
+    import json, sys
+    from distil_lib import pretrain
+    for arguments in json.loads(sys.argv[1]):
+        try:
+            pretrain.main(arguments)
+        except SystemExit as end:
+            print(end.code)
+"""
 
 
 def test_names_that_do_not_exist(endpoint, online, small_run, tmp_path):
     """One message, exit code 2, nothing half-written."""
-    for changes in ({"corpus": "hub:no/such-corpus"}, {"teacher": "no/such-teacher"}):
-        done = online(endpoint, "-m", "distil_lib.pretrain", *small_run(tmp_path / "output", **changes))
-        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-        assert "no/such" in done.stderr and "what to do: " in done.stderr
-        assert not (tmp_path / "output").exists()
+    names = {"corpus": "hub:no/such-corpus", "teacher": "no/such-teacher", "tokenizer": "no/such-tokenizer"}
+    runs = [small_run(tmp_path / "output", **{kind: name}) for kind, name in names.items()]
+    done = online(endpoint, "-c", textwrap.dedent(EACH), json.dumps(runs))
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.split() == ["2", "2", "2"] and done.stderr.count("what to do: ") == 3
+    assert all(name.removeprefix("hub:") in done.stderr for name in names.values())
+    assert not (tmp_path / "output").exists()
+
+
+WHOLE_THEN_KILLED = """
+    import json, signal, sys
+    from distil_lib import pretrain
+    from helpers import signal_at
+    whole, killed = json.loads(sys.argv[1])
+    pretrain.main(whole)
+    signal_at("distil_lib.pretrain.Run._optimizer_step", 6, signal.SIGKILL)()
+    pretrain.main(killed)
+"""
 
 
 def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(endpoint, online, small_run, tmp_path):
     """The position in the stream is that of the step: resumed to the same bits."""
-    corpus = {"corpus": "hub:wikimedia/wikipedia:20231101.en", "streaming": True, "max_steps": 8, "save_every": 4}
-    whole = online(endpoint, "-m", "distil_lib.pretrain", *small_run(tmp_path / "whole", **corpus))
-    assert whole.returncode == 0, whole.stderr
-    kill = "import signal, sys; from helpers import signal_at; signal_at('distil_lib.pretrain.Run._optimizer_step', 6, signal.SIGKILL)();"
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); {kill} from distil_lib import pretrain; pretrain.main(sys.argv[1:])"
-    assert online(endpoint, "-c", program, *small_run(tmp_path / "run", **corpus)).returncode == -9
-    done = online(endpoint, "-m", "distil_lib.pretrain", *small_run(tmp_path / "run", **corpus), "--resume")
+    settings = {"corpus": "hub:wikimedia/wikipedia:20231101.en", "streaming": True, "max_steps": 8, "save_every": 4}
+    whole, run = (small_run(tmp_path / name, **settings) for name in ("whole", "run"))
+    killed = online(endpoint, "-c", textwrap.dedent(WHOLE_THEN_KILLED), json.dumps([whole, run]))
+    assert killed.returncode == -9, killed.stderr
+    assert newest_checkpoint(tmp_path / "run" / "checkpoints").name == "step-00000004"
+    done = online(endpoint, "-m", "distil_lib.pretrain", *run, "--resume")
     assert done.returncode == 0, done.stderr
     models = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "run")]
     assert models[0] == models[1]

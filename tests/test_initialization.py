@@ -7,8 +7,16 @@ import pytest
 import torch
 from helpers import randomize
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, BertModel, DistilBertConfig, DistilBertForMaskedLM
-from transformers import RobertaConfig, RobertaForMaskedLM, RobertaModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaModel,
+)
 
 from distil_lib.errors import UserError
 from distil_lib.initialization import LAYER_PARTS, STRATEGIES, initialize_student, select_layers

@@ -148,7 +148,8 @@ def test_padding_and_the_length_of_the_sequences_change_nothing(case, extra):
     labels = labels_for(mask, student.shape[-1])
     shape = (len(mask), extra, student.shape[-1])
     longer = [torch.cat([x, some(*shape, seed=i, scale=50.0)], 1) for i, x in enumerate((student, teacher))]
-    padded = every_loss(*longer, torch.nn.functional.pad(mask, (0, extra)), torch.nn.functional.pad(labels, (0, extra), value=-100), temperature)
+    pad = torch.nn.functional.pad
+    padded = every_loss(*longer, pad(mask, (0, extra)), pad(labels, (0, extra), value=-100), temperature)
     torch.testing.assert_close(padded, every_loss(student, teacher, mask, labels, temperature))
     flat = every_loss(student[mask], teacher[mask], None, labels[mask], temperature)  # chosen positions alone
     torch.testing.assert_close(flat, padded)

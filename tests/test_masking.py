@@ -146,7 +146,8 @@ def test_without_counts_every_word_has_the_same_chance(tokenizer):
 def test_words_never_seen_in_training_are_no_rarer_than_those_seen_once(tokenizer):
     counts = np.zeros(len(tokenizer))
     counts[20] = 1
-    labels = DynamicMasking(tokenizer, probability=0.01, counts=counts)(torch.tensor([[20, 30] * 50]).expand(5_000, -1), range(5_000)).labels
+    masking = DynamicMasking(tokenizer, probability=0.01, counts=counts)
+    labels = masking(torch.tensor([[20, 30] * 50]).expand(5_000, -1), range(5_000)).labels
     assert within(int((labels == 20).sum()), 5_000, 0.5)
 
 

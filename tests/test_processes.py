@@ -116,7 +116,8 @@ def test_the_schedule_goes_once_a_step_and_not_once_a_process(small_run, program
 
 
 @pytest.mark.parametrize(
-    "changes, words", [({"batch_size": 1, "micro_batch_size": 1}, ["shared by 2 processes"]), ({"corpus": "no-such-file.txt"}, ["no-such-file.txt"])]
+    "changes, words",
+    [({"batch_size": 1, "micro_batch_size": 1}, ["shared by 2 processes"]), ({"corpus": "no-such-file.txt"}, ["no-such-file.txt"])],
 )
 def test_bad_input_ends_all_processes_and_one_of_them_says_why(changes, words, small_run, program, tmp_path):
     first, second = together(program, small_run(tmp_path / "run", **changes))

@@ -11,6 +11,8 @@ from distil_lib.run_folder import read_metrics
 
 STEPS = {"max_steps": 14, "save_every": 4, "eval_every": 6, "log_every": 3, "dropout": 0.2}
 
+ADAMW = pytest.mark.parametrize("whole", ["adamw"], indirect=True)  # where the optimizer is of no matter
+
 
 def result(folder) -> tuple:
     """Weights, optimizer and metrics of a run that has ended."""
@@ -29,6 +31,7 @@ def whole(request, small_run, program, tmp_path_factory):
     return lambda output: small_run(output, **settings), result(folder)
 
 
+@ADAMW
 def test_the_same_run_twice_gives_the_same_bits(whole, program, tmp_path):
     """Else the tests below could not tell anything. And another seed gives others."""
     arguments, expected = whole
@@ -53,7 +56,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("whole", ["adamw"], indirect=True)
+@ADAMW
 def test_killed_and_resumed(moment, whole, program, tmp_path):
     arguments, expected = whole
     where, call = MOMENTS[moment]
@@ -90,6 +93,7 @@ def test_asked_to_stop_it_saves_at_once_and_goes_on_identically(number, code, wh
     assert result(tmp_path / "run") == expected
 
 
+@ADAMW
 def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(whole, program, tmp_path):
     arguments, expected = whole
     kill = signal_at("distil_lib.pretrain.Run._optimizer_step", 10, signal.SIGKILL)
@@ -102,6 +106,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(whole, program,
     assert result(tmp_path / "run") == expected
 
 
+@ADAMW
 def test_a_finished_run_can_be_resumed_and_stays_what_it_is(whole, program, tmp_path):
     arguments, expected = whole
     for resume in ([], ["--resume"]):
@@ -110,6 +115,7 @@ def test_a_finished_run_can_be_resumed_and_stays_what_it_is(whole, program, tmp_
         assert result(tmp_path / "run") == expected
 
 
+@ADAMW
 def test_what_may_change_on_resume_does_not_change_the_weights(whole, program, tmp_path):
     arguments, expected = whole
     kill = signal_at("distil_lib.pretrain.Run._optimizer_step", 10, signal.SIGKILL)
