@@ -56,7 +56,7 @@ class Run:
         trackers = [str(tracker) for tracker in get_available_trackers()]
         if config.tracker and config.tracker not in trackers:
             installed = ", ".join(trackers) or "none"
-            raise UserError(f"The tracker {config.tracker!r} is not known or not installed.", f"Installed: {installed}.")
+            raise UserError(f"The tracker {config.tracker!r} is unknown or not installed.", f"Installed: {installed}.")
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no", log_with=config.tracker, project_dir=config.output
         )
