@@ -59,7 +59,7 @@ unit: $(READY) ## the tests of the library and of the project's files
 	$(BIN)/python -m pytest tests --ignore tests/html -n 2 --durations 10
 
 chapters: $(READY) ## execute the chapters and compare each output with the stored one
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -n 2 --dist loadscope --durations 10 $(CHAPTER)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadscope --durations 10 $(CHAPTER)
 
 html: book ## build the book, then check links, hosts and every page in a browser
 	$(BIN)/python -m pytest tests/html
