@@ -77,7 +77,7 @@ cells: $(READY) ## write the set-up cell, with the address of _config.yml, into 
 tokenizer: $(READY) ## train data/tokenizer
 	$(BIN)/python -m distil_lib.blocks --output data/tokenizer
 
-teacher: $(READY) ## pretrain data/teacher (about two hours on 2 cores)
+teacher: $(READY) ## pretrain data/teacher (an hour and a half on one core)
 	$(BIN)/accelerate launch distil_lib/pretrain.py --preset mini-teacher
 	$(call store,mini-teacher,teacher)
 

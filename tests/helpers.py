@@ -111,7 +111,7 @@ class Launcher:
         process = self.context.Process(target=_child, args=(list(map(str, arguments)), environment, prepare, output))
         process.start()
 
-        def wait(timeout: float = 120) -> Finished:
+        def wait(timeout: float = 300) -> Finished:
             process.join(timeout)
             if process.is_alive():
                 process.kill()
