@@ -9,18 +9,21 @@ The corpus is read in a new random order each epoch, one epoch after the other. 
 out. So one process and eight see the same curve, and to resume, the number of the step is all one has to know.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
-from distil_lib.masking import IGNORED, DynamicMasking
+from distil_lib.masking import IGNORED, DynamicMasking, random_stream
+from distil_lib.packing import BlockStream
 
 
 @dataclass
@@ -59,7 +62,7 @@ class MicroBatch:
 @lru_cache(maxsize=2)
 def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which an epoch visits the examples: (examples,) a permutation."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(examples)
+    return random_stream(seed, epoch).permutation(examples)
 
 
 def step_examples(step: int, batch_size: int, examples: int, seed: int, total: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +83,15 @@ def share_out(count: int, micro_batch_size: int, rank: int, world: int) -> list[
     """
     micro_batches = -(-count // (micro_batch_size * world))
     return np.array_split(np.arange(count), micro_batches * world)[rank * micro_batches : (rank + 1) * micro_batches]
+
+
+def corrupt(blocks: np.ndarray, numbers: np.ndarray, epochs: np.ndarray, masking: DynamicMasking, empty: bool = False) -> MicroBatch:
+    """Blocks (B, L), masked by their numbers and epochs, (B,) each; `empty`: nothing of them is to be counted."""
+    input_ids = torch.from_numpy(blocks.astype(np.int64))
+    batch = masking(input_ids, numbers, epochs)
+    if empty:
+        batch.labels.fill_(IGNORED)
+    return MicroBatch(batch.input_ids, batch.labels, torch.full_like(input_ids, not empty, dtype=torch.bool), torch.from_numpy(numbers))
 
 
 class StepBatches(TorchDataset):
@@ -109,43 +121,53 @@ class StepBatches(TorchDataset):
         empty = len(numbers) == 0
         if empty:
             numbers, epochs = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        input_ids = torch.from_numpy(self.blocks[numbers]["input_ids"].astype(np.int64))
-        batch = self.masking(input_ids, numbers, epochs)
-        if empty:
-            batch.labels.fill_(IGNORED)
-        return MicroBatch(batch.input_ids, batch.labels, torch.full_like(input_ids, not empty, dtype=torch.bool), torch.from_numpy(numbers))
+        return corrupt(self.blocks[numbers]["input_ids"], numbers, epochs, self.masking, empty)
+
+
+class StreamedStep(list):
+    """The `MicroBatch`es of a step, and in `.positions` where each lane of the stream stands after it (see `packing.Lane`)."""
+
+    positions: dict[str, dict]
 
 
 class StreamBatches(TorchIterableDataset):
-    """The same for a corpus that streams: the order is the stream's, example n is its n-th block, an epoch one pass over it.
+    """The same for a corpus that streams: sequence n of the run is the next block of lane n modulo the number of lanes.
 
-    Every process reads the whole stream and computes its share, so that all agree on the order.
+    positions: where a stopped run stood; nothing before is read again. Process r computes the sequences r, r + world, ... Where
+    the number of processes divides that of the lanes, it reads its own lanes only.
     """
 
-    def __init__(self, blocks: IterableDataset, masking: DynamicMasking, batch_size: int, micro_batch_size: int, rank=0, world=1, start=0):
-        self.blocks, self.masking = blocks, masking
+    def __init__(
+        self,
+        stream: BlockStream,
+        masking: DynamicMasking,
+        batch_size: int,
+        micro_batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        positions: dict[str, dict] | None = None,
+    ):
+        self.stream, self.masking = stream, masking
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
-        self.rank, self.world, self.start = rank, world, start
+        self.rank, self.world, self.start, self.positions = rank, world, start, positions or {}
 
-    def __iter__(self) -> Iterator[list[MicroBatch]]:
-        rows, numbers, epochs, step = [], [], [], 0
-        for epoch in range(2**31):
-            for number, row in enumerate(self.blocks):
-                rows.append(row["input_ids"]), numbers.append(number), epochs.append(epoch)
-                if len(rows) == self.batch_size:
-                    if step >= self.start:
-                        yield self._step(np.asarray(rows), np.asarray(numbers), np.asarray(epochs))
-                    rows, numbers, epochs, step = [], [], [], step + 1
+    def __iter__(self) -> Iterator[StreamedStep]:
+        number_of_lanes = self.stream.lanes
+        needed = [lane for lane in range(number_of_lanes) if (lane - self.rank) % math.gcd(number_of_lanes, self.world) == 0]
+        lanes = {lane: self.stream.lane(lane, self.positions.get(str(lane))) for lane in needed}
+        for step in itertools.count(self.start):
+            rows = []
+            for place in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if (index := place % number_of_lanes) in lanes:
+                    block, epoch, number = next(lanes[index])
+                    if place % self.world == self.rank:
+                        rows.append((block, number * number_of_lanes + index, epoch))
+            micro_batches = -(-self.batch_size // (self.micro_batch_size * self.world))
+            made = StreamedStep(self._micro_batch([rows[i] for i in part]) for part in np.array_split(np.arange(len(rows)), micro_batches))
+            made.positions = {str(index): lane.position for index, lane in lanes.items()}
+            yield made
 
-    def _step(self, rows: np.ndarray, numbers: np.ndarray, epochs: np.ndarray) -> list[MicroBatch]:
-        micro_batches = []
-        for share in share_out(len(rows), self.micro_batch_size, self.rank, self.world):
-            empty = len(share) == 0
-            share = np.zeros(1, np.int64) if empty else share
-            input_ids = torch.from_numpy(rows[share].astype(np.int64))
-            batch = self.masking(input_ids, numbers[share], epochs[share])
-            if empty:
-                batch.labels.fill_(IGNORED)
-            counted = torch.full_like(input_ids, not empty, dtype=torch.bool)
-            micro_batches.append(MicroBatch(batch.input_ids, batch.labels, counted, torch.from_numpy(numbers[share])))
-        return micro_batches
+    def _micro_batch(self, rows: list[tuple[np.ndarray, int, int]]) -> MicroBatch:
+        blocks, numbers, epochs = zip(*rows, strict=True) if rows else ([np.zeros(self.stream.block_size)], [0], [0])
+        return corrupt(np.asarray(blocks), np.asarray(numbers), np.asarray(epochs), self.masking, empty=not rows)

@@ -10,6 +10,7 @@ wrapped in [CLS] and [SEP]. No block holds padding, so no arithmetic is spent on
     python -m distil_lib.blocks --corpus docs --vocab_size 8192 --output data/tokenizer      # trains a tokenizer
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -17,7 +18,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,9 +30,11 @@ from transformers import AutoTokenizer, BertTokenizerFast, HfArgumentParser, Pre
 
 from distil_lib.corpus import DOCUMENTED, documentation_version, load_documents, split_of, words
 from distil_lib.errors import UserError, exit_on_user_error
+from distil_lib.packing import DOCUMENTS_AT_ONCE, BlockStream, pack, tokenize
 from distil_lib.paths import cache_folder
 
-FORMAT = 1  # raised whenever the same documents would give other blocks: part of the cache's key
+FORMAT = 2  # raised whenever the same documents would give other blocks: part of the cache's key
+MAKING = ".making-"  # how the name of blocks that are not finished begins
 DOCUMENTS_A_PACK = 1000  # packing restarts after so many documents, whatever the number of processes
 STREAM_SAMPLE = 2000  # blocks of a stream that are read ahead to count its words
 STREAM_HELD_OUT = 500  # held-out blocks that are collected from a stream: some 30 times as much text has to be read for them
@@ -66,20 +69,8 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- documents to blocks
-def pack(token_lists: Iterable[list[int]], tokenizer: PreTrainedTokenizerFast, block_size: int) -> Iterator[np.ndarray]:
-    """Yield blocks of `block_size` ids, dtype int32. What is left over at the end and fills no block is dropped."""
-    body = block_size - 2
-    rest = np.empty(0, np.int32)
-    for tokens in token_lists:
-        rest = np.concatenate([rest, np.asarray(tokens, np.int32), [tokenizer.sep_token_id]]).astype(np.int32)
-        for start in range(0, len(rest) - body + 1, body):
-            yield np.concatenate([[tokenizer.cls_token_id], rest[start : start + body], [tokenizer.sep_token_id]]).astype(np.int32)
-        rest = rest[len(rest) // body * body :]
-
-
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list]:
-    encoded = tokenizer(batch["text"], add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False)
-    return {"tokens": encoded["input_ids"]}
+    return {"tokens": tokenize(batch["text"], tokenizer)}
 
 
 def _pack_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerFast, block_size: int) -> dict[str, list]:
@@ -104,17 +95,26 @@ def documents_to_blocks(documents: Dataset, tokenizer: PreTrainedTokenizerFast, 
 class Blocks:
     """Text ready for training: `train` and `held_out` hold `input_ids` (block_size,); `counts` (V,) how often each id occurs.
 
-    `train` is an `IterableDataset` when the corpus streams. `fingerprint` names text, tokenizer and block size in one hash.
+    `train` is a `BlockStream` when the corpus streams. `fingerprint` names text, tokenizer and block size in one hash.
     """
 
-    train: Dataset | IterableDataset
+    train: Dataset | BlockStream
     held_out: Dataset
     counts: np.ndarray
     fingerprint: str
 
     @property
+    def digest(self) -> str:
+        """A hash of the text itself: how many blocks there are and how often each id occurs in them, wherever they lie.
+
+        (`fingerprint` changes with a file's folder and date; of a stream, only the sample counts that was read ahead.)
+        """
+        size = 0 if self.streaming else len(self.train)
+        return hashlib.sha256(f"{size} {len(self.held_out)} ".encode() + self.counts.tobytes()).hexdigest()[:16]
+
+    @property
     def streaming(self) -> bool:
-        return isinstance(self.train, IterableDataset)
+        return isinstance(self.train, BlockStream)
 
 
 def split_documents(documents: Dataset) -> tuple[Dataset, Dataset]:
@@ -163,7 +163,8 @@ def load_blocks(
         if isinstance(documents, IterableDataset):
             return _stream(documents, tokenizer, block_size, fingerprint)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        _sweep(folder.parent)
+        with tempfile.TemporaryDirectory(prefix=MAKING, dir=folder.parent) as beside:
             splits = zip(("train", "held_out"), split_documents(documents), strict=True)
             packed = {name: documents_to_blocks(part, tokenizer, block_size) for name, part in splits}
             for name, blocks in packed.items():
@@ -174,6 +175,14 @@ def load_blocks(
             if not folder.is_dir():  # another process may have been quicker
                 shutil.move(Path(beside, "made"), folder)
     return Blocks(load_from_disk(folder / "train"), load_from_disk(folder / "held_out"), np.load(folder / "counts.npy"), fingerprint)
+
+
+def _sweep(cache: Path) -> None:
+    """Delete what runs that were killed while they made blocks have left behind: whatever is older than a day."""
+    for path in cache.glob(f"{MAKING}*"):
+        with contextlib.suppress(FileNotFoundError):  # another process may have finished with it just now
+            if time.time() - path.stat().st_mtime > 86_400:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def count_tokens(blocks: Iterable[dict], vocab_size: int) -> np.ndarray:
@@ -188,21 +197,13 @@ def count_tokens(blocks: Iterable[dict], vocab_size: int) -> np.ndarray:
 
 def _stream(documents: IterableDataset, tokenizer: PreTrainedTokenizerFast, block_size: int, fingerprint: str) -> Blocks:
     """Blocks made while they are read: nothing is stored, held-out documents are skipped, words are counted on a sample."""
-
-    def packed(part: IterableDataset) -> IterableDataset:
-        def generate() -> Iterator[dict[str, np.ndarray]]:
-            # Few documents at a time, because one may be a whole book; packing goes on from each to the next.
-            tokens = (t for batch in part.iter(10) for t in _tokenize(batch, tokenizer)["tokens"])
-            yield from ({"input_ids": block} for block in pack(tokens, tokenizer, block_size))
-
-        return IterableDataset.from_generator(generate)
-
-    train = packed(documents.filter(lambda name: split_of(name) == "train", input_columns="name"))
-    held_out = packed(documents.filter(lambda name: split_of(name) == "held_out", input_columns="name"))
+    train = BlockStream(documents.filter(lambda name: split_of(name) == "train", input_columns="name"), tokenizer, block_size)
     counts = count_tokens(itertools.islice(train, STREAM_SAMPLE), len(tokenizer))
-    sample = list(itertools.islice(held_out, STREAM_HELD_OUT))
-    if not sample or not counts.any():
-        raise UserError(f"The stream gives no {'train' if sample else 'held-out'} block of {block_size} tokens.", "Give it more text.")
+    held_out = documents.filter(lambda name: split_of(name) == "held_out", input_columns="name")
+    tokens = (ids for batch in held_out.iter(DOCUMENTS_AT_ONCE) for ids in tokenize(batch["text"], tokenizer))
+    sample = [{"input_ids": block} for block in itertools.islice(pack(tokens, tokenizer, block_size), STREAM_HELD_OUT)]
+    if not sample:
+        raise UserError(f"The stream gives no held-out block of {block_size} tokens.", "Give it more text.")
     return Blocks(train, Dataset.from_list(sample), counts, fingerprint)
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -41,6 +41,7 @@ class PretrainConfig:
     # Models
     teacher: str | None = _option(None, "folder or Hub name of the teacher; none to pretrain a BERT from nothing")
     teacher_dtype: str = _option("float32", "precision the teacher is kept in: float32 or bfloat16")
+    start_from: str | None = _option(None, "folder or Hub name of a BERT that goes on being pretrained, if there is no teacher")
     student_layers: int | None = _option(None, "layers of the student; half of the teacher's by default")
     layers: str = _option("spread", 'teacher layers to start from: spread, alternate, first, last, random, none, or a list "0,2,4"')
     copy_head: bool = _option(True, "start the MLM head as the teacher's")
@@ -108,6 +109,12 @@ class PretrainConfig:
         alphas = (self.alpha_ce, self.alpha_mlm, self.alpha_cos)
         if min(alphas) < 0 or not any(alphas) or self.temperature <= 0:
             raise UserError(f"alphas {alphas}, temperature {self.temperature}.", "No alpha may be negative nor all 0; T must be positive.")
+        if self.student_layers is not None and self.student_layers <= 0:
+            raise UserError(f"student_layers is {self.student_layers}.", "A student has one layer or more.")
+        if self.teacher is None and self.freeze_positions:
+            raise UserError("freeze_positions is for students.", "A BERT that is pretrained needs to learn its positions: leave it away.")
+        if self.teacher is not None and self.start_from is not None:
+            raise UserError("Both a teacher and start_from are given.", "A student starts from its teacher: drop --start_from.")
         if not self.max_steps and self.epochs <= 0:
             raise UserError("Neither max_steps nor epochs is positive.", "Say how long to train.")
 
@@ -123,6 +130,7 @@ class PretrainConfig:
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(PretrainConfig)}
+TYPES = get_type_hints(PretrainConfig)  # HfArgumentParser writes `str` over the fields' own `str | None`
 # Settings that may differ when a run goes on: they change nothing of what is computed.
 FREE_ON_RESUME = frozenset(
     {"output", "resume", "overwrite", "keep", "log_every", "save_every", "threads", "workers", "tracker", "micro_batch_size"}
@@ -153,7 +161,7 @@ def read_settings(preset: str | Path) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in FIELDS:
             raise _unknown(name, str(path))
-        expected = FIELDS[name].type
+        expected = TYPES[name]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             settings[name] = float(value)
         elif not isinstance(value, expected) or (isinstance(value, bool) and expected in (int, float)):

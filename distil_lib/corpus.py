@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -47,10 +48,13 @@ def docstrings(source: bytes | str) -> list[str]:
     """Every docstring of a Python source, outermost first; the code is parsed and never run.
 
     Counted as docstrings are those of modules, classes and functions, and the strings handed to a function with "doc" in its
-    name: compiled packages document themselves by calls such as `add_newdoc(...)`. A source that does not parse has none.
+    name: compiled packages document themselves by such calls, `add_newdoc(name, (attribute, text))`. A source that does not parse has
+    none.
     """
     try:
-        tree = ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign sources' doubtful escapes, which are not the reader's business
+            tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
     found = []
@@ -58,8 +62,17 @@ def docstrings(source: bytes | str) -> list[str]:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             found.append(ast.get_docstring(node) or "")
         elif isinstance(node, ast.Call) and "doc" in getattr(node.func, "attr", getattr(node.func, "id", "")):
-            found += [inspect.cleandoc(a.value) for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            found += [inspect.cleandoc(text) for argument in node.args for text in _strings(argument)]
     return [text for text in found if text]
+
+
+def _strings(node: ast.expr) -> Iterator[str]:
+    """The string constants of an argument, also inside tuples and lists: `add_newdoc("numpy", "ndarray", ("T", "The transpose."))`."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, (ast.Tuple, ast.List)):
+        for element in node.elts:
+            yield from _strings(element)
 
 
 MARKUP = (  # reStructuredText, Markdown and epytext marks -> their text
@@ -227,7 +240,14 @@ def hub_documents(name: str, streaming: bool | None = None) -> Dataset | Iterabl
     if "text" not in (documents.column_names or ()):
         raise UserError(f"{name} has the columns {documents.column_names}.", "Only datasets with a `text` column can be read.")
     documents = documents.select_columns("text")
-    return documents.map(lambda text, row: {"name": f"{name}#{row}"}, with_indices=True, input_columns="text")
+    if streaming:
+        documents = documents.reshard()  # from files to their row groups, so that processes can share a stream evenly
+    return documents.map(_name_by_text, input_columns="text")
+
+
+def _name_by_text(text: str | None) -> dict[str, str]:
+    """A name that is the same wherever the document stands and whoever reads it: what decides whether it is held out."""
+    return {"name": hashlib.blake2b((text or "").encode(), digest_size=12).hexdigest()}
 
 
 def load_documents(source: str, streaming: bool | None = None) -> Dataset | IterableDataset:
@@ -248,25 +268,29 @@ def load_documents(source: str, streaming: bool | None = None) -> Dataset | Iter
 
 # --------------------------------------------------------------------------------------------------- once each, and held out
 def deduplicate(documents: Dataset) -> Dataset:
-    """Drop every paragraph that an earlier document, or the same one, has said already; documents left empty go."""
-    seen: set[bytes] = set()
+    """Drop every paragraph that an earlier document, or the same one, has said already; documents left empty go.
+
+    The text stays on the disk: what grows in memory is a number a paragraph.
+    """
+    seen: set[int] = set()
 
     def first_time(text: str) -> str:
         fresh = []
         for paragraph in re.split(r"\n\s*\n", text):
-            digest = hashlib.blake2b(" ".join(paragraph.split()).lower().encode(), digest_size=12).digest()
-            if paragraph.strip() and digest not in seen:
+            words = " ".join(paragraph.split()).lower()
+            digest = int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little")
+            if words and digest not in seen:
                 seen.add(digest)
                 fresh.append(paragraph.strip())
         return "\n\n".join(fresh)
 
-    def rows() -> Iterator[dict[str, str]]:
-        for row in documents:
-            if text := first_time(row["text"] or ""):
-                yield {"name": row["name"], "text": text}
+    def rows(batch: dict[str, list[str]]) -> dict[str, list[str]]:
+        kept = [(name, text) for name, raw in zip(batch["name"], batch["text"], strict=True) if (text := first_time(raw or ""))]
+        return {"name": [name for name, _ in kept], "text": [text for _, text in kept]}
 
-    kept = list(rows())
-    return Dataset.from_list(kept) if kept else documents.select([])
+    return documents.map(
+        rows, batched=True, batch_size=100, remove_columns=documents.column_names, load_from_cache_file=False, desc="Deduplicating"
+    )
 
 
 def split_of(name: str, held_out_per_mille: int = HELD_OUT_PER_MILLE) -> str:

@@ -70,15 +70,18 @@ HEAD_PARTS = {  # the prediction head: BERT's names, then RoBERTa's
 }
 
 
+def skipped_positions(config) -> int:
+    """How many position embeddings a model has and never reads: RoBERTa counts positions from padding_idx + 1 on."""
+    return config.pad_token_id + 1 if config.model_type == "roberta" else 0
+
+
 def student_config(teacher_config, student_layers: int, dropout: float | None = None) -> DistilBertConfig:
     """The configuration of a student of the teacher's width. `dropout`: the teacher's by default."""
     if teacher_config.hidden_act != "gelu":
         raise UserError(f"The teacher's activation is {teacher_config.hidden_act}.", "The student can only take over 'gelu' layers.")
-    # RoBERTa counts positions from padding_idx + 1 on; the rows before are never read and are not taken over.
-    skipped = teacher_config.pad_token_id + 1 if teacher_config.model_type == "roberta" else 0
     return DistilBertConfig(
         vocab_size=teacher_config.vocab_size,
-        max_position_embeddings=teacher_config.max_position_embeddings - skipped,
+        max_position_embeddings=teacher_config.max_position_embeddings - skipped_positions(teacher_config),
         dim=teacher_config.hidden_size,
         hidden_dim=teacher_config.intermediate_size,
         n_layers=student_layers,
@@ -124,9 +127,11 @@ def initialize_student(
     layers = list(layers)
     if not layers or not all(0 <= i < config.num_hidden_layers for i in layers):
         raise UserError(f"The teacher has no layers {layers}.", f"Its layers are 0 to {config.num_hidden_layers - 1}.")
-    if not copy_embeddings:
-        torch.manual_seed(seed)
-    student = Student(student_config(config, len(layers), dropout)).to(model.dtype)
+    with torch.random.fork_rng(devices=[]):  # what is not copied is drawn from `seed`, and nobody else's random numbers change
+        torch.default_generator.manual_seed(seed)  # the CPU's; `torch.manual_seed` would reach the GPUs' as well
+        student = Student(student_config(config, len(layers), dropout))
+    # Never below float32, whatever the teacher is kept in: these are the weights that an optimizer will add small numbers to.
+    student = student.to(torch.promote_types(model.dtype, torch.float32))
     copied = _copied_weights(model, layers, copy_embeddings, copy_head)
     unexpected = student.load_state_dict(copied, strict=False).unexpected_keys
     assert not unexpected, unexpected
@@ -148,9 +153,10 @@ def _copied_weights(model: PreTrainedModel, layers: list[int], copy_embeddings: 
             copied[f"{part}.{name.rpartition('.')[2]}"] = tensor
     if copy_embeddings:
         words, positions, types = (weights[f"{prefix}embeddings.{kind}_embeddings.weight"] for kind in ("word", "position", "token_type"))
-        skipped = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
+        skipped = skipped_positions(model.config)
+        dtype = torch.promote_types(words.dtype, torch.float32)
         copied["distilbert.embeddings.word_embeddings.weight"] = words
-        copied["distilbert.embeddings.position_embeddings.weight"] = positions[skipped:] + types[0]
+        copied["distilbert.embeddings.position_embeddings.weight"] = positions[skipped:].to(dtype) + types[0].to(dtype)
         for kind in ("weight", "bias"):
             copied[f"distilbert.embeddings.LayerNorm.{kind}"] = weights[f"{prefix}embeddings.LayerNorm.{kind}"]
         copied.setdefault("vocab_projector.weight", words)

@@ -20,6 +20,14 @@ from transformers import PreTrainedTokenizerBase
 IGNORED = -100  # the label of a position that is not predicted, as in `torch.nn.functional.cross_entropy`
 
 
+def random_stream(seed: int, *key: int) -> np.random.Generator:
+    """Random numbers that depend on `seed` and `key` alone; another key gives a stream that is independent of the first.
+
+    The key goes into `spawn_key`, not into the entropy: `SeedSequence([1, 2])` and `SeedSequence([1, 2, 0])` are the same.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
 @dataclass
 class MaskedBatch:
     """`input_ids` (B, L) with words hidden, and `labels` (B, L): the true id where a word is to be predicted, -100 elsewhere."""
@@ -74,7 +82,7 @@ class DynamicMasking:
 
     def _choose(self, ids: np.ndarray, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The positions to predict in one block, and the ids to show there."""
-        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, example])))
+        random = random_stream(self.seed, epoch, example)
         weights = self.weights[ids]
         candidates = np.flatnonzero(weights)
         # The expected number need not be whole: round up by chance, so that the share is right on average.

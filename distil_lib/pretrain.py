@@ -13,12 +13,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
@@ -31,7 +32,7 @@ from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.evaluation import held_out_batches, masked_lm_sums, to_figures
 from distil_lib.hardware import default_threads, describe_machine, on_cpu, probe_precision
-from distil_lib.initialization import initialize_student, student_config
+from distil_lib.initialization import initialize_student, skipped_positions, student_config
 from distil_lib.losses import TokenCounts, TripleLoss
 from distil_lib.masking import DynamicMasking
 from distil_lib.optimization import build_optimizers, linear_schedule
@@ -99,8 +100,13 @@ class Run:
                 raise UserError("L_ce and L_cos need a teacher.", "Pass --teacher, or set --alpha_ce 0 --alpha_cos 0 to pretrain a BERT.")
             # On a CPU the backward pass of fused attention is slow where blocks are short (4 times at 64 tokens, bf16).
             attention = "eager" if self.device.type == "cpu" and config.block_size <= 128 else "sdpa"
-            shape = (config.hidden_size, config.hidden_layers, config.heads)
-            return new_teacher(self.tokenizer, *shape, dropout=config.dropout, attention=attention)
+            if config.start_from is not None:
+                model = load_teacher(locate(config.start_from), self.tokenizer).to_training(config.dropout, attention)
+            else:
+                shape = (config.hidden_size, config.hidden_layers, config.heads)
+                model = new_teacher(self.tokenizer, *shape, dropout=config.dropout, attention=attention)
+            self._check_length(model)
+            return model
         choice, layers = config.layer_choice(), self.teacher.config.num_hidden_layers
         if choice is None:
             model = Student(student_config(self.teacher.config, config.student_layers or layers // 2, config.dropout))
@@ -109,24 +115,29 @@ class Run:
                 self.teacher, choice, config.student_layers, copy_head=config.copy_head, dropout=config.dropout, seed=config.seed
             ).float()
         check_vocabulary(model.config.vocab_size, self.tokenizer, config.teacher)
-        if config.block_size > (longest := model.config.max_position_embeddings):
-            raise UserError(
-                f"The teacher knows {longest} positions; a block has {config.block_size} tokens.", f"Choose a --block_size up to {longest}."
-            )
+        self._check_length(model)
         if config.freeze_positions:
             model.distilbert.embeddings.position_embeddings.requires_grad_(False)
         return model
 
+    def _check_length(self, model: Student | MaskedLM) -> None:
+        longest = model.config.max_position_embeddings - skipped_positions(model.config)
+        if (block := self.config.block_size) > longest:
+            raise UserError(f"The model knows {longest} positions; a block has {block} tokens.", f"Choose a --block_size up to {longest}.")
+
     def _load_blocks(self) -> Blocks:
         """The main process of each machine makes the cache; the others wait, then read it."""
         error = None
+        # The first reading of a large corpus takes hours: longer than processes otherwise wait for each other.
+        patient = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=2)) if self.world > 1 else None
         for turn in (True, False):
             if self.accelerator.is_local_main_process == turn:
                 try:
                     blocks = load_blocks(self.config.corpus, self.tokenizer, self.config.block_size, self.config.streaming)
                 except UserError as raised:  # not before the others have been let go on, lest they wait for ever
                     error = raised
-            self.accelerator.wait_for_everyone()
+            if patient is not None:
+                torch.distributed.barrier(patient)
         if error is not None:
             raise error
         if not blocks.streaming and len(blocks.train) < self.config.batch_size:
@@ -159,13 +170,14 @@ class Run:
         if error is not None:
             raise error
 
-    def _batches(self, start: int) -> DataLoader:
+    def _batches(self, start: int, positions: dict[str, dict] | None = None) -> DataLoader:
+        """The steps from `start` on; `positions`: where a resumed run stood in its stream."""
         config = self.config
         masking = DynamicMasking(self.tokenizer, config.mlm_probability, config.mask_smoothing, config.seed, self.blocks.counts)
         shared = (self.blocks.train, masking, config.batch_size, config.micro_batch_size)
         pin = self.device.type == "cuda"
         if self.blocks.streaming:
-            batches = StreamBatches(*shared, rank=self.rank, world=self.world, start=start)
+            batches = StreamBatches(*shared, rank=self.rank, world=self.world, start=start, positions=positions)
             return DataLoader(batches, batch_size=None, num_workers=min(config.workers, 1), pin_memory=pin)
         batches = StepBatches(*shared, seed=config.seed, rank=self.rank, world=self.world, total=self.sequences)
         return DataLoader(batches, batch_size=None, sampler=range(start, self.steps), num_workers=config.workers, pin_memory=pin)
@@ -178,9 +190,21 @@ class Run:
         bare = self.accelerator.unwrap_model(self.model)
         if self.checkpoint:
             done, extra = load_checkpoint(self.checkpoint, bare, self.optimizers, self.schedules)
+            if extra["text"] != self.blocks.digest:
+                raise UserError(
+                    f"The text of {self.config.corpus} is not what {self.checkpoint} was trained on.",
+                    "Resume where files and packages are those of the start, or begin anew with another --output.",
+                )
         main = self.accelerator.is_main_process
         metrics = MetricsFile(folder / "metrics.jsonl", extra.get("metrics_bytes", 0)) if main else None
         self._say_hello(done)
+        division = [self.world, config.micro_batch_size]
+        if (before := extra.get("division", division)) != division:
+            self.accelerator.print(
+                "Until here with {} process(es), micro-batches of {}; from here with {} and {}: ".format(*before, *division)
+                + "the same curve, but for rounding no longer the same bits.",
+                flush=True,
+            )
         if config.tracker:
             self.accelerator.init_trackers("distil", config={k: str(v) for k, v in vars(config).items()})
         hidden = {} if main else {"disable": True}  # not said for the main process, so that TQDM_DISABLE works
@@ -191,7 +215,8 @@ class Run:
         figures: dict[str, float] = extra.get("figures", {})
 
         self.model.train()
-        for number, micro_batches in zip(range(done, self.steps), self._batches(done), strict=False):  # a stream has no end of its own
+        batches = self._batches(done, extra.get("positions"))
+        for number, micro_batches in zip(range(done, self.steps), batches, strict=False):  # a stream has no end of its own
             # The randomness of a step (dropout) depends on nothing but seed, step and rank: nothing to save, nothing to restore.
             torch.manual_seed((config.seed * 1_000_003 + number) * 4096 + self.rank)
             counts, stop = self._agree(micro_batches)
@@ -216,8 +241,10 @@ class Run:
                 self._write(metrics, {"step": step} | {k: round(v, 6) for k, v in figures.items()}, step)
                 bar.write(f"step {step}: held-out " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
                 clock = time.perf_counter()
+            positions = self._positions(micro_batches) if save or stop else {}
             if (save or stop) and main:
-                extra = {"metrics_bytes": metrics.bytes, "seconds": elapsed, "tokens": tokens, "figures": figures} | resume
+                extra = {"text": self.blocks.digest, "positions": positions, "figures": figures}
+                extra |= {"division": division, "metrics_bytes": metrics.bytes, "seconds": elapsed, "tokens": tokens} | resume
                 save_checkpoint(folder / "checkpoints", step, bare, self.optimizers, self.schedules, extra, config.keep)
                 clock = time.perf_counter()
             if stop and not last:
@@ -241,6 +268,11 @@ class Run:
             shared = torch.cat([shared[:, :3].sum(0), shared[:, 3:].amax(0)])
         ce, mlm, cos, stop = shared.tolist()
         return TokenCounts(ce, mlm, cos), stop
+
+    def _positions(self, micro_batches: list[MicroBatch]) -> dict[str, dict]:
+        """Where each lane of a stream stands after this step, gathered from all processes; nothing if the corpus is at hand."""
+        mine = getattr(micro_batches, "positions", {})
+        return {k: v for each in gather_object([mine]) for k, v in each.items()} if self.blocks.streaming else {}
 
     def _optimizer_step(self, micro_batches: list[MicroBatch], counts: TokenCounts) -> torch.Tensor:
         """Forward and backward through this process's micro-batches, and one update. Returns (loss, ce, mlm, cos, norm)."""
@@ -308,8 +340,9 @@ class Run:
         """Write `curves.png` and `model/`."""
         plot_curves(folder)
         model = self.accelerator.unwrap_model(self.model).to(getattr(torch, self.config.save_dtype))
+        shape = f"{model.config.num_hidden_layers} layers x {model.config.hidden_size}"
         record = {
-            "fingerprint": self.blocks.fingerprint, "tokens": tokens, "steps": self.steps, "minutes": seconds / 60,
+            "shape": shape, "fingerprint": self.blocks.fingerprint, "tokens": tokens, "steps": self.steps, "minutes": seconds / 60,
             "tokens_per_second": tokens / max(seconds, 1e-9), "processes": self.world, "precision": self.config.precision,
         }  # fmt: skip
         with whole_folder(folder / "model") as beside:

@@ -15,6 +15,9 @@ import yaml
 from distil_lib.checkpoint import list_checkpoints, newest_checkpoint
 from distil_lib.config import FREE_ON_RESUME, PretrainConfig
 from distil_lib.errors import UserError
+from distil_lib.paths import locate
+
+PARTIAL = ".config.yaml.partial"
 
 
 def open_run(config: PretrainConfig) -> Path | None:
@@ -23,7 +26,8 @@ def open_run(config: PretrainConfig) -> Path | None:
     Raises `UserError` for a folder that holds another run, or a run of other settings.
     """
     folder = Path(config.output)
-    used = folder.is_dir() and any(folder.iterdir())
+    # A run that was killed before it had written its configuration has left nothing that counts.
+    used = folder.is_dir() and any(path.name != PARTIAL for path in folder.iterdir())
     if used and not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not empty and holds no run.", "Choose another --output.")
     if used and config.overwrite:
@@ -45,10 +49,11 @@ def open_run(config: PretrainConfig) -> Path | None:
     elif config.resume:
         raise UserError(f"There is no run in {folder} to go on with.", "Leave --resume away to start one.")
     try:
-        (folder / "checkpoints").mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        config.save(folder / PARTIAL)
+        (folder / PARTIAL).rename(folder / "config.yaml")
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}).", "Choose another --output.") from error
-    config.save(folder / "config.yaml")
     return None
 
 
@@ -136,7 +141,7 @@ Held-out text (whole documents that were never trained on; 15% of the words hidd
 
 {note}
 ![losses and held-out accuracy over the steps](curves.png)
-"""
+{before}"""
 FIGURE_NAMES = {
     "mlm_loss": "loss on hidden words (nats)",
     "perplexity": "perplexity of hidden words",
@@ -154,14 +159,14 @@ def model_card(config: PretrainConfig, arguments: list[str], record: dict, figur
     student = config.teacher is not None
     settings = [a for a in arguments if a not in ("--resume", "--overwrite")]
     what = (
-        f"A DistilBERT distilled from `{config.teacher}` (Sanh et al. 2019): layers `{config.layers}`, alphas "
+        f"A DistilBERT of {record['shape']}, distilled from `{config.teacher}` (Sanh et al. 2019): layers `{config.layers}`, alphas "
         f"{config.alpha_ce:g}/{config.alpha_mlm:g}/{config.alpha_cos:g}, T = {config.temperature:g}, "
         f"soft targets on {config.soft_targets} tokens."
         if student
-        else f"A BERT of {config.hidden_layers} layers x {config.hidden_size}, pretrained from nothing by masked language modelling."
+        else f"A BERT of {record['shape']}, pretrained by masked language modelling from {config.start_from or 'nothing'}."
     )
     return CARD.format(
-        title=Path(config.output).name,
+        title=f"{'Student' if student else 'Teacher'}: {record['shape']}",
         what=what,
         command=shlex.join(["accelerate", "launch", "distil_lib/pretrain.py", *settings]),
         corpus=config.corpus,
@@ -170,5 +175,15 @@ def model_card(config: PretrainConfig, arguments: list[str], record: dict, figur
         figures="\n".join(f"| {label} | {figures[name]:.4f} |" for name, label in FIGURE_NAMES.items() if name in figures),
         machine=", ".join(f"{k} {v}" for k, v in machine.items()),
         note="The weights carry the licence of the code, Apache-2.0; the text they were trained on belongs to its authors.\n",
+        before=_card_before(config.start_from),
         **record,
     )
+
+
+def _card_before(start_from: str | None) -> str:
+    """What the card of the model that this one was started from says of how it was made, if it has one here."""
+    path = Path(locate(start_from), "README.md") if start_from else None
+    if path is None or not path.is_file():
+        return ""
+    made = path.read_text().partition("\nMade by\n")[2].partition("\nThe weights carry")[0]
+    return f"\n## What it was started from\n\n`{start_from}`, made by\n{made}" if made else ""

@@ -47,6 +47,15 @@ class MaskedLM(nn.Module):
         """Hidden states (..., H) to logits over the vocabulary (..., V)."""
         return self.model.cls(hidden) if hasattr(self.model, "cls") else self.model.lm_head(hidden)
 
+    def to_training(self, dropout: float = 0.0, attention: str = "sdpa") -> "MaskedLM":
+        """The same model, to be pretrained further: weights that learn, dropout `dropout`, attention as in `new_teacher`."""
+        self.model.set_attn_implementation(attention)
+        self.config.hidden_dropout_prob = self.config.attention_probs_dropout_prob = dropout
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+        return self.train().requires_grad_(True)
+
     def save_pretrained(self, folder: str | Path) -> None:
         self.model.save_pretrained(folder)
 

@@ -1,7 +1,7 @@
 """Tokenizer, packing, and the cache of blocks."""
 
-import itertools
 import os
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distil_lib import blocks as library
 from distil_lib.blocks import documents_to_blocks, load_blocks, load_tokenizer, pack, train_tokenizer
-from distil_lib.corpus import load_documents, split_of
+from distil_lib.corpus import load_documents
 from distil_lib.errors import UserError
 
 C, S = 101, 102  # the ids of [CLS] and [SEP]
@@ -89,6 +89,21 @@ def test_packing_starts_again_after_a_fixed_number_of_documents(tokenizer, monke
     assert rows(documents_to_blocks(Dataset.from_list(documents), tokenizer, 16)) == expected
 
 
+@pytest.mark.parametrize("special", ["[MASK]", "[SEP]", "[PAD]", "[CLS]"])
+def test_the_name_of_a_special_token_is_a_word_like_any_other(special, documents, tmp_path):
+    """Oracle: the same documents with spaces in the name, which no special token has."""
+
+    def made(name):
+        said = [{"text": d["text"].replace("array", name)} for d in documents]
+        path = write_jsonl(tmp_path / "said.jsonl", said)
+        return load_blocks(str(path), tokenizer, 16, cache=tmp_path / name)
+
+    tokenizer = train_tokenizer([d["text"] for d in documents] + ["[ mask sep pad cls ]"] * 9, vocab_size=160)
+    literal, spaced = made(special), made(f"[ {special[1:-1]} ]")
+    assert (literal.counts[tokenizer.convert_tokens_to_ids(["[", "]"])] > 100).all()
+    assert rows(literal.train) == rows(spaced.train) and rows(literal.held_out) == rows(spaced.held_out)
+
+
 # ------------------------------------------------------------------------------------------------------------------ cache
 @pytest.fixture
 def source(tmp_path, documents):
@@ -139,6 +154,27 @@ def test_the_key_changes_with_tokenizer_block_size_and_text(source, tokenizer, d
     assert len(found) == 5
 
 
+def test_the_digest_is_that_of_the_text_wherever_it_lies(source, tokenizer, documents, tmp_path):
+    first = load_blocks(str(source), tokenizer, 16, cache=tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    moved = load_blocks(str(source.rename(tmp_path / "elsewhere" / source.name)), tokenizer, 16, cache=tmp_path)
+    assert moved.fingerprint != first.fingerprint and moved.digest == first.digest
+    others = [[{"text": f"array {documents[0]['text']}"}, *documents[1:]], documents[:30]]
+    made = [load_blocks(str(write_jsonl(source, other)), tokenizer, 16, cache=tmp_path) for other in others]
+    assert len({first.digest, *(m.digest for m in made)}) == 3
+
+
+def test_what_a_killed_run_left_of_its_blocks_is_swept_away_after_a_day(source, tokenizer, tmp_path):
+    """And not sooner: another run may be writing there."""
+    old, fresh, foreign = (tmp_path / "blocks" / name for name in (".making-old", ".making-fresh", "no-such-fingerprint"))
+    for folder in (old, fresh, foreign):
+        (folder / "made").mkdir(parents=True)
+    for folder, hours in ((old, 25), (fresh, 23), (foreign, 25)):
+        os.utime(folder, (time.time() - 3600 * hours,) * 2)
+    load_blocks(str(source), tokenizer, 16, cache=tmp_path)
+    assert not old.exists() and fresh.exists() and foreign.exists()
+
+
 def test_a_new_file_in_a_folder_changes_the_key(tokenizer, documents, tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()
@@ -172,44 +208,3 @@ def test_a_corpus_shorter_than_a_block_is_refused(tokenizer, tmp_path):
     short = write_jsonl(tmp_path / "short.jsonl", [{"text": "one word"}, {"text": "two words"}])
     with pytest.raises(UserError, match="shorter than a block"):
         load_blocks(str(short), tokenizer, 64, cache=tmp_path)
-
-
-# ----------------------------------------------------------------------------------------------------------------- streams
-@pytest.fixture
-def streamed(monkeypatch):
-    """Make `load_documents` give a stream of these documents, as it does for a large Hub dataset."""
-
-    def install(documents):
-        stream = Dataset.from_list(documents).to_iterable_dataset()
-        monkeypatch.setattr(library, "load_documents", lambda *_: stream)
-
-    return install
-
-
-def test_a_stream_gives_the_blocks_of_a_local_corpus(streamed, tokenizer, tmp_path):
-    """Oracle: the documents packed by hand. Comparable, because they occur once each and enough of them are held out by name."""
-    documents = random_documents(90)
-    sides = [split_of(d["name"]) for d in documents]
-    assert {"train", "held_out"} == set(sides)
-    streamed(documents)
-    made = load_blocks("hub:any/name", tokenizer, 16, streaming=True, cache=tmp_path)
-    assert made.streaming
-    for part, side in ((made.train, "train"), (made.held_out, "held_out")):
-        tokens = [tokenizer(d["text"], add_special_tokens=False)["input_ids"] for d, s in zip(documents, sides, strict=True) if s == side]
-        assert rows(part) == [list(b) for b in pack(tokens, tokenizer, 16)]
-    assert made.counts.sum() == 16 * len(list(made.train))
-    assert not (tmp_path / "blocks").exists()
-
-
-def test_a_stream_can_be_read_twice_and_in_part(streamed, tokenizer, tmp_path):
-    streamed(random_documents(60))
-    train = load_blocks("hub:any/name", tokenizer, 16, streaming=True, cache=tmp_path).train
-    assert rows(train) == rows(train)
-    assert rows(itertools.islice(train, 5)) == rows(train)[:5]
-
-
-def test_a_stream_without_enough_text_is_refused(streamed, tokenizer, tmp_path):
-    """Otherwise a run would look for its first block for ever."""
-    streamed([{"name": f"d{i}", "text": "a word"} for i in range(3)])
-    with pytest.raises(UserError):
-        load_blocks("hub:any/name", tokenizer, 64, streaming=True, cache=tmp_path)

@@ -23,7 +23,7 @@ def test_every_preset_loads_and_says_what_its_file_says(name):
 
 
 def test_the_presets_are_those_of_the_book():
-    assert {"demo", "mini", "mini-teacher", "colab", "paper"} <= set(preset_names())
+    assert {"demo", "mini", "mini-teacher", "mini-teacher-longer", "colab", "paper"} == set(preset_names())
 
 
 def test_the_paper_preset_is_the_released_recipe():
@@ -55,7 +55,8 @@ def test_every_field_can_be_given_on_the_command_line():
         kind = field.type if isinstance(field.type, type) else field.type.__args__[0]
         value = changed.get(name, {str: "x", int: 3, float: 1.5, bool: True}[kind])
         assert value != field.default, name
-        assert getattr(parse_arguments([f"--{name}", str(value)]), name) == value, name
+        also = ["--teacher", "x"] if name == "freeze_positions" else []  # which has a meaning for students alone
+        assert getattr(parse_arguments([f"--{name}", str(value), *also]), name) == value, name
 
 
 def test_a_file_of_settings_serves_as_a_preset(tmp_path):
@@ -64,10 +65,12 @@ def test_a_file_of_settings_serves_as_a_preset(tmp_path):
     assert config.batch_size == 12 and config.learning_rate == 1.0 and type(config.learning_rate) is float
 
 
-def test_a_saved_configuration_is_a_preset_that_gives_it_back(tmp_path):
-    config = load_preset("paper", corpus="docs", tracker="tensorboard", layers="0,2")
+@pytest.mark.parametrize("changes", [{}, {"corpus": "docs", "tracker": "tensorboard", "layers": "0,2"}])
+@pytest.mark.parametrize("name", ["paper", "mini-teacher"])
+def test_a_saved_configuration_is_a_preset_that_gives_it_back(name, changes, tmp_path):
+    config = load_preset(name, **changes)
     config.save(tmp_path / "config.yaml")
-    assert load_preset(tmp_path / "config.yaml") == config
+    assert parse_arguments(["--preset", str(tmp_path / "config.yaml")]) == load_preset(tmp_path / "config.yaml") == config
 
 
 def test_help_explains_every_setting_with_its_default(capsys):
@@ -151,7 +154,8 @@ def test_a_call_with_an_unknown_setting_gets_a_hint():
         {"alpha_ce": -1.0}, {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_cos": 0.0}, {"temperature": 0.0}, {"max_steps": 0, "epochs": 0.0},
         {"max_steps": -1}, {"seed": -1}, {"keep": -1}, {"threads": -1}, {"workers": -1}, {"hidden_layers": 0}, {"heads": 0},
         {"hidden_size": 0}, {"max_grad_norm": 0.0}, {"precision": "fp8"}, {"teacher_dtype": "half"}, {"save_dtype": "int8"},
-        {"soft_targets": "some"},
+        {"soft_targets": "some"}, {"student_layers": 0}, {"student_layers": -1}, {"freeze_positions": True},
+        {"start_from": "a/bert", "teacher": "another/bert"},
     ],
 )  # fmt: skip
 def test_values_without_meaning_are_refused_by_name(settings):

@@ -1,6 +1,8 @@
 """Documents in: what is read as prose and what is not, each paragraph once, and who is held out."""
 
+import ast
 import json
+import warnings
 
 import pandas
 import pytest
@@ -50,6 +52,23 @@ def test_documentation_handed_to_a_function_is_found():
     source = "add_newdoc('package', 'name', '''\n    The words.\n\n    More of them.\n''')\nother.set_docstring(f, 'Of f.')\nprint('No.')"
     assert {"The words.\n\nMore of them.", "Of f."} <= set(docstrings(source))
     assert "No." not in docstrings(source)
+
+
+@pytest.mark.parametrize("documented", ["('T', '''\n    Of T.\n    ''')", "[('T', 'Of T.'), ('real', 'Of real.')]"])
+def test_documentation_handed_over_in_tuples_and_lists_is_found(documented):
+    """As numpy documents the attributes of its arrays."""
+    found = docstrings(f"add_newdoc('numpy', 'ndarray', {documented})\nprint(('no', 'No.'))")
+    assert "Of T." in found and ("Of real." in found) == ("real" in documented) and "No." not in found
+
+
+def test_doubtful_escapes_in_foreign_sources_are_no_business_of_the_reader():
+    source = '"Of the module."\npattern = "\\d"'
+    with pytest.warns((SyntaxWarning, DeprecationWarning), match="escape"):
+        ast.parse(source)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert docstrings(source) == ["Of the module."]
+    assert not heard
 
 
 @pytest.mark.parametrize("source", ["def broken(:", "x = 1\0", b"\xff\xfe not utf-8 \x80", ""])

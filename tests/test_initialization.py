@@ -175,6 +175,29 @@ def test_embeddings_or_head_can_be_left_at_random():
     assert torch.equal(headless.distilbert.embeddings.word_embeddings.weight, words)
 
 
+def test_what_is_not_copied_depends_on_the_seed_alone_and_nobodys_random_numbers_change(monkeypatch):
+    teacher = TEACHERS["bert"]()
+    heads = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("the GPUs' random numbers were changed"))
+    for state, seed in ((5, 1), (6, 1), (5, 2)):
+        torch.default_generator.manual_seed(state)
+        before = torch.get_rng_state()
+        heads.append(initialize_student(teacher, copy_head=False, seed=seed).vocab_transform.weight)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(heads[0], heads[1]) and not torch.isclose(heads[0], heads[2]).any(1).all()
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_a_teacher_kept_in_bf16_gives_a_student_in_fp32_whose_one_sum_is_not_rounded(name):
+    teacher = randomize(TEACHERS[name]()).to(torch.bfloat16)
+    student = initialize_student(teacher)
+    assert {p.dtype for p in student.parameters()} == {torch.float32}
+    embeddings, positions = teacher.base_model.embeddings, student.distilbert.embeddings.position_embeddings.weight
+    expected = embeddings.position_embeddings.weight.float() + embeddings.token_type_embeddings.weight[0].float()
+    assert torch.equal(positions, expected[-len(positions) :])
+    assert not torch.equal(positions, positions.bfloat16().float())  # the sum has more digits than its terms
+
+
 def test_dropout_is_the_teachers_unless_given():
     teacher = BertModel(BertConfig(**SIZES, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.4))
     assert (initialize_student(teacher).config.dropout, initialize_student(teacher).config.attention_dropout) == (0.3, 0.4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distil_lib.masking import DynamicMasking
+from distil_lib.masking import DynamicMasking, random_stream
 
 
 def blocks(tokenizer, number: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -55,6 +55,15 @@ def test_seed_epoch_and_example_each_change_the_choice(tokenizer):
         for m, example, epoch in [(first, 0, 0), (first, 0, 1), (first, 1, 0), (first, 1, 1), (DynamicMasking(tokenizer, seed=1), 0, 0)]
     }
     assert len(choices) == 5
+
+
+def test_a_stream_depends_on_seed_and_key_alone_and_a_zero_at_the_end_is_part_of_the_key():
+    def draws(seed, *key):
+        return tuple(random_stream(seed, *key).integers(2**60, size=4))
+
+    keys = [(), (0,), (1,), (1, 0), (0, 1), (1, 2), (2, 1), (1, 2, 0), (2**32, 1)]
+    assert len({draws(seed, *key) for seed in (0, 7) for key in keys}) == 2 * len(keys)
+    assert draws(7, 1, 2) == draws(7, 1, 2)
 
 
 def test_epochs_may_differ_within_a_batch(tokenizer):

@@ -2,17 +2,21 @@
 
 import itertools
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from helpers import apart, assert_user_error, newest_weights, replace, weights, without_times
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from helpers import apart, assert_user_error, newest_weights, random_documents, randomize, replace, weights, without_times, write_jsonl
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaConfig, RobertaForMaskedLM
 
 from distil_lib.batches import epoch_order
 from distil_lib.config import parse_arguments
+from distil_lib.errors import UserError
 from distil_lib.pretrain import Run
 from distil_lib.run_folder import read_metrics
 from distil_lib.student import Student
@@ -92,6 +96,47 @@ def test_a_teacher_is_pretrained_by_the_same_program(small_run, program, tmp_pat
     assert set(rows[0]) == {"step", "mlm_loss", "accuracy"} and rows[-1]["mlm_loss"] < rows[0]["mlm_loss"]
     student = program(small_run(tmp_path / "pupil", teacher=tmp_path / "bert" / "model", student_layers=1, max_steps=2))
     assert student.code == 0, student.err  # what it made serves as a teacher
+
+
+# ----------------------------------------------------------------------------------------------- from a model that is there already
+LONGER = {"teacher": None, "alpha_ce": 0, "alpha_cos": 0}
+
+
+@pytest.fixture(params=["bert", "roberta"])
+def start(request, teacher_folder, tokenizer, tmp_path) -> Path:
+    """A model that can read 32 tokens."""
+    if request.param == "bert":
+        return teacher_folder
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    pad = tokenizer.pad_token_id
+    config = RobertaConfig(vocab_size=len(tokenizer), pad_token_id=pad, max_position_embeddings=32 + pad + 1, **sizes)
+    randomize(RobertaForMaskedLM(config)).save_pretrained(tmp_path / "roberta")
+    return tmp_path / "roberta"
+
+
+def test_a_model_goes_on_being_pretrained(start, small_run, program, tmp_path):
+    """Oracle: the folder it was started from, which two steps of a small rate hardly change. And its card says so."""
+    run = tmp_path / "longer"
+    done = program(small_run(run, **LONGER, start_from=start, block_size=32, learning_rate=1e-6, max_steps=2))
+    assert done.code == 0, done.err
+    assert 0 < apart(weights(run), load_file(start / "model.safetensors")) < 1e-5
+    assert f"from {start}" in (run / "model" / "README.md").read_text()
+
+
+def test_every_weight_learns_and_dropout_is_that_of_the_run(start, make_run):
+    run = make_run(**LONGER, start_from=start, dropout=0.25, max_steps=2)
+    before = {name: p.clone() for name, p in run.model.named_parameters()}
+    assert {m.p for m in run.model.modules() if isinstance(m, nn.Dropout)} == {0.25}
+    assert run.model.config.hidden_dropout_prob == run.model.config.attention_probs_dropout_prob == 0.25
+    run.train()
+    assert run.model.training
+    unchanged = {name for name, p in run.model.named_parameters() if torch.equal(p, before[name])}
+    assert not {name for name in unchanged if "key.bias" not in name}, unchanged  # a constant that softmax does not see
+
+
+def test_blocks_longer_than_its_positions_are_refused(start, make_run):
+    with pytest.raises(UserError, match="32 positions; a block has 33"):
+        make_run(**LONGER, start_from=start, block_size=33)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +293,21 @@ def test_a_resumed_run_neither_replays_nor_skips_data(make_run):
     for trap in (lambda run, done: run._batches(0), lambda run, done: run._batches(done + 1)):
         with pytest.raises(AssertionError):
             no_data_twice_and_none_left_out(run, trap)
+
+
+def test_a_run_goes_on_with_its_own_text_alone(small_run, program, tmp_path):
+    """Copied to another day it is the same text; with another word it is not, and nothing is touched."""
+    corpus, run = tmp_path / "corpus.jsonl", tmp_path / "run"
+    text = write_jsonl(corpus, random_documents(40)).read_text()
+    arguments = small_run(run, corpus=corpus, max_steps=2, save_every=1)
+    assert program(arguments).code == 0
+    os.utime(corpus, (1, 1))
+    done = program([*arguments, "--resume"])
+    assert done.code == 0, done.err
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    corpus.write_text(text.replace("array", "axis"))
+    assert_user_error(program([*arguments, "--resume"]), str(corpus), "not what", "step-00000002")
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
 def test_a_step_is_masked_as_the_whole_corpus_says(make_run):

@@ -1,34 +1,19 @@
 """Two processes against one: the same curve, really two of them, and nobody left waiting."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import Finished, apart, assert_user_error, double_precision, newest_weights, without_times
+from helpers import apart, assert_user_error, double_precision, free_port, newest_weights, together, without_times
 
 from distil_lib.blocks import load_blocks
 from distil_lib.run_folder import read_metrics
 
 # Softmax does not see a constant added to all keys, so the gradient of their bias is rounding alone, which Adam enlarges.
 KEYS_BIAS = "k_lin.bias"
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def together(program, arguments, prepare=None, world: int = 2) -> list[Finished]:
-    """What `torchrun` does, from processes that have imported everything already."""
-    shared = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
-              "ACCELERATE_USE_CPU": "true"}  # fmt: skip
-    waits = [program.start(arguments, prepare, **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(world)]
-    return [wait() for wait in waits]
 
 
 @pytest.fixture(scope="module")

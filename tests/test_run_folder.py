@@ -33,6 +33,20 @@ def test_an_empty_folder_will_do(config, tmp_path):
     assert open_run(config()) is None
 
 
+def test_a_run_that_was_killed_before_it_had_its_settings_counts_as_none(config, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pathlib.Path.rename", killed)
+        open_run(config())
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [".config.yaml.partial"]
+    with pytest.raises(UserError, match="no run"):
+        open_run(config(resume=True))
+    assert open_run(config(temperature=3.0)) is None
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
 def test_a_folder_with_another_run_is_left_alone(config, tmp_path):
     open_run(config())
     before = content(tmp_path)
@@ -54,7 +68,7 @@ def test_overwrite_starts_from_nothing(config, tmp_path):
     open_run(config())
     (tmp_path / "run" / "metrics.jsonl").write_text("old\n")
     open_run(config(overwrite=True))
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.yaml"]
 
 
 def test_a_file_in_the_way_is_named(config, tmp_path):
@@ -88,7 +102,7 @@ def test_resume_may_change_what_does_not_change_the_result(config):
 
 def test_resume_where_no_checkpoint_is_whole_says_so(config, tmp_path):
     open_run(config())
-    (tmp_path / "run" / "checkpoints" / "step-00000005").mkdir()
+    (tmp_path / "run" / "checkpoints" / "step-00000005").mkdir(parents=True)
     with pytest.raises(UserError, match="whole"):
         open_run(config(resume=True))
 
@@ -131,10 +145,31 @@ def test_curves_are_a_picture(losses, tmp_path):
     assert plot_curves(tmp_path).read_bytes().startswith(b"\x89PNG")
 
 
+def card_of(config, *arguments, **record) -> str:
+    record = {"shape": "2 layers x 32", "fingerprint": "abc123", "tokens": 12345, "steps": 10, "minutes": 3.0,
+              "tokens_per_second": 68.0, "processes": 2, "precision": "fp32"} | record  # fmt: skip
+    return model_card(config, arguments, record, {"mlm_loss": 2.0, "accuracy": 0.4321, "kl": 0.25}, describe_machine())
+
+
 def test_the_card_holds_the_command_and_the_figures(config):
-    record = {"fingerprint": "abc123", "tokens": 12345, "steps": 10, "minutes": 3.0}
-    record |= {"tokens_per_second": 68.0, "processes": 2, "precision": "fp32"}
-    figures = {"mlm_loss": 2.0, "accuracy": 0.4321, "kl": 0.25}
-    card = model_card(config(teacher="data/teacher"), ["--preset", "my own.yaml"], record, figures, describe_machine())
+    card = card_of(config(teacher="data/teacher"), "--preset", "my own.yaml")
     assert "accelerate launch distil_lib/pretrain.py --preset 'my own.yaml'" in card
     assert all(words in card for words in ("0.4321", "0.2500", "7.3891", "12,345", "abc123", "data/teacher"))
+    assert "# Student: 2 layers x 32\n" in card and "started from" not in card
+    assert "# Teacher: 2 layers x 32\n" in (card := card_of(config())) and "from nothing" in card
+
+
+def test_the_card_of_a_run_that_went_on_from_another_quotes_how_that_was_made(config, tmp_path):
+    """And no more than that: of three runs, the last card names two."""
+    start = {}
+    for name, shape in (("first", "2 layers x 32"), ("second", "4 layers x 8"), ("third", "6 layers x 16")):
+        card = card_of(config(**start), "--output", name, shape=shape)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.md").write_text(card)
+        start = {"start_from": str(tmp_path / name)}
+    own, _, before = card.partition(f"\n`{tmp_path / 'second'}`, made by\n")
+    assert "pretrain.py --output third\n" in own and f"from {tmp_path / 'second'}" in own
+    second = (tmp_path / "second" / "README.md").read_text()
+    assert "pretrain.py --output second\n" in before
+    assert before.strip() and before.strip() in second and "--output first" not in before
+    assert "made by" not in card_of(config(start_from=str(tmp_path)))  # which has no card
