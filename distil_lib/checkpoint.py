@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distil_lib.errors import DISK_FULL, UserError
+from distil_lib.sharding import shard_as, whole_on_cpu, whole_state
 
 MANIFEST = "manifest.json"
 
@@ -69,19 +70,21 @@ def _sha256(path: Path) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------- optimizers
-def _pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict]:
+def _pack_optimizer(optimizer: Optimizer, write: bool) -> tuple[dict[str, torch.Tensor], dict]:
     """An optimizer's state as tensors by name, and the rest, which JSON can hold."""
     state = optimizer.state_dict()
-    tensors = {f"{i}.{k}": v.contiguous() for i, entry in state["state"].items() for k, v in entry.items() if torch.is_tensor(v)}
+    entries = ((f"{i}.{k}", v) for i, entry in state["state"].items() for k, v in entry.items() if torch.is_tensor(v))
+    tensors = {name: whole_on_cpu(v, write) for name, v in entries}
     numbers = {str(i): {k: v for k, v in entry.items() if not torch.is_tensor(v)} for i, entry in state["state"].items()}
     return tensors, {"state": numbers, "param_groups": state["param_groups"]}
 
 
 def _unpack_optimizer(optimizer: Optimizer, tensors: dict[str, torch.Tensor], rest: dict) -> None:
     state = {int(i): dict(entry) for i, entry in rest["state"].items()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        state[int(index)][key] = tensor
+        state[int(index)][key] = shard_as(tensor, parameters[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
 
 
@@ -94,20 +97,25 @@ def save_checkpoint(
     schedules: Sequence[LRScheduler],
     extra: dict | None = None,
     keep: int = 2,
+    write: bool = True,
 ) -> Path:
     """Write `folder/step-N` and delete all but the newest `keep` checkpoints. `extra`: whatever else JSON can hold.
+
+    Every process calls this, because what is sharded has to be put together; one of them writes.
 
     Raises `UserError` when the disk is full; what was saved before stays whole.
     """
     target = folder / f"step-{step:08d}"
+    weights, packed = whole_state(model, write), [_pack_optimizer(optimizer, write) for optimizer in optimizers]
+    if not write:
+        return target
     with whole_folder(target) as beside:
         unique = {}  # tied weights are one tensor with two names: save the first
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            unique.setdefault(id(tensor), (name, tensor.detach().contiguous()))
+        for name, tensor in weights.items():
+            unique.setdefault(id(tensor), (name, tensor))
         save_file(dict(unique.values()), beside / "model.safetensors")
         state = {"step": step, "extra": extra or {}, "optimizers": [], "schedules": [s.state_dict() for s in schedules]}
-        for number, optimizer in enumerate(optimizers):
-            tensors, rest = _pack_optimizer(optimizer)
+        for number, (tensors, rest) in enumerate(packed):
             save_file(tensors, beside / f"optimizer-{number}.safetensors")
             state["optimizers"].append(rest)
         for schedule in state["schedules"]:
@@ -155,8 +163,9 @@ def load_checkpoint(
     checkpoint: Path, model: nn.Module, optimizers: Sequence[Optimizer], schedules: Sequence[LRScheduler]
 ) -> tuple[int, dict]:
     """Put a whole checkpoint back into the objects it was made from: (step, extra)."""
-    missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
     own = dict(model.named_parameters(remove_duplicate=False))
+    weights = load_file(checkpoint / "model.safetensors")
+    missing, unexpected = model.load_state_dict({n: shard_as(w, own.get(n, w)) for n, w in weights.items()}, strict=False)
     tied = {id(own[n]) for n in own if n not in missing}
     untied = [n for n in missing if n in own and id(own[n]) not in tied]
     if untied or unexpected:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import broadcast_object_list, gather_object, set_seed
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object, set_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
@@ -38,6 +38,7 @@ from distil_lib.masking import DynamicMasking
 from distil_lib.optimization import build_optimizers, linear_schedule
 from distil_lib.paths import locate
 from distil_lib.run_folder import MetricsFile, model_card, open_run, plot_curves, saved_precision
+from distil_lib.sharding import name_layers, sharding, whole, whole_state
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM, check_vocabulary, load_teacher, new_teacher
 
@@ -47,6 +48,7 @@ class Run:
 
     def __init__(self, config: PretrainConfig, arguments: list[str] | None = None):
         self.config, self.arguments = config, arguments or []
+        sharding("fp32")  # refuses what would be wrong before any process waits for another
         state = PartialState(cpu=on_cpu())
         if state.device.type == "cpu":
             torch.set_num_threads(config.threads or default_threads())
@@ -59,8 +61,12 @@ class Run:
             installed = ", ".join(trackers) or "none"
             raise UserError(f"The tracker {config.tracker!r} is unknown or not installed.", f"Installed: {installed}.")
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if config.precision == "bf16" else "no", log_with=config.tracker, project_dir=config.output
+            mixed_precision="bf16" if config.precision == "bf16" else "no",
+            log_with=config.tracker,
+            project_dir=config.output,
+            fsdp_plugin=sharding(config.precision),
         )
+        self.sharded = self.accelerator.distributed_type == DistributedType.FSDP
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
         if config.batch_size < self.world:
@@ -78,8 +84,8 @@ class Run:
 
         betas = (config.adam_beta1, config.adam_beta2)
         optimizers = build_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay, betas, config.adam_eps)
-        self.model = self.accelerator.prepare(model.to(self.device))
-        self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
+        name_layers(model)
+        self.model, *self.optimizers = self.accelerator.prepare(model.to(self.device), *optimizers)
         self.schedules = [linear_schedule(o, max(round(config.warmup * self.steps), 1), self.steps) for o in optimizers]
         loss = TripleLoss(config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.temperature)
         self.step = DistillationStep(self.model, self.teacher, loss, config.soft_targets)
@@ -190,7 +196,7 @@ class Run:
         bare = self.accelerator.unwrap_model(self.model)
         if self.checkpoint:
             done, extra = load_checkpoint(self.checkpoint, bare, self.optimizers, self.schedules)
-            if extra["text"] != self.blocks.digest:
+            if extra.get("text") != self.blocks.digest:
                 raise UserError(
                     f"The text of {self.config.corpus} is not what {self.checkpoint} was trained on.",
                     "Resume where files and packages are those of the start, or begin anew with another --output.",
@@ -241,11 +247,10 @@ class Run:
                 self._write(metrics, {"step": step} | {k: round(v, 6) for k, v in figures.items()}, step)
                 bar.write(f"step {step}: held-out " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
                 clock = time.perf_counter()
-            positions = self._positions(micro_batches) if save or stop else {}
-            if (save or stop) and main:
-                extra = {"text": self.blocks.digest, "positions": positions, "figures": figures}
-                extra |= {"division": division, "metrics_bytes": metrics.bytes, "seconds": elapsed, "tokens": tokens} | resume
-                save_checkpoint(folder / "checkpoints", step, bare, self.optimizers, self.schedules, extra, config.keep)
+            if save or stop:
+                extra = {"text": self.blocks.digest, "positions": self._positions(micro_batches), "figures": figures}
+                extra |= {"division": division, "metrics_bytes": main and metrics.bytes, "seconds": elapsed, "tokens": tokens} | resume
+                save_checkpoint(folder / "checkpoints", step, bare, self.optimizers, self.schedules, extra, config.keep, write=main)
                 clock = time.perf_counter()
             if stop and not last:
                 bar.close()
@@ -254,8 +259,9 @@ class Run:
                 self.accelerator.end_training()
                 sys.exit(128 + stop)
         bar.close()
+        model = self._whole_model()
         if main:
-            self._finish(folder, figures, elapsed, tokens)
+            self._finish(folder, model, figures, elapsed, tokens)
         self.accelerator.end_training()
         return figures
 
@@ -289,7 +295,7 @@ class Run:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        return torch.cat([parts, torch.as_tensor(norm).to(parts).reshape(1)])
+        return torch.cat([parts, whole(torch.as_tensor(norm)).to(parts).reshape(1)])
 
     def _close_window(self, step: int, window: list[torch.Tensor]) -> tuple[dict[str, float], torch.Tensor]:
         """The mean losses of the steps since the last line, and those of each step (steps, 5). Raises `UserError` if one is not finite."""
@@ -311,11 +317,13 @@ class Run:
 
     def evaluate(self) -> dict[str, float]:
         """Held-out figures over all processes."""
-        batches = held_out_batches(self.blocks.held_out, self.tokenizer, self.config.eval_blocks, 64, self.rank, self.world)
+        # Where weights are sharded, each pass needs all processes: all compute all of it.
+        rank, world = (0, 1) if self.sharded else (self.rank, self.world)
+        batches = held_out_batches(self.blocks.held_out, self.tokenizer, self.config.eval_blocks, 64, rank, world)
         with self.accelerator.autocast():
             model = self.accelerator.unwrap_model(self.model)
             sums = masked_lm_sums(model, batches, self.teacher, self.device)
-        if self.world > 1:
+        if world > 1:
             sums = self.accelerator.reduce(sums.to(self.device), "sum").cpu()
         return to_figures(sums, self.teacher is not None)
 
@@ -324,7 +332,8 @@ class Run:
         parameters = sum(p.numel() for p in self.accelerator.unwrap_model(self.model).parameters())
         kind = f"student of {self.config.teacher}" if self.teacher is not None else "BERT from nothing"
         self.accelerator.print(
-            f"{kind}: {parameters:,} parameters; {self.world} process(es) on {self.device.type}, {self.config.precision}, "
+            f"{kind}: {parameters:,} parameters; {self.world} process(es) on {self.device.type}"
+            f"{', sharded' if self.sharded else ''}, {self.config.precision}, "
             f"{torch.get_num_threads()} thread(s) each; steps {done} to {self.steps} of {self.config.batch_size} x "
             f"{self.config.block_size} tokens from {self.config.corpus}",
             flush=True,
@@ -336,10 +345,21 @@ class Run:
         if self.config.tracker:
             self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=step)
 
-    def _finish(self, folder: Path, figures: dict[str, float], seconds: float, tokens: int) -> None:
+    def _whole_model(self) -> Student | MaskedLM:
+        """The trained model; on the main process alone where it was sharded, because only there it has to fit."""
+        bare = self.accelerator.unwrap_model(self.model)
+        if not self.sharded:
+            return bare
+        state = whole_state(bare, self.accelerator.is_main_process)
+        if self.accelerator.is_main_process:
+            bare = self._new_model()
+            bare.load_state_dict(state)
+        return bare
+
+    def _finish(self, folder: Path, model: Student | MaskedLM, figures: dict[str, float], seconds: float, tokens: int) -> None:
         """Write `curves.png` and `model/`."""
         plot_curves(folder)
-        model = self.accelerator.unwrap_model(self.model).to(getattr(torch, self.config.save_dtype))
+        model = model.to(getattr(torch, self.config.save_dtype))
         shape = f"{model.config.num_hidden_layers} layers x {model.config.hidden_size}"
         record = {
             "shape": shape, "fingerprint": self.blocks.fingerprint, "tokens": tokens, "steps": self.steps, "minutes": seconds / 60,

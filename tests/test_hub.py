@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import shared_hub
+from helpers import free_port, shared_hub
 
 from distil_lib.checkpoint import newest_checkpoint
 
@@ -54,7 +54,7 @@ def online(tmp_path):
     def run(endpoint: str, *command) -> subprocess.CompletedProcess:
         environment = os.environ | {
             "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home"), "DISTIL_CACHE": str(tmp_path / "cache"),
-            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2])),
+            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2])), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, env=environment, timeout=280)
 
@@ -163,5 +163,40 @@ def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(
     assert newest_checkpoint(tmp_path / "run" / "checkpoints").name == "step-00000004"
     done = online(endpoint, "-m", "distil_lib.pretrain", *run, "--resume")
     assert done.returncode == 0, done.stderr
+    models = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "run")]
+    assert models[0] == models[1]
+
+
+KILLED_OR_NOT = """
+    import os, signal, sys
+    from distil_lib import packing, pretrain
+    from helpers import signal_at
+    packing.SHARDS_A_LANE = 1  # two files, two lanes: one for each process
+    if sys.argv[1] == "kill" and os.environ["RANK"] == "1":
+        signal_at("distil_lib.pretrain.Run._optimizer_step", 6, signal.SIGKILL)()
+    pretrain.main(sys.argv[2:])
+"""
+
+
+def test_two_processes_stream_over_a_bad_connection_are_killed_and_resume_to_the_same_bits(endpoint, serve, online, small_run, tmp_path):
+    """Oracle: two processes that are never stopped, on a connection that holds."""
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(KILLED_OR_NOT))
+    settings = {"corpus": "hub:wikimedia/wikipedia:20231101.en", "streaming": True, "max_steps": 8, "save_every": 4, "batch_size": 5}
+
+    def both(address, name, kill="no", *more):
+        command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port(), program, kill]
+        return online(address, *command, *small_run(tmp_path / name, **settings), *more)
+
+    whole = both(endpoint, "whole")
+    assert whole.returncode == 0 and "2 process(es)" in whole.stdout, whole.stderr
+    bad = serve("--fail-every", "3")
+    assert both(bad, "run", "kill").returncode != 0
+    checkpoint = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint.name == "step-00000004"
+    positions = json.loads((checkpoint / "state.json").read_text())["extra"]["positions"]
+    assert len(positions) == 2 and all(p["number"] + p["read"] > 0 for p in positions.values())
+    resumed = both(bad, "run", "no", "--resume")
+    assert resumed.returncode == 0 and "503" in resumed.stderr, resumed.stderr
     models = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "run")]
     assert models[0] == models[1]

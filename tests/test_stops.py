@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import apart, free_port, newest_weights, signal_at, together
+from helpers import free_port, signal_at, together
 from test_resume import STEPS, result
 
 STEP = "distil_lib.pretrain.Run._optimizer_step"

@@ -83,7 +83,10 @@ def sequences(micro_batches):
     return {number: (ids, labels) for number, ids, labels in found}
 
 
-@pytest.mark.parametrize("batch_size, micro_batch_size, world", [(8, 2, 2), (6, 2, 2), (5, 2, 2), (6, 4, 3), (5, 1, 4), (9, 1, 8), (3, 1, 5)])
+SHARES = [(8, 2, 2), (6, 2, 2), (5, 2, 2), (6, 4, 3), (5, 1, 4), (9, 1, 8), (3, 1, 5)]
+
+
+@pytest.mark.parametrize("batch_size, micro_batch_size, world", SHARES)
 def test_processes_share_a_stream_without_overlap_or_loss(stream, tokenizer, batch_size, micro_batch_size, world):
     alone = [sequences(step) for step in steps_of(stream, tokenizer, batch_size=batch_size, micro_batch_size=batch_size)]
     options = {"batch_size": batch_size, "micro_batch_size": micro_batch_size, "world": world}
