@@ -77,9 +77,10 @@ cells: $(READY) ## write the set-up cell, with the address of _config.yml, into 
 tokenizer: $(READY) ## train data/tokenizer
 	$(BIN)/python -m distil_lib.blocks --output data/tokenizer
 
-teacher: $(READY) ## pretrain data/teacher (an hour and a half on one core)
-	$(BIN)/accelerate launch distil_lib/pretrain.py --preset mini-teacher
-	$(call store,mini-teacher,teacher)
+teacher: $(READY) ## pretrain data/teacher (two and a half hours on 2 cores)
+	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini-teacher
+	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini-teacher-longer
+	$(call store,mini-teacher-longer,teacher)
 
 student: $(READY) ## distil data/student (some ten minutes on 2 cores)
 	$(BIN)/accelerate launch distil_lib/pretrain.py --preset mini
