@@ -82,8 +82,8 @@ teacher: $(READY) ## pretrain data/teacher (two and a half hours on 2 cores)
 	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini-teacher-longer
 	$(call store,mini-teacher-longer,teacher)
 
-student: $(READY) ## distil data/student (some ten minutes on 2 cores)
-	$(BIN)/accelerate launch distil_lib/pretrain.py --preset mini
+student: $(READY) ## distil data/student (half an hour on 2 cores)
+	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini
 	$(call store,mini,student)
 
 # The model that a run has left, and the record of how it came about.

@@ -83,6 +83,7 @@ def documents_to_blocks(documents: Dataset, tokenizer: PreTrainedTokenizerFast, 
     tokens = documents.map(
         _tokenize, batched=True, batch_size=100, num_proc=processes, remove_columns=documents.column_names,
         fn_kwargs={"tokenizer": tokenizer}, load_from_cache_file=False, desc="Tokenizing",
+        writer_batch_size=100, features=Features({"tokens": Sequence(Value("int32"))}),
     )  # fmt: skip
     return tokens.map(
         _pack_batch, batched=True, batch_size=DOCUMENTS_A_PACK, remove_columns=["tokens"], load_from_cache_file=False, desc="Packing",

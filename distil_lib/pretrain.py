@@ -99,7 +99,8 @@ class Run(Preparation):
             if evaluate:
                 figures = self.evaluate()
                 self._write(metrics, {"step": step} | {k: round(v, 6) for k, v in figures.items()}, step)
-                bar.write(f"step {step}: held-out " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
+                if main:
+                    bar.write(f"step {step}: held-out " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()), file=sys.stderr)
                 clock = time.perf_counter()
             if save or stop:
                 extra = {"text": self.blocks.digest, "positions": self._positions(micro_batches), "figures": figures}

@@ -157,7 +157,6 @@ def model_card(config: PretrainConfig, arguments: list[str], record: dict, figur
     """The card (README.md) of a trained model: command, text, cost and held-out figures, all from the run itself."""
     figures = figures | {"perplexity": math.exp(figures["mlm_loss"])}
     student = config.teacher is not None
-    settings = [a for a in arguments if a not in ("--resume", "--overwrite")]
     what = (
         f"A DistilBERT of {record['shape']}, distilled from `{config.teacher}` (Sanh et al. 2019): layers `{config.layers}`, alphas "
         f"{config.alpha_ce:g}/{config.alpha_mlm:g}/{config.alpha_cos:g}, T = {config.temperature:g}, "
@@ -168,7 +167,7 @@ def model_card(config: PretrainConfig, arguments: list[str], record: dict, figur
     return CARD.format(
         title=f"{'Student' if student else 'Teacher'}: {record['shape']}",
         what=what,
-        command=shlex.join(["accelerate", "launch", "distil_lib/pretrain.py", *settings]),
+        command=shlex.join(["accelerate", "launch", "distil_lib/pretrain.py", *_settings(arguments)]),
         corpus=config.corpus,
         block_size=config.block_size,
         batch_size=config.batch_size,
@@ -178,6 +177,15 @@ def model_card(config: PretrainConfig, arguments: list[str], record: dict, figur
         before=_card_before(config.start_from),
         **record,
     )
+
+
+def _settings(arguments: list[str]) -> list[str]:
+    """The arguments without what they say about an earlier run, which no longer holds for one who makes the model anew."""
+    kept, dropping = [], False
+    for word in arguments:
+        dropping = word.partition("=")[0] in ("--resume", "--overwrite") or (dropping and not word.startswith("--"))
+        kept += [] if dropping else [word]
+    return kept
 
 
 def _card_before(start_from: str | None) -> str:

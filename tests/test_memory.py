@@ -10,10 +10,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_does_not_grow_with_the_corpus(monkeypatch):
-    """Oracle: a library that held text (1 byte a letter) and ids (4 bytes a token) in memory would grow by more than 1 MB a MB."""
+    """Oracle: text (1 byte a letter) and ids (4 bytes a token) held in memory would take more than 2 MB a MB of text."""
     import memory
 
     monkeypatch.setenv("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    (small, few), (large, many) = memory.measure(4), memory.measure(28)
-    assert many > 6 * few
-    assert large - small < 0.5 * 24e6
+    (small, few), (large, many) = memory.measure(24), memory.measure(56)  # below 20 MB the buffers are still filling
+    assert many > 2 * few
+    assert large - small < 32e6

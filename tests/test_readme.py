@@ -39,9 +39,13 @@ def fault(command: str) -> str | None:
     if program == "conda":
         known = arguments[:3] == ["env", "create", "-f"] and (ROOT / arguments[3]).is_file()
         return None if known else f"what is {arguments}?"
-    if (program, *arguments[:2]) == ("accelerate", "launch", "distil_lib/pretrain.py"):
+    if program == "accelerate" and "distil_lib/pretrain.py" in arguments:
+        script = arguments.index("distil_lib/pretrain.py")
+        launch, settings = arguments[:script], arguments[script + 1 :]
+        if launch != ["launch"] and not (launch[:2] == ["launch", "--config_file"] and (ROOT / launch[2]).is_file()):
+            return f"what is {launch}?"
         try:
-            parse_arguments(arguments[2:])
+            parse_arguments(settings)
         except UserError as error:
             return str(error)
         except SystemExit as stop:  # --help

@@ -1,11 +1,12 @@
 """The folder of a run: who may write into it, and what is cut off when a run goes on."""
 
 import json
+import shlex
 
 import pytest
 import yaml
 
-from distil_lib.config import FREE_ON_RESUME, PretrainConfig
+from distil_lib.config import FREE_ON_RESUME, PretrainConfig, parse_arguments
 from distil_lib.errors import UserError
 from distil_lib.hardware import describe_machine
 from distil_lib.run_folder import MetricsFile, model_card, open_run, plot_curves, read_metrics
@@ -173,3 +174,13 @@ def test_the_card_of_a_run_that_went_on_from_another_quotes_how_that_was_made(co
     assert "pretrain.py --output second\n" in before
     assert before.strip() and before.strip() in second and "--output first" not in before
     assert "made by" not in card_of(config(start_from=str(tmp_path)))  # which has no card
+
+
+@pytest.mark.parametrize("said", [["--overwrite"], ["--overwrite", "true"], ["--resume=true"], []])
+def test_the_cards_command_starts_the_run_anew(config, said):
+    """Oracle: the program's own parser gives the same settings as those of the run, but for what became of an earlier run."""
+    arguments = ["--preset", "demo", *said, "--max_steps", "7"]
+    record = dict.fromkeys(("shape", "fingerprint", "precision"), "x") | dict.fromkeys(("tokens", "steps", "minutes", "processes"), 1)
+    card = model_card(config(), arguments, record | {"tokens_per_second": 1.0}, {"mlm_loss": 1.0}, {})
+    command = next(line for line in card.splitlines() if line.startswith("    accelerate"))
+    assert parse_arguments(shlex.split(command)[3:]) == parse_arguments(["--preset", "demo", "--max_steps", "7"])
