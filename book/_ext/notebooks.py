@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import yaml
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from nbformat.validator import normalize
 
@@ -101,7 +101,7 @@ def execute(path: Path) -> str:
             cell.update(outputs=[], execution_count=None)
     begin = time.perf_counter()
     place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place, extra_arguments=["--log-level=40"]).execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place, extra_arguments=["--log-level=40"]).execute()
     write(notebook, path)
     return f"{path}: executed in {time.perf_counter() - begin:.0f} s"
 
@@ -125,7 +125,7 @@ def main() -> None:
             for path, run in runs.items():
                 try:
                     print(run.result(), flush=True)
-                except CellExecutionError as error:
+                except (CellExecutionError, CellTimeoutError) as error:
                     failed = True
                     print(f"{path}: not stored. {error}", file=sys.stderr, flush=True)
         sys.exit(failed)
