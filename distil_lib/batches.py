@@ -12,7 +12,7 @@ out. So one process and eight see the same curve, and to resume, the number of t
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -33,6 +33,7 @@ class MicroBatch:
     input_ids, labels: (B, L), the corrupted ids and what stood there (-100 where nothing is to be predicted).
     counted: (B, L) bool, the tokens that the losses see: all that are not padding.
     examples: (B,) the blocks' numbers in the corpus. padded: whether there is padding that attention must not look at.
+    sampled: (B, L) bool, a random sample of the tokens (see `masking.sample_tokens`); None if none was drawn.
 
     A process that has no sequence left in a step gets one of which nothing is counted, because in distributed training every
     process has to take part in every exchange of gradients.
@@ -43,6 +44,7 @@ class MicroBatch:
     counted: Tensor
     examples: Tensor
     padded: bool = False
+    sampled: Tensor | None = None
 
     @property
     def attention_mask(self) -> Tensor | None:
@@ -56,7 +58,7 @@ class MicroBatch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
-        return MicroBatch(change(self.input_ids), change(self.labels), change(self.counted), change(self.examples), self.padded)
+        return replace(self, **{k: change(v) for k, v in vars(self).items() if isinstance(v, Tensor)})
 
 
 @lru_cache(maxsize=2)
@@ -89,9 +91,10 @@ def corrupt(blocks: np.ndarray, numbers: np.ndarray, epochs: np.ndarray, masking
     """Blocks (B, L), masked by their numbers and epochs, (B,) each; `empty`: nothing of them is to be counted."""
     input_ids = torch.from_numpy(blocks.astype(np.int64))
     batch = masking(input_ids, numbers, epochs)
+    counted = torch.full_like(input_ids, not empty, dtype=torch.bool)
     if empty:
         batch.labels.fill_(IGNORED)
-    return MicroBatch(batch.input_ids, batch.labels, torch.full_like(input_ids, not empty, dtype=torch.bool), torch.from_numpy(numbers))
+    return MicroBatch(batch.input_ids, batch.labels, counted, torch.from_numpy(numbers), sampled=batch.sampled)
 
 
 class StepBatches(TorchDataset):

@@ -55,7 +55,9 @@ class PretrainConfig:
     alpha_mlm: float = _option(2.0, "weight of L_mlm, the hidden words")
     alpha_cos: float = _option(1.0, "weight of L_cos, the hidden states")
     temperature: float = _option(2.0, "temperature of the soft targets")
-    soft_targets: str = _option("all", "tokens with soft targets: all, or masked")
+    soft_targets: str = _option("all", "tokens with soft targets: all, masked, or a random sample")
+    soft_target_share: float = _option(0.15, "share of the tokens in that sample")
+    fused: bool = _option(True, "losses over the vocabulary a chunk of tokens at a time, or else by their definition")
     # Optimization
     batch_size: int = _option(32, "sequences per optimizer step, over all processes and micro-batches together")
     micro_batch_size: int = _option(32, "most sequences one process computes at once; what exceeds it is accumulated")
@@ -97,7 +99,7 @@ class PretrainConfig:
             "precision": ("auto", "fp32", "bf16"),
             "teacher_dtype": ("float32", "bfloat16"),
             "save_dtype": ("float32", "bfloat16"),
-            "soft_targets": ("all", "masked"),
+            "soft_targets": ("all", "masked", "sample"),
             "optimizer": ("adamw", "muon"),
         }
         for name, allowed in choices.items():
@@ -106,6 +108,8 @@ class PretrainConfig:
         for name in ("mlm_probability", "warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It is a share: from 0 up to, but not including, 1.")
+        if not 0 < self.soft_target_share <= 1:
+            raise UserError(f"soft_target_share is {self.soft_target_share}.", "It is a share: above 0, and 1 at most.")
         alphas = (self.alpha_ce, self.alpha_mlm, self.alpha_cos)
         if min(alphas) < 0 or not any(alphas) or self.temperature <= 0:
             raise UserError(f"alphas {alphas}, temperature {self.temperature}.", "No alpha may be negative nor all 0; T must be positive.")

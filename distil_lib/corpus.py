@@ -40,6 +40,7 @@ DOCUMENTED = (
 UNSEEN = ("networkx", "seaborn", "sqlalchemy")
 
 HELD_OUT_PER_MILLE = 30
+CLIENT_ERROR = HfHubHTTPError.__bases__[0]  # of whichever HTTP library `huggingface_hub` uses
 NOT_DOCUMENTATION = re.compile(r"(^|/)(tests?|testing|idle_test|site-packages|_?vendor(ed)?)/|(^|/)(test_|conftest)")
 
 
@@ -232,7 +233,7 @@ def hub_documents(name: str, streaming: bool | None = None) -> Dataset | Iterabl
             size = builder.info.dataset_size or builder.info.download_size or 0
             streaming = 2 * size > shutil.disk_usage(Path.home()).free
         documents = datasets.load_dataset(repository, config or None, split=split or "train", streaming=streaming)
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, CLIENT_ERROR, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"The dataset {name!r} could not be loaded from the Hub ({type(error).__name__}: {str(error).splitlines()[0]}).",
             'Check its name and the network connection, or train without either on the default corpus: "docs".',

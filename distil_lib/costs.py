@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from transformers import PretrainedConfig
 
 from distil_lib.config import PretrainConfig
+from distil_lib.masking import sample_size
 
 TOKEN_BYTES = 4  # blocks are stored as int32
 BACKWARD = 2  # times the forward pass
@@ -76,11 +77,26 @@ class StepCost:
         return self.student_head + self.teacher_head
 
 
-def head_share(config: PretrainConfig) -> float:
-    """The share of a block's tokens that get logits: all, or the hidden ones, which are never [CLS] or [SEP]."""
-    if config.alpha_ce and config.soft_targets == "all":
-        return 1.0
+def _hidden_share(config: PretrainConfig) -> float:
+    """The share of a block's tokens that are hidden, which are never [CLS] or [SEP]."""
     return config.mlm_probability * (config.block_size - 2) / config.block_size
+
+
+def soft_share(config: PretrainConfig) -> float:
+    """The share of a block's tokens that have soft targets: what the teacher's head computes."""
+    if not config.alpha_ce:
+        return 0.0
+    if config.soft_targets == "sample":
+        return sample_size(config.soft_target_share, config.block_size) / config.block_size
+    return 1.0 if config.soft_targets == "all" else _hidden_share(config)
+
+
+def head_share(config: PretrainConfig) -> float:
+    """The share of a block's tokens that have soft targets, a label or both: what the student's head computes."""
+    soft, hard = soft_share(config), _hidden_share(config) if config.alpha_mlm else 0.0
+    if config.soft_targets == "sample":  # drawn independently of what is hidden
+        return soft + hard - soft * hard
+    return max(soft, hard)
 
 
 def step_cost(config: PretrainConfig, student: PretrainedConfig, teacher: PretrainedConfig | None = None) -> StepCost:
@@ -88,7 +104,7 @@ def step_cost(config: PretrainConfig, student: PretrainedConfig, teacher: Pretra
     learns = forward_cost(student, config.block_size, head_share(config))
     parts = [(1 + BACKWARD) * part for part in (learns.layers, learns.attention, learns.head)]
     if teacher is not None and (config.alpha_ce or config.alpha_cos):
-        answers = forward_cost(teacher, config.block_size, head_share(config))
+        answers = forward_cost(teacher, config.block_size, soft_share(config))
         parts += [answers.layers, answers.attention, answers.head]
     return StepCost(*parts)
 

@@ -1,6 +1,7 @@
 """What this machine is and what it is good at.
 
     probe_precision(torch.device("cpu"))        # "bf16" where 16-bit products are really quicker, else "fp32"
+    matmul_ceiling(torch.device("cpu"), torch.float32)          # FLOP/s that no training step exceeds
     describe_machine()                          # {"processor": ..., "cores": 2, ...}
 """
 
@@ -31,6 +32,27 @@ def probe_precision(device: torch.device, size: int = 512, repeats: int = 9) -> 
             if trial >= 2:  # the first trials pay for set-up
                 best[dtype] = min(best[dtype], time.perf_counter() - start)
     return "bf16" if best[torch.bfloat16] < 0.8 * best[torch.float32] else "fp32"
+
+
+def matmul_ceiling(device: torch.device, dtype: torch.dtype, budget: float = 0.15) -> float:
+    """FLOP/s of square matrix products: the best of all trials, on ever larger matrices while `budget` seconds last.
+
+    What a step reaches of it is its model FLOPs utilization. The data sheet's peak is out of reach for products, too; and on a machine
+    that is busy otherwise both suffer alike.
+    """
+    best, size, end = 0.0, 256, time.perf_counter() + budget
+    while True:
+        x, taken = torch.ones(size, size, device=device, dtype=dtype), []
+        for _ in range(4):  # the first pays for set-up
+            _wait(device)
+            start = time.perf_counter()
+            x @ x
+            _wait(device)
+            taken.append(time.perf_counter() - start)
+        best = max(best, 2 * size**3 / min(taken))
+        size *= 2
+        if size > 16_384 or time.perf_counter() + 4 * 8 * min(taken) > end:  # the next size has 8 times the work
+            return best
 
 
 def _wait(device: torch.device) -> None:

@@ -28,12 +28,34 @@ def random_stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
 
 
+SAMPLE = 1  # last in the key of the stream that tokens with soft targets are drawn from
+
+
+def sample_size(share: float, length: int) -> int:
+    """How many tokens of a block of `length` are drawn: the nearest number to `share`, and at least one."""
+    return max(round(share * length), 1)
+
+
+def sample_tokens(shape: tuple[int, int], share: float, seed: int, examples: Sequence[int], epochs: Sequence[int]) -> Tensor:
+    """(B, L) bool: the same number of tokens of each block, without replacement, every token with the same chance.
+
+    As all blocks are of one length, a mean over these tokens is an unbiased estimate of that over all. Like the masks it depends
+    on (seed, epoch, example) alone, and it is independent of them.
+    """
+    sampled = torch.zeros(shape, dtype=torch.bool)
+    for row, example, epoch in zip(sampled, examples, epochs, strict=True):
+        row[random_stream(seed, int(epoch), int(example), SAMPLE).permutation(shape[1])[: sample_size(share, shape[1])]] = True
+    return sampled
+
+
 @dataclass
 class MaskedBatch:
-    """`input_ids` (B, L) with words hidden, and `labels` (B, L): the true id where a word is to be predicted, -100 elsewhere."""
+    """`input_ids` (B, L) with words hidden; `labels` (B, L): the true id where a word is to be predicted, -100 elsewhere; `sampled`
+    (B, L) bool: tokens drawn for soft targets, or None."""
 
     input_ids: Tensor
     labels: Tensor
+    sampled: Tensor | None = None
 
 
 class DynamicMasking:
@@ -43,6 +65,7 @@ class DynamicMasking:
     smoothing: exponent s of the choice, chance ~ count ** -s; 0 gives every word the same chance.
     counts: (V,) how often each id occurs in the corpus. Without it every word counts as equally frequent.
     seed: changes every choice.
+    sample: share of the tokens of each block that is drawn besides, for soft targets (`sample_tokens`); 0 for none.
 
     Special tokens are never chosen, and none is ever put in place of a word.
     """
@@ -54,13 +77,16 @@ class DynamicMasking:
         smoothing: float = 0.7,
         seed: int = 0,
         counts: np.ndarray | None = None,
+        sample: float = 0.0,
     ):
         if not 0 < probability < 1:
             raise ValueError(f"probability is {probability}; it must lie between 0 and 1.")
+        if not 0 <= sample <= 1:
+            raise ValueError(f"sample is {sample}; it must lie between 0 and 1.")
         vocab_size = len(tokenizer)
         if counts is not None and len(counts) != vocab_size:
             raise ValueError(f"counts has {len(counts)} entries for a vocabulary of {vocab_size}.")
-        self.probability, self.seed, self.mask_id = probability, seed, tokenizer.mask_token_id
+        self.probability, self.seed, self.mask_id, self.sample = probability, seed, tokenizer.mask_token_id, sample
         frequency = np.ones(vocab_size) if counts is None else np.maximum(np.asarray(counts, np.float64), 1.0)
         self.weights = frequency**-smoothing
         self.weights[tokenizer.all_special_ids] = 0.0
@@ -78,7 +104,8 @@ class DynamicMasking:
             chosen, replacement = self._choose(ids, int(example), int(number))
             labels[row, chosen] = input_ids[row, chosen]
             corrupted[row, chosen] = torch.from_numpy(replacement).to(input_ids.dtype)
-        return MaskedBatch(corrupted, labels)
+        sampled = sample_tokens(input_ids.shape, self.sample, self.seed, examples, epochs) if self.sample else None
+        return MaskedBatch(corrupted, labels, sampled)
 
     def _choose(self, ids: np.ndarray, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The positions to predict in one block, and the ids to show there."""

@@ -82,7 +82,7 @@ class Preparation:
         self.model, *self.optimizers = self.accelerator.prepare(model.to(self.device), *optimizers)
         self.schedules = [linear_schedule(o, max(round(config.warmup * self.steps), 1), self.steps) for o in optimizers]
         loss = TripleLoss(config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.temperature)
-        self.step = DistillationStep(self.model, self.teacher, loss, config.soft_targets)
+        self.step = DistillationStep(self.model, self.teacher, loss, config.soft_targets, config.fused)
 
     def _load_teacher(self) -> MaskedLM | None:
         if self.config.teacher is None:
@@ -170,7 +170,9 @@ class Preparation:
     def _batches(self, start: int, positions: dict[str, dict] | None = None) -> DataLoader:
         """The steps from `start` on; `positions`: where a resumed run stood in its stream."""
         config = self.config
-        masking = DynamicMasking(self.tokenizer, config.mlm_probability, config.mask_smoothing, config.seed, self.blocks.counts)
+        sample = config.soft_target_share if config.alpha_ce and config.soft_targets == "sample" else 0.0
+        words = (config.mlm_probability, config.mask_smoothing, config.seed, self.blocks.counts)
+        masking = DynamicMasking(self.tokenizer, *words, sample)
         shared = (self.blocks.train, masking, config.batch_size, config.micro_batch_size)
         pin = self.device.type == "cuda"
         if self.blocks.streaming:

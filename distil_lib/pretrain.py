@@ -22,9 +22,10 @@ from transformers.utils import logging as transformers_logging
 from distil_lib.batches import MicroBatch
 from distil_lib.checkpoint import load_checkpoint, save_checkpoint, whole_folder
 from distil_lib.config import PretrainConfig, parse_arguments
+from distil_lib.costs import StepCost, step_cost
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.evaluation import held_out_batches, masked_lm_sums, to_figures
-from distil_lib.hardware import describe_machine
+from distil_lib.hardware import describe_machine, matmul_ceiling
 from distil_lib.losses import TokenCounts
 from distil_lib.preparation import Preparation
 from distil_lib.run_folder import MetricsFile, model_card, plot_curves
@@ -71,7 +72,8 @@ class Run(Preparation):
         bar = self.bar = tqdm(total=self.steps, initial=done, unit="step", dynamic_ncols=True, smoothing=0.05, **hidden)
         # (loss, ce, mlm, cos, gradient norm) of the steps since the last line, on the device; the main process brings back those saved
         window = [torch.tensor(v, device=self.device) * (1 if main else 0) for v in extra.get("window", [])]
-        elapsed, tokens, clock, fresh_tokens = extra.get("seconds", 0.0), extra.get("tokens", 0), time.perf_counter(), 0
+        cost, ceiling = self._cost(), self._ceiling()
+        elapsed, tokens, clock, fresh_tokens, computed = extra.get("seconds", 0.0), extra.get("tokens", 0), time.perf_counter(), 0, 0
         figures: dict[str, float] = extra.get("figures", {})
 
         self.model.train()
@@ -79,9 +81,9 @@ class Run(Preparation):
         for number, micro_batches in zip(range(done, self.steps), batches, strict=False):  # a stream has no end of its own
             # The randomness of a step (dropout) depends on nothing but seed, step and rank: nothing to save, nothing to restore.
             torch.manual_seed((config.seed * 1_000_003 + number) * 4096 + self.rank)
-            counts, stop = self._agree(micro_batches)
+            counts, places, stop = self._agree(micro_batches)
             window.append(self._optimizer_step(micro_batches, counts))
-            fresh_tokens += counts.cos
+            fresh_tokens, computed = fresh_tokens + counts.cos, computed + places
             step, last = number + 1, number + 1 == self.steps
             evaluate, save = last or step % config.eval_every == 0, last or step % config.save_every == 0
             line = evaluate or save or step % config.log_every == 0
@@ -90,11 +92,14 @@ class Run(Preparation):
                 # A line that is written only because of the stop is cut off again by the resumed run, which finishes its window.
                 resume = {} if line or not main else {"metrics_bytes": metrics.bytes, "window": values.tolist()}
                 now = time.perf_counter()
-                row["tokens_per_second"] = round(fresh_tokens / (now - clock), 1)
-                elapsed, tokens, clock, fresh_tokens, window = elapsed + now - clock, tokens + fresh_tokens, now, 0, []
+                row["tokens_per_second"] = round(speed := fresh_tokens / (now - clock), 1)
+                row |= {"mfu": round(speed * cost.total / ceiling, 4), "fill": round(fresh_tokens / computed, 4)}
+                row["heads"] = round(cost.heads / cost.total, 4)
+                elapsed, tokens, clock, fresh_tokens, computed, window = elapsed + now - clock, tokens + fresh_tokens, now, 0, 0, []
                 self._write(metrics, row | {"tokens": tokens, "seconds": round(elapsed, 2)}, step)
                 shown = {k: f"{row[k]:.3f}" for k in ("loss", "ce", "mlm", "cos") if row[k]}
-                bar.set_postfix(shown | {"tok/s": f"{row['tokens_per_second']:,.0f}"}, refresh=False)
+                shown |= {"tok/s": f"{speed:,.0f}"} | {name: f"{row[name]:.0%}" for name in ("mfu", "fill", "heads")}
+                bar.set_postfix(shown, refresh=False)
             bar.update()
             if evaluate:
                 figures = self.evaluate()
@@ -120,15 +125,28 @@ class Run(Preparation):
         self.accelerator.end_training()
         return figures
 
-    def _agree(self, micro_batches: list[MicroBatch]) -> tuple[TokenCounts, int]:
-        """The step's token counts over all processes, and whether any of them was asked to stop: one small exchange."""
+    def _cost(self) -> StepCost:
+        """FLOPs of the step, per token."""
+        model = self.accelerator.unwrap_model(self.model)
+        return step_cost(self.config, model.config, None if self.teacher is None else self.teacher.config)
+
+    def _ceiling(self) -> float:
+        """FLOP/s of matrix products over all processes, each measured while the others compute too."""
+        dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
+        mine = torch.tensor(matmul_ceiling(self.device, dtype), device=self.device)
+        return self.accelerator.reduce(mine, "sum").item()
+
+    def _agree(self, micro_batches: list[MicroBatch]) -> tuple[TokenCounts, int, int]:
+        """The step's token counts over all processes, the number of places that are computed for them, be they padding or not, and
+        whether any process was asked to stop: one small exchange."""
         mine = self.step.count_tokens(micro_batches)
-        shared = torch.tensor([mine.ce, mine.mlm, mine.cos, self.stop_signal], dtype=torch.int64)
+        places = sum(batch.input_ids.numel() for batch in micro_batches)
+        shared = torch.tensor([mine.ce, mine.mlm, mine.cos, places, self.stop_signal], dtype=torch.int64)
         if self.world > 1:
             shared = self.accelerator.gather(shared.to(self.device)[None]).cpu()
-            shared = torch.cat([shared[:, :3].sum(0), shared[:, 3:].amax(0)])
-        ce, mlm, cos, stop = shared.tolist()
-        return TokenCounts(ce, mlm, cos), stop
+            shared = torch.cat([shared[:, :4].sum(0), shared[:, 4:].amax(0)])
+        ce, mlm, cos, places, stop = shared.tolist()
+        return TokenCounts(ce, mlm, cos), places, stop
 
     def _positions(self, micro_batches: list[MicroBatch]) -> dict[str, dict]:
         """Where each lane of a stream stands after this step, gathered from all processes; nothing if the corpus is at hand."""

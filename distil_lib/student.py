@@ -8,8 +8,10 @@ Section 3 of Sanh et al. (2019): BERT's layers, half as many of them, without to
 of the parameters are those of `transformers.DistilBertForMaskedLM`, so either opens what the other saves.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +21,11 @@ from transformers import DistilBertConfig, DistilBertForMaskedLM
 
 @dataclass
 class StudentOutput:
-    """`last_hidden_state` (B, L, H); `logits` (B, L, V), or (N, V) at N chosen positions; `hidden_states` if asked: embeddings
-    and each layer's output, (B, L, H) each."""
+    """`last_hidden_state` (B, L, H); `logits` (B, L, V), or (N, V) at N chosen positions, or whatever was asked for instead of them
+    (`project`); `hidden_states` if asked: embeddings and each layer's output, (B, L, H) each."""
 
     last_hidden_state: Tensor
-    logits: Tensor
+    logits: Any
     hidden_states: tuple[Tensor, ...] | None = None
 
 
@@ -144,20 +146,25 @@ class Student(nn.Module):
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
         output_hidden_states: bool = False,
+        project: Callable[[Tensor, Tensor, Tensor], Any] | None = None,
     ) -> StudentOutput:
         """Encode and predict.
 
         input_ids: (B, L). attention_mask: (B, L), 0 at padding; None if there is none. positions: (B, L) bool, where logits are
         wanted, in row-major order; None for all. The vocabulary projection is a third of the arithmetic, so ask for few.
+        project: called in place of the projection, with states (N, H), matrix (V, H) and bias (V,); its result takes the logits'
+        place. It must do its work at once: where weights are sharded they are whole only until the forward pass ends.
         """
         hidden_states = self.distilbert(input_ids, attention_mask)
         last = hidden_states[-1]
-        logits = self.head(last if positions is None else last[positions])
+        logits = self.head(last if positions is None else last[positions], project)
         return StudentOutput(last, logits, tuple(hidden_states) if output_hidden_states else None)
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., H) to logits over the vocabulary (..., V)."""
-        return self.vocab_projector(self.vocab_layer_norm(F.gelu(self.vocab_transform(hidden))))
+    def head(self, hidden: Tensor, project: Callable[[Tensor, Tensor, Tensor], Any] | None = None) -> Any:
+        """Hidden states (..., H) to logits over the vocabulary (..., V), or to what `project` makes of them (see `forward`)."""
+        states = self.vocab_layer_norm(F.gelu(self.vocab_transform(hidden)))
+        projector = self.vocab_projector
+        return projector(states) if project is None else project(states, projector.weight, projector.bias)
 
     def to_transformers(self) -> DistilBertForMaskedLM:
         """The same model as an object of `transformers`, sharing no memory with this one."""

@@ -6,9 +6,12 @@
 A teacher only answers: it is in evaluation mode, so no dropout blurs its soft targets, and needs no gradients.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -36,16 +39,23 @@ class MaskedLM(nn.Module):
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
         output_hidden_states: bool = False,
+        project: Callable[[Tensor, Tensor, Tensor], Any] | None = None,
     ) -> StudentOutput:
         """As `Student.forward`."""
         encoder = self.model.base_model
         output = encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=output_hidden_states)
         last = output.last_hidden_state
-        return StudentOutput(last, self.head(last if positions is None else last[positions]), output.hidden_states)
+        return StudentOutput(last, self.head(last if positions is None else last[positions], project), output.hidden_states)
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., H) to logits over the vocabulary (..., V)."""
-        return self.model.cls(hidden) if hasattr(self.model, "cls") else self.model.lm_head(hidden)
+    def head(self, hidden: Tensor, project: Callable[[Tensor, Tensor, Tensor], Any] | None = None) -> Any:
+        """As `Student.head`."""
+        if hasattr(self.model, "cls"):  # BERT's
+            head = self.model.cls.predictions
+            states = head.transform(hidden)
+        else:
+            head = self.model.lm_head
+            states = head.layer_norm(F.gelu(head.dense(hidden)))
+        return head.decoder(states) if project is None else project(states, head.decoder.weight, head.decoder.bias)
 
     def to_training(self, dropout: float = 0.0, attention: str = "sdpa") -> "MaskedLM":
         """The same model, to be pretrained further: weights that learn, dropout `dropout`, attention as in `new_teacher`."""

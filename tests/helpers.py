@@ -67,7 +67,7 @@ def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], but_for: str =
 
 def without_times(rows: list[dict]) -> list[dict]:
     """Rows of `metrics.jsonl` without what no two runs have in common."""
-    return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second", "mfu", "fill")} for row in rows]
 
 
 # ------------------------------------------------------------------------------------------------------ the program, launched

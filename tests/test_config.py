@@ -50,6 +50,7 @@ def test_every_field_can_be_given_on_the_command_line():
     changed = {
         "corpus": "other", "streaming": True, "precision": "bf16", "teacher_dtype": "bfloat16", "save_dtype": "bfloat16", "warmup": 0.2,
         "soft_targets": "masked", "optimizer": "muon", "mlm_probability": 0.3, "dropout": 0.4, "copy_head": False,
+        "soft_target_share": 0.3, "fused": False,
     }  # fmt: skip
     for name, field in FIELDS.items():
         kind = field.type if isinstance(field.type, type) else field.type.__args__[0]

@@ -75,6 +75,22 @@ def test_a_training_step(alphas, soft_targets, batch, models):
     assert bool(cost.teacher) == step.needs_teacher
 
 
+def test_a_training_step_with_a_sample(batch, models):
+    """Soft targets on 5 tokens of each block. The shares are expected ones: moved over all 22 places, the sample meets the hidden
+    words as often as it would by chance."""
+    config = PretrainConfig(block_size=L, soft_targets="sample", soft_target_share=0.23)
+    step, cost, total = DistillationStep(*models, TripleLoss(), "sample"), step_cost(config, STUDENT, TEACHER), 0
+    for shift in range(L):
+        batch.sampled = (torch.arange(L).roll(shift) < 5).expand(B, L)
+        total += counted(lambda: step(batch).loss.backward())
+    assert total / L == pytest.approx(B * L * cost.total, rel=1e-12)
+
+
+def test_without_soft_targets_the_teachers_head_does_nothing():
+    assert step_cost(PretrainConfig(alpha_ce=0.0), STUDENT, TEACHER).teacher_head == 0
+    assert head_share(PretrainConfig(alpha_ce=0.0, alpha_mlm=0.0)) == 0
+
+
 def test_the_step_of_bert_base():
     """By hand, at length 128: a teacher's layer 2 (4 H^2 + 8 H^2) + 4 L H, a head 2 (H^2 + H V); three times for what is trained."""
     layer, head = 2 * 12 * 768**2 + 4 * 128 * 768, 2 * (768**2 + 768 * 30_522)

@@ -67,6 +67,7 @@ def test_metrics_are_complete_and_the_losses_fall(student_run):
     training, held_out = [r for r in rows if "loss" in r], [r for r in rows if "accuracy" in r]
     assert [r["step"] for r in training] == list(range(10, 61, 10)) and [r["step"] for r in held_out] == [30, 60]
     assert all({"ce", "mlm", "cos", "norm", "lr", "tokens_per_second", "tokens", "seconds"} <= set(r) for r in training)
+    assert all(0 < r["mfu"] < 1 and r["fill"] == 1 and 0 < r["heads"] < 1 for r in training)
     assert all({"mlm_loss", "accuracy", "kl", "agreement", "cosine"} <= set(r) for r in held_out)
     assert [r["tokens"] for r in training] == [r["step"] * 8 * 16 for r in training]
     assert training[-1]["loss"] < training[0]["loss"] and held_out[-1]["mlm_loss"] < held_out[0]["mlm_loss"]
@@ -248,9 +249,9 @@ class poison:
         self.step = step
 
     def __call__(self):
-        from distil_lib.losses import TripleLoss
+        from distil_lib.distillation import DistillationStep
 
-        original, calls = TripleLoss.__call__, itertools.count(1)
+        original, calls = DistillationStep.__call__, itertools.count(1)
 
         def poisoned(self_, *args, **kwargs):
             out = original(self_, *args, **kwargs)
@@ -258,7 +259,7 @@ class poison:
                 out.loss = out.loss * float("nan")
             return out
 
-        replace("distil_lib.losses.TripleLoss.__call__", poisoned)
+        replace("distil_lib.distillation.DistillationStep.__call__", poisoned)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_batch_and_last_good_checkpoint(small_run, program, tmp_path):

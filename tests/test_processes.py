@@ -58,9 +58,9 @@ class mean_of_means:
         agree = Run._agree
 
         def wrong(run, micro_batches):
-            counts, stop = agree(run, micro_batches)
+            counts, *rest = agree(run, micro_batches)
             mine = run.step.count_tokens(micro_batches)
-            return type(counts)(*(2 * getattr(mine, k) for k in ("ce", "mlm", "cos"))), stop
+            return type(counts)(*(2 * getattr(mine, k) for k in ("ce", "mlm", "cos"))), *rest
 
         Run._agree = wrong
 
