@@ -23,7 +23,8 @@ CELL_ID = "set-up"
 # Silent where the library is installed. Elsewhere (Colab, somebody's own kernel) it fetches the repository into the working
 # folder and installs the library alone, so that the kernel keeps its own torch and numpy.
 CELL = '''\
-# Set-up: nothing to do where distil_lib is installed; elsewhere, fetch this book's repository and install its library alone.
+# Set-up: nothing to do where distil_lib is installed; elsewhere, fetch this book's
+# repository and install its library alone.
 import importlib.util
 import subprocess
 import sys
@@ -33,15 +34,21 @@ REPOSITORY = "{url}"
 if importlib.util.find_spec("distil_lib") is None:
     clone = Path("distilling-bert").resolve()
     if not REPOSITORY and not clone.exists():
-        raise ModuleNotFoundError(f"Set REPOSITORY to this book's address, or unpack its zip as {clone}; then run this cell again.")
+        raise ModuleNotFoundError(
+            f"Set REPOSITORY to this book's address, or unpack its zip as {clone}; "
+            "then run this cell again."
+        )
     if not clone.exists():
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, clone], check=True)
+        fetch = ["git", "clone", "--quiet", "--depth", "1", REPOSITORY, clone]
+        subprocess.run(fetch, check=True)
     pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "-e", clone], check=True)
-    sys.path.insert(0, str(clone))  # a running kernel does not see what was just installed
+    install = ["install", "--quiet", "--no-deps", "-e", clone]
+    subprocess.run([*pip, *install], check=True)
+    sys.path.insert(0, str(clone))  # a running kernel does not see a new install
     importlib.invalidate_caches()
     report = subprocess.run([*pip, "check"], capture_output=True, text=True).stdout
-    print("\\n".join(line for line in report.splitlines() if line.startswith("distil-lib ")), end="")  # what is missing or too old
+    faults = (line for line in report.splitlines() if line.startswith("distil-lib "))
+    print("\\n".join(faults), end="")  # what is missing or too old
 import distil_lib'''
 
 
