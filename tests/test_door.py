@@ -212,7 +212,8 @@ def test_help_lists_every_target():
 # ----------------------------------------------------------------------------------------------------------------- chapters
 def test_contents_and_chapters_agree():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    named = [contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])]
+    pages = [page for part in contents["parts"] for chapter in part["chapters"] for page in (chapter, *chapter.get("sections", []))]
+    named = [contents["root"], *(page["file"] for page in pages)]
     files = [p.relative_to(ROOT).with_suffix("").as_posix() for p in (ROOT / "book").iterdir() if p.suffix in (".ipynb", ".md")]
     assert sorted(named) == sorted(files)
 

@@ -1,0 +1,217 @@
+"""The ways to do a training step that `step.py` compares, and what they share: models, batches, optimizers.
+
+    shop = Workshop("default", "docs:pandas,scikit-learn", 64, 64, torch.device("cpu"))
+    step = Step(shop, all_arms("bf16", "fp32")["ours, masked"])
+    step.seconds(), step.peak_bytes(), step.parts()
+"""
+
+import copy
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import BertConfig, BertForMaskedLM
+
+from distil_lib.batches import MicroBatch, StepBatches
+from distil_lib.blocks import load_blocks, load_tokenizer
+from distil_lib.config import PretrainConfig, load_preset
+from distil_lib.corpus import load_documents
+from distil_lib.costs import step_cost
+from distil_lib.distillation import DistillationStep
+from distil_lib.fused import CHUNK_BYTES, Projection
+from distil_lib.initialization import initialize_student
+from distil_lib.losses import TripleLoss
+from distil_lib.masking import IGNORED, DynamicMasking, random_stream
+from distil_lib.optimization import build_optimizers
+from distil_lib.packing import tokenize
+from distil_lib.paths import data_folder
+from distil_lib.teacher import MaskedLM, load_teacher
+
+PRESETS = {"default": "mini", "base": "paper"}
+PARTS = ("teacher layers", "teacher head", "student layers", "student head, losses", "optimizer", "rest")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to do the step. teacher: the precision its weights are kept in."""
+
+    soft_targets: str = "all"
+    precision: str = "fp32"
+    teacher: str = "fp32"
+    padded: bool = False
+    fused: bool = True
+    fused_optimizer: bool = True
+    compiled: bool = False
+
+
+def all_arms(precision: str, teacher: str, compiled: bool = False) -> dict[str, Arm]:
+    """precision, teacher: what this machine and the default configuration choose for ours."""
+    textbook = Arm(padded=True, fused=False, fused_optimizer=False)
+    arms = {"textbook": textbook, "textbook, packed": replace(textbook, padded=False)}
+    ours = {soft: Arm(soft, precision, teacher if precision == "bf16" else "fp32") for soft in ("all", "sample", "masked")}
+    arms |= {f"ours, {soft}": arm for soft, arm in ours.items()}
+    changes = {"padded": {"padded": True}, "definition": {"fused": False}, "plain AdamW": {"fused_optimizer": False}}
+    if precision == "bf16":
+        other = "bf16" if teacher == "fp32" else "fp32"
+        changes |= {"fp32": {"precision": "fp32", "teacher": "fp32"}, f"teacher kept in {other}": {"teacher": other}}
+    if compiled:
+        changes["torch.compile"] = {"compiled": True}
+    return arms | {f"{soft}: {name}": replace(ours[soft], **change) for soft in ("all", "masked") for name, change in changes.items()}
+
+
+# ------------------------------------------------------------------------------------------------------------------- material
+def make_teacher(size: str) -> MaskedLM:
+    if size == "default":
+        return load_teacher(data_folder("teacher"))
+    return MaskedLM(BertForMaskedLM(BertConfig())).eval()  # BERT-base is that class's default; speed does not ask for sense
+
+
+def piece_lengths(corpus: str, tokenizer, sequences: int, block: int, seed: int) -> np.ndarray:
+    """Lengths of `sequences` paragraphs of the corpus drawn at random, [CLS] and [SEP] included, none longer than a block: what a
+    padded batch holds that gives each piece of text a row of its own."""
+    texts = [paragraph for document in load_documents(corpus)["text"][:400] for paragraph in document.split("\n\n")]
+    lengths = [len(ids) + 2 for ids in tokenize(texts, tokenizer)]
+    return np.minimum(random_stream(seed).choice(lengths, sequences), block)
+
+
+def cut(batch: MicroBatch, lengths: np.ndarray, pad: int) -> MicroBatch:
+    """The same blocks, each ended after its length and padded."""
+    counted = torch.arange(batch.input_ids.shape[1]) < torch.from_numpy(lengths)[:, None]
+    ids, labels = batch.input_ids.masked_fill(~counted, pad), batch.labels.masked_fill(~counted, IGNORED)
+    return replace(batch, input_ids=ids, labels=labels, counted=counted, padded=True)
+
+
+def compiled(model: nn.Module, part: str) -> nn.Module:
+    """A second object with the same weights, in which one part is compiled."""
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, part: torch.compile(getattr(model, part))}
+    return twin
+
+
+class Workshop:
+    """Models, batches and optimizers that all arms share, so that they fit into memory together."""
+
+    def __init__(self, size: str, corpus: str, sequences: int, block: int, device: torch.device, dropout: float = 0.0, seed: int = 0):
+        self.block, self.device, self.preset = block, device, PRESETS[size]
+        self.config = self.configure("all")
+        tokenizer = load_tokenizer(data_folder("tokenizer"))
+        masking = DynamicMasking(tokenizer, self.config.mlm_probability, 0.0, seed, sample=self.config.soft_target_share)
+        self.loader = StepBatches(load_blocks(corpus, tokenizer, block).train, masking, sequences, sequences, seed=seed)
+        (packed,) = self.loader[0]
+        lengths = piece_lengths(corpus, tokenizer, sequences, block, seed)
+        self.batches = {False: packed, True: cut(packed, lengths, tokenizer.pad_token_id)}
+        torch.manual_seed(seed)
+        teacher = make_teacher(size).requires_grad_(False)
+        self.student = initialize_student(teacher, "spread", dropout=dropout).to(device).train()
+        self.teachers = {"fp32": teacher.to(device), "bf16": copy.deepcopy(teacher).to(device, torch.bfloat16)}
+        (fused,) = build_optimizers(self.student, "adamw", 1e-5)
+        settings = {"lr": 1e-5, "betas": (0.9, 0.98), "eps": 1e-6, "foreach": False, "fused": False}
+        plain = torch.optim.AdamW([{k: g[k] for k in ("params", "weight_decay")} for g in fused.param_groups], **settings)
+        self.optimizers = {True: fused, False: plain}
+
+    def configure(self, soft_targets: str) -> PretrainConfig:
+        return load_preset(self.preset, soft_targets=soft_targets, block_size=self.block)
+
+    def flops(self, soft_targets: str) -> dict[str, float]:
+        """Of a step's parts, per token."""
+        cost = step_cost(self.configure(soft_targets), self.student.config, self.teachers["fp32"].config)
+        teacher, student = cost.teacher_layers + cost.teacher_attention, cost.student_layers + cost.student_attention
+        return dict(zip(PARTS, (teacher, cost.teacher_head, student, cost.student_head, 0.0, 0.0), strict=True))
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def autocast(self, precision: str):
+        return torch.autocast(self.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+class Step:
+    """An arm, ready to run."""
+
+    def __init__(self, shop: Workshop, arm: Arm):
+        self.shop, self.arm, self.marks = shop, arm, {}
+        student, teacher = shop.student, shop.teachers[arm.teacher]
+        if arm.compiled:
+            student, twin = compiled(student, "distilbert"), copy.copy(teacher)
+            twin._modules = {"model": compiled(teacher.model, teacher.model.base_model_prefix)}
+            teacher = twin
+        self.step = DistillationStep(student, teacher, TripleLoss(), arm.soft_targets, arm.fused)
+        batch = shop.batches[arm.padded]
+        self.counts, self.batch = self.step.count_tokens([batch]), batch.to(shop.device)
+        self.tokens = self.counts.cos
+
+    def __call__(self, mark=lambda name: None) -> None:
+        shop, optimizer = self.shop, self.shop.optimizers[self.arm.fused_optimizer]
+        with shop.autocast(self.arm.precision):
+            loss = self.step(self.batch, self.counts).loss
+            mark("backward")
+            loss.backward()
+        mark("optimizer")
+        nn.utils.clip_grad_norm_(shop.student.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def seconds(self) -> float:
+        start = self.shop.now()
+        self()
+        return self.shop.now() - start
+
+    def peak_bytes(self) -> int:
+        """The most that tensors take at once during a step, beyond weights and the optimizer's state."""
+        if self.shop.device.type == "cuda":
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            self()
+            return torch.cuda.max_memory_allocated() - before
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            self()
+        events = [(e.start_ns(), e.nbytes()) for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+        held = np.cumsum([size for _, size in sorted(events, key=lambda event: event[0])])
+        return int(held.max())
+
+    def parts(self) -> dict[str, float]:
+        """Seconds of each of `PARTS` in one step, between marks that hooks set. The gradient with respect to the encoder's output
+        arrives where the head's backward pass ends and that of the layers begins."""
+        shop, marks = self.shop, {}
+
+        def mark(name: str) -> None:
+            marks[name] = shop.now()
+
+        encoders = {"student": self.step.student.distilbert, "teacher": self.step.teacher.model.base_model}
+        hooks = [module.register_forward_pre_hook(lambda *_, name=name: mark(name)) for name, module in encoders.items()]
+        hooks.append(encoders["teacher"].register_forward_hook(lambda *_: mark("teacher's end")))
+
+        def end_of_student(module, inputs, hidden_states) -> None:
+            hidden_states[-1].register_hook(lambda gradient: mark("layers' backward"))
+            mark("student's end")
+
+        hooks.append(encoders["student"].register_forward_hook(end_of_student))
+        mark("start")
+        self(mark)
+        mark("end")
+        for hook in hooks:
+            hook.remove()
+        took = {"teacher layers": marks["teacher's end"] - marks["teacher"], "teacher head": self.teacher_head()}
+        took["student layers"] = marks["student's end"] - marks["student"] + marks["optimizer"] - marks["layers' backward"]
+        both_heads = marks["layers' backward"] - marks["student's end"]
+        took["student head, losses"] = both_heads - took["teacher head"]  # the fused losses ask for the teacher's logits
+        took["optimizer"] = marks["end"] - marks["optimizer"]
+        took["rest"] = marks["end"] - marks["start"] - sum(took.values())
+        return took
+
+    def teacher_head(self) -> float:
+        """Seconds of its logits alone, chunk by chunk as the fused losses ask for them."""
+        teacher, soft = self.step.teacher, self.step.soft_mask(self.batch)
+        with torch.no_grad(), self.shop.autocast(self.arm.precision):
+            hidden = teacher(self.batch.input_ids, positions=soft & False).last_hidden_state[soft]
+            start = self.shop.now()
+            logits = teacher.head(hidden, Projection)
+            rows = torch.arange(len(hidden), device=self.shop.device)
+            for chunk in rows.split(max(CHUNK_BYTES[self.shop.device.type] // (4 * teacher.config.vocab_size), 1)):
+                logits[chunk]
+            return self.shop.now() - start
