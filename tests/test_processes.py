@@ -48,6 +48,17 @@ def test_two_processes_give_the_parameters_of_one(alone, small_run, program, une
     same_metrics(tmp_path / "run", alone, 1e-5)  # written from float32 sums
 
 
+@pytest.mark.parametrize("soft_targets", ["all", "masked", "sample"])
+def test_two_processes_by_the_definition_give_the_parameters_of_one_by_chunks(soft_targets, small_run, program, uneven, tmp_path):
+    """The fused losses are the definition, and the sample is drawn by the sequence, whoever computes it."""
+    settings = uneven | {"soft_targets": soft_targets, "max_steps": 10}
+    done = program(small_run(tmp_path / "one", **settings), double_precision())
+    assert done.code == 0, done.err
+    for done in together(program, small_run(tmp_path / "two", **settings, fused=False), double_precision()):
+        assert done.code == 0, done.err
+    assert apart(newest_weights(tmp_path / "two"), newest_weights(tmp_path / "one")) < 1e-9
+
+
 class mean_of_means:
     """The bug put in on purpose: each process divides by its own tokens."""
 
