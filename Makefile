@@ -12,7 +12,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint unit chapters html lab execute cells tokenizer teacher student lock clean distclean
+.PHONY: help setup book test lint unit chapters html lab execute cells tokenizer teacher student results lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -85,6 +85,12 @@ teacher: $(READY) ## pretrain data/teacher (two and a half hours on 2 cores)
 student: $(READY) ## distil data/student (half an hour on 2 cores)
 	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini
 	$(call store,mini,student)
+
+results: $(READY) ## fine-tune the models on the tasks, into data/results (five hours on 2 cores; what is there is kept)
+	for preset in mini-without-teacher mini-from-nothing; do \
+	    test -d runs/$$preset/model || $(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset $$preset || exit; \
+	done
+	data/results/run.sh
 
 # The model that a run has left, and the record of how it came about.
 define store

@@ -89,6 +89,7 @@ class TaskTrainer(Trainer):
     def compute_loss(
         self, model: PreTrainedModel, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: object = None
     ) -> Tensor | tuple[Tensor, ModelOutput]:
+        """`task_loss` of a batch; with `return_outputs` the model's outputs beside it."""
         outputs, answers = forward(model, inputs), None
         if self.teacher is not None:
             with torch.no_grad():

@@ -7,6 +7,8 @@ import yaml
 
 from distil_lib.config import FIELDS, PretrainConfig, load_preset, parse_arguments, preset_names, read_settings
 from distil_lib.errors import UserError
+from distil_lib.paths import data_folder
+from distil_lib.teacher import load_teacher
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -23,7 +25,8 @@ def test_every_preset_loads_and_says_what_its_file_says(name):
 
 
 def test_the_presets_are_those_of_the_book():
-    assert {"demo", "mini", "mini-teacher", "mini-teacher-longer", "colab", "paper"} == set(preset_names())
+    teachers, baselines = {"mini-teacher", "mini-teacher-longer"}, {"mini-without-teacher", "mini-from-nothing"}
+    assert {"demo", "mini", "colab", "paper"} | teachers | baselines == set(preset_names())
 
 
 def test_the_paper_preset_is_the_released_recipe():
@@ -82,7 +85,8 @@ def test_help_explains_every_setting_with_its_default(capsys):
     for name, field in FIELDS.items():
         assert f" --{name} " in text or f" --{name}, " in text, name
         assert f"{field.metadata['help']} (default: {field.default})" in text, name
-    assert all(name in text for name in preset_names())
+    unwrapped = text.replace("- ", "-")  # argparse breaks lines at hyphens
+    assert all(name in unwrapped for name in preset_names())
 
 
 @pytest.mark.parametrize(
@@ -163,3 +167,16 @@ def test_values_without_meaning_are_refused_by_name(settings):
     with pytest.raises(UserError) as error:
         PretrainConfig(**settings)
     assert any(name.split("_")[0] in str(error.value) for name in settings)
+
+
+@pytest.mark.parametrize("baseline", ["mini-without-teacher", "mini-from-nothing"])
+def test_a_baseline_differs_from_the_student_in_its_teacher_alone(baseline):
+    student, other = (parse_arguments(["--preset", preset]) for preset in ("mini", baseline))
+    changed = {name for name in FIELDS if getattr(student, name) != getattr(other, name)}
+    start = {"teacher", "hidden_size", "hidden_layers", "heads", "soft_targets"}  # a BERT from nothing is told its size
+    assert changed <= {"output", "alpha_ce", "alpha_cos"} | (start if other.teacher is None else set())
+    assert other.alpha_ce == other.alpha_cos == 0
+    if other.teacher is None:
+        teacher = load_teacher(data_folder("teacher")).config
+        shape = (other.hidden_size, other.hidden_layers, other.heads)
+        assert shape == (teacher.hidden_size, teacher.num_hidden_layers // 2, teacher.num_attention_heads)
