@@ -30,6 +30,7 @@ from distil_lib.corpus import CLIENT_ERROR
 from distil_lib.errors import UserError
 from distil_lib.paths import locate
 from distil_lib.tasks import Task, retried
+from distil_lib.teacher import check_model_folder
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 OFFSET = ("roberta", "xlm-roberta", "camembert")  # number their positions from the padding's id + 1
@@ -49,7 +50,7 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
     With a `seed`, a head that the checkpoint does not have is drawn at random; without one, such a checkpoint is refused, because it
     has not learned the task. Raises `UserError` for whatever keeps it from loading.
     """
-    _check_folder(name)
+    check_model_folder(locate(name))
     Model = AutoModelForQuestionAnswering if task.kind == "question answering" else AutoModelForSequenceClassification
     config = _loaded(name, lambda where: AutoConfig.from_pretrained(where, trust_remote_code=False))
     if seed is not None:
@@ -76,18 +77,6 @@ def _name_outputs(config: PreTrainedConfig, task: Task) -> None:
     config.id2label = dict(enumerate(task.labels or ["score"]))
     config.label2id = {label: i for i, label in config.id2label.items()}
     config.problem_type = "single_label_classification" if task.labels else "regression"
-
-
-def _check_folder(name: str) -> None:
-    folder = Path(locate(name))
-    if not folder.is_dir():
-        return
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{name} is no model: it has no config.json.", "Pass a folder that `save_pretrained` has written.")
-    if not any(folder.glob("*.safetensors")):
-        pickles = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
-        found = f"only {pickles}, a pickle, which can run foreign code when it is opened" if pickles else "no weights"
-        raise UserError(f"{name} holds {found}.", "Save the model again with safetensors (`model.save_pretrained(folder)`).")
 
 
 def _loaded(name: str, load: Callable):

@@ -98,14 +98,7 @@ def load_teacher(name: str | Path, tokenizer: PreTrainedTokenizerBase | None = N
 
     With `tokenizer`, its vocabulary is compared to the model's. Raises `UserError` for whatever keeps the model from loading.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} is no model: it has no config.json.", "Pass a folder that `save_pretrained` has written.")
-        if not any(folder.glob("*.safetensors")):
-            pickles = ", ".join(sorted(p.name for p in folder.glob("*.bin")))
-            found = f"only {pickles}, a pickle, which can run foreign code when it is opened" if pickles else "no weights"
-            raise UserError(f"{folder} holds {found}.", "Save the model again with safetensors (`model.save_pretrained(folder)`).")
+    check_model_folder(name)
     try:
         config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
         model, info = AutoModelForMaskedLM.from_pretrained(
@@ -125,6 +118,19 @@ def load_teacher(name: str | Path, tokenizer: PreTrainedTokenizerBase | None = N
     if tokenizer is not None:
         check_vocabulary(model.config.vocab_size, tokenizer, str(name))
     return MaskedLM(model).eval().requires_grad_(False)
+
+
+def check_model_folder(name: str | Path) -> None:
+    """Raise `UserError` for a folder that holds no model, or only a pickled one; anything else is a name on the Hub."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{name} is no model: it has no config.json.", "Pass a folder that `save_pretrained` has written.")
+    if not any(folder.glob("*.safetensors")):
+        pickles = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+        found = f"only {pickles}, a pickle, which can run foreign code when it is opened" if pickles else "no weights"
+        raise UserError(f"{name} holds {found}.", "Save the model again with safetensors (`model.save_pretrained(folder)`).")
 
 
 def check_vocabulary(vocab_size: int, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

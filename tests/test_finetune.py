@@ -21,7 +21,7 @@ from distil_lib import finetune as program_file
 from distil_lib.finetune import Finetuning, finetune, main
 from distil_lib.finetune_config import FinetuneConfig
 from distil_lib.losses import soft_target_loss
-from distil_lib.results import read_result, unpack
+from distil_lib.results import pack, read_result, unpack
 from distil_lib.second_distillation import task_loss
 from distil_lib.task_features import Split, write_predictions
 from distil_lib.task_models import label_order, load_task_model
@@ -169,6 +169,20 @@ def test_a_killed_call_goes_on_and_leaves_the_file_of_one_never_killed(program, 
     fitted.clear()
     finetune(FinetuneConfig(**brief))
     assert fitted == []
+
+
+def test_what_is_retained_is_printed(settings, tmp_path, capsys):
+    """Compared with itself, a model keeps 100%; with one that makes one mistake in 50 where it makes none, 50 of 49."""
+    record = finetune(FinetuneConfig(**settings))
+    main(words(settings | {"compare_with": settings["output"]}))
+    assert f"accuracy on validation: 100.0% of {settings['output']}" in capsys.readouterr().out
+    run = record["seeds"]["0"]
+    truth = unpack(record["labels"]["validation"])
+    run["predictions"]["validation"] = pack([1 - truth[0], *truth[1:]])
+    (tmp_path / "worse.json").write_text(json.dumps(record))
+    right = (unpack(read_result(settings["output"])["seeds"]["0"]["predictions"]["validation"]) == truth).sum()
+    main(words(settings | {"compare_with": tmp_path / "worse.json"}))
+    assert f": {100 * right / 49:.1f}% of" in capsys.readouterr().out
 
 
 def test_another_configuration_in_the_same_file_is_refused(settings, refused):

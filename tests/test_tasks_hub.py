@@ -1,10 +1,15 @@
 """Tasks over the Hub's own protocol: real files from a stand-in, a connection that drops, and one that is not there."""
 
+import json
+import shutil
 import textwrap
 
 import pytest
+import torch
+from datasets import Dataset
 from helpers import free_port, shared_hub
 from test_hub import answer, endpoint, online, serve  # noqa: F401  (fixtures)
+from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification, pipeline
 
 pytestmark = pytest.mark.skipif(shared_hub() is None, reason="no stand-in for the Hub at ../shared/hub/serve.py")
 
@@ -46,3 +51,27 @@ def test_what_cannot_be_loaded_is_one_clear_message(endpoint, online, name):  # 
     done = online(address, "-c", textwrap.dedent(LOAD), name)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert f"error: {name} could not be loaded from nyu-mll/glue on the Hub" in done.stderr and "--data-dir" in done.stderr
+
+
+def test_a_published_checkpoint_is_scored_by_one_command(serve, online, tmp_path):  # noqa: F811
+    """The command of the book, on a small model under the published name. Oracle: the pipeline of `transformers`, from the folder."""
+    name, hub = "distilbert/distilbert-base-uncased-finetuned-sst-2-english", shared_hub().parent
+    folder = tmp_path / "root" / "models" / name
+    AutoTokenizer.from_pretrained(hub / "models" / "google-bert" / "bert-base-uncased").save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"dim": 16, "hidden_dim": 32, "n_layers": 1, "n_heads": 2, "initializer_range": 1.0}
+    names = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
+    DistilBertForSequenceClassification(DistilBertConfig(**shape, **names)).save_pretrained(folder)
+    data = shutil.copytree(hub / "datasets" / "nyu-mll" / "glue", tmp_path / "root" / "datasets" / "nyu-mll" / "glue")
+    address = serve("--root", str(tmp_path / "root"))
+    command = ["--model", name, "--task", "sst2", "--evaluate-only", "--precision", "fp32", "--output", tmp_path / "result.json"]
+    done = online(address, "-m", "distil_lib.finetune", *command)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "result.json").read_text())
+
+    rows = Dataset.from_parquet(str(next((data / "sst2").glob("validation*"))), cache_dir=str(tmp_path / "cache"))
+    said = [answer["label"] for answer in pipeline("text-classification", str(folder))(rows["sentence"][:], batch_size=64, truncation=True)]
+    assert record["seeds"]["0"]["predictions"]["validation"] == " ".join("01"[label == "POSITIVE"] for label in said)
+    right = sum((label == "POSITIVE") == truth for label, truth in zip(said, rows["label"], strict=True))
+    assert record["summary"]["validation"]["accuracy"]["median"] == pytest.approx(100 * right / 872)
+    assert 0 < said.count("POSITIVE") < 872 and f"accuracy {100 * right / 872:.1f}" in done.stdout
