@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from distil_lib import finetune_config
 from distil_lib.config import parse_arguments
 from distil_lib.errors import UserError
+from distil_lib.tasks import find_task
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +53,15 @@ def fault(command: str) -> str | None:
         except SystemExit as stop:  # --help
             return f"exit code {stop.code}" if stop.code else None
         return None
+    if program == "python" and arguments[:2] == ["-m", "distil_lib.finetune"]:
+        try:
+            config = finetune_config.parse_arguments(arguments[2:])
+            find_task(config.task)
+        except UserError as error:
+            return str(error)
+        given = [config.model, config.compare_with]
+        missing = [name for name in given if name and name.startswith("data/") and not (ROOT / name).exists()]
+        return f"there is no {missing[0]}" if missing else None
     return f"nothing here knows how to check {program}"
 
 
@@ -77,6 +88,8 @@ def test_all_commands_are_checked():
         "accelerate launch distil_lib/pretrain.py --no_such_setting 3",
         "conda env create -f conda.yml",
         "python distil.py",
+        "python -m distil_lib.finetune --task doc-acceptabilty",
+        "python -m distil_lib.finetune --compare_with data/results/nobody/doc-qa.json",
         "source venv/bin/activate",
     ],
 )

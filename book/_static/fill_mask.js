@@ -1,0 +1,245 @@
+// BERT and DistilBERT in one page of plain JavaScript: a sentence with a blank goes in, the words for the blank come out.
+//
+//     const model = new FillMask.Model(FILL_MASK_MODELS.student);       // as distil_lib/browser.py has packed it
+//     model.fill("If the file does not exist, a [MASK] is raised.");     // [{word: "error", probability: 0.3}, ...]
+//
+// No library, no network, one thread. The model is the student of distil_lib/student.py, under the same names; the teacher comes as a
+// student with all of its layers (BERT's token-type vector has been added to the positions). A matrix of n rows is n vectors, one
+// after the other, in a Float32Array; a text of L tokens is a matrix of L rows.
+"use strict";
+
+const FillMask = (() => {
+  // ------------------------------------------------------------------------------------------------ from text to numbers
+  const SPECIAL = /(\[(?:PAD|UNK|CLS|SEP|MASK)\])/;
+  const LONGEST_WORD = 100; // characters; a longer one is [UNK] without a look into the vocabulary
+  // A browser knows a newer Unicode than the tokenizer's tables: a few hundred characters that are younger than those may differ.
+  const SPACE = /\p{White_Space}/u;
+  const NOT_TEXT = /[\0-\x08\x0B\f\x0E-\x1F\x7F-\x9F\uFFFD\p{Cf}\p{Co}]/u; // control characters, invisible marks, private use
+  const PUNCTUATION = /[!-\/:-@[-`{-~\p{P}]/u; // every sign of ASCII, "$" and "+" too, and what Unicode calls punctuation
+  const IDEOGRAPH =
+    /[\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/u;
+
+  // BERT's "uncased" tokenizer: text is cleaned, cut at spaces and punctuation, and each word into the longest pieces that the
+  // vocabulary has.
+  class Tokenizer {
+    constructor(vocabulary) {
+      this.pieces = vocabulary;
+      this.ids = new Map(vocabulary.map((piece, id) => [piece, id]));
+    }
+
+    // The ids of a text between [CLS] and [SEP]. A special token in the text is itself, written exactly so; "[mask]" is three words.
+    encode(text) {
+      const pieces = text.split(SPECIAL).flatMap((part) =>
+        SPECIAL.test(part) ? [part] : this.words(part).flatMap((word) => this.wordPieces(word)));
+      return ["[CLS]", ...pieces, "[SEP]"].map((piece) => this.ids.get(piece));
+    }
+
+    // Words and punctuation marks, in lower case and without accents.
+    words(text) {
+      let clean = "";
+      for (const c of text) { // character by character, not by 16-bit unit
+        if (!NOT_TEXT.test(c)) clean += IDEOGRAPH.test(c) ? ` ${c} ` : c; // each ideograph is a word
+      }
+      // Decomposed, an accent is a character of its own. Lower case comes last and looks at one character at a time: JavaScript's
+      // toLowerCase of a whole word would turn a Greek sigma at its end into another letter.
+      let words = "";
+      for (const c of clean.normalize("NFD").replace(/\p{Mn}/gu, "")) {
+        const lower = c.toLowerCase();
+        words += PUNCTUATION.test(lower) ? ` ${lower} ` : lower;
+      }
+      return words.split(SPACE).filter((word) => word);
+    }
+
+    // "unquantized" -> ["un", "##quan", "##ti", "##zed"], always the longest piece that fits; one that nothing fits is [UNK].
+    wordPieces(word) {
+      const characters = [...word];
+      if (characters.length > LONGEST_WORD) return ["[UNK]"];
+      const found = [];
+      for (let start = 0, end; start < characters.length; start = end) {
+        let piece;
+        for (end = characters.length; end > start; end--) {
+          piece = (start ? "##" : "") + characters.slice(start, end).join("");
+          if (this.ids.has(piece)) break;
+        }
+        if (end === start) return ["[UNK]"];
+        found.push(piece);
+      }
+      return found;
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------- the arithmetic
+  // y = x W^T + b: each row of x times each row of W. Nine tenths of the time go by in here, so four rows of x meet a row of W at
+  // once: a weight is read from memory once for four products, and four sums grow side by side where one would wait for itself.
+  function linear(x, weight, bias) {
+    const { rows: outputs, columns: inputs, values: w } = weight;
+    const rows = x.length / inputs;
+    const y = new Float32Array(rows * outputs);
+    for (let o = 0; o < outputs; o++) {
+      const start = o * inputs;
+      let r = 0;
+      for (; r + 4 <= rows; r += 4) {
+        const x0 = r * inputs, x1 = x0 + inputs, x2 = x1 + inputs, x3 = x2 + inputs;
+        let s0 = bias[o], s1 = s0, s2 = s0, s3 = s0;
+        for (let i = 0; i < inputs; i++) {
+          const wi = w[start + i];
+          s0 += wi * x[x0 + i];
+          s1 += wi * x[x1 + i];
+          s2 += wi * x[x2 + i];
+          s3 += wi * x[x3 + i];
+        }
+        y[r * outputs + o] = s0;
+        y[(r + 1) * outputs + o] = s1;
+        y[(r + 2) * outputs + o] = s2;
+        y[(r + 3) * outputs + o] = s3;
+      }
+      for (; r < rows; r++) y[r * outputs + o] = bias[o] + dot(w, start, x, r * inputs, inputs);
+    }
+    return y;
+  }
+
+  function dot(a, aStart, b, bStart, length) {
+    let sum = 0;
+    for (let i = 0; i < length; i++) sum += a[aStart + i] * b[bStart + i];
+    return sum;
+  }
+
+  // Each row shifted and stretched to mean 0 and variance 1, then by what was learned. Works in place, as do the two below.
+  function layerNorm(x, { gain, bias }, epsilon) {
+    const width = gain.length;
+    for (let start = 0; start < x.length; start += width) {
+      let mean = 0, variance = 0;
+      for (let i = 0; i < width; i++) mean += x[start + i] / width;
+      for (let i = 0; i < width; i++) variance += (x[start + i] - mean) ** 2 / width;
+      const scale = 1 / Math.sqrt(variance + epsilon);
+      for (let i = 0; i < width; i++) x[start + i] = (x[start + i] - mean) * scale * gain[i] + bias[i];
+    }
+    return x;
+  }
+
+  function add(x, y) {
+    for (let i = 0; i < x.length; i++) x[i] += y[i];
+    return x;
+  }
+
+  // x times the share of a normal distribution that lies below x: BERT's exact GELU, not the approximation by tanh.
+  function gelu(x) {
+    for (let i = 0; i < x.length; i++) x[i] *= 0.5 * (1 + erf(x[i] * Math.SQRT1_2));
+    return x;
+  }
+
+  // JavaScript has no erf. Formula 7.1.26 of Abramowitz and Stegun is wrong by at most 1.5e-7, about what float32 rounds away.
+  function erf(x) {
+    const t = 1 / (1 + 0.3275911 * Math.abs(x));
+    const series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return Math.sign(x) * (1 - series * Math.exp(-x * x));
+  }
+
+  // Without the maximum taken off first, exp would overflow.
+  function softmax(x) {
+    const top = x.reduce((a, b) => Math.max(a, b), -Infinity);
+    const powers = x.map((v) => Math.exp(v - top));
+    const sum = powers.reduce((a, b) => a + b, 0);
+    return powers.map((p) => p / sum);
+  }
+
+  // Every token asks (query) and every token answers (key, value), in `heads` groups of columns that do not see each other.
+  function attention(query, key, value, heads, width) {
+    const length = query.length / width, size = width / heads;
+    const context = new Float32Array(query.length);
+    for (let start = 0; start < width; start += size) {
+      for (let i = 0; i < length; i++) {
+        const scores = new Float32Array(length);
+        for (let j = 0; j < length; j++) scores[j] = dot(query, i * width + start, key, j * width + start, size) / Math.sqrt(size);
+        softmax(scores).forEach((share, j) => {
+          for (let d = start; d < start + size; d++) context[i * width + d] += share * value[j * width + d];
+        });
+      }
+    }
+    return context;
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- the model
+  // Matrices travel as bytes, with one scale a row: a weight is scale * byte. They are made into floats once, here; the arithmetic
+  // is then that of any float32 model, and what the rounding to bytes cost has been paid when they were packed.
+  function unpack(packed) {
+    const characters = atob(packed.data), tensors = {};
+    const bytes = new Uint8Array(characters.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+    for (const [name, { kind, start, rows, columns }] of Object.entries(packed.tensors)) {
+      if (kind === "float32") {
+        tensors[name] = { rows, columns, values: new Float32Array(bytes.buffer, start, rows * columns) };
+      } else {
+        const scales = new Float32Array(bytes.buffer, start, rows);
+        const int8 = new Int8Array(bytes.buffer, start + 4 * rows, rows * columns);
+        const values = new Float32Array(rows * columns);
+        for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) values[i] = scales[r] * int8[i];
+        tensors[name] = { rows, columns, values };
+      }
+    }
+    return tensors;
+  }
+
+  class Model {
+    constructor(packed) {
+      this.config = packed.config;
+      this.tokenizer = new Tokenizer(packed.vocabulary);
+      this.tensors = unpack(packed);
+    }
+
+    linear(x, name) {
+      return linear(x, this.tensors[`${name}.weight`], this.tensors[`${name}.bias`].values);
+    }
+
+    norm(x, name) {
+      const { values: gain } = this.tensors[`${name}.weight`], { values: bias } = this.tensors[`${name}.bias`];
+      return layerNorm(x, { gain, bias }, this.config.epsilon);
+    }
+
+    // A row a token: the vector of its word plus that of its place.
+    embed(ids) {
+      const { width } = this.config, x = new Float32Array(ids.length * width);
+      const [words, places] = ["word", "position"].map((kind) => this.tensors[`embeddings.${kind}_embeddings.weight`].values);
+      ids.forEach((id, place) => {
+        for (let i = 0; i < width; i++) x[place * width + i] = words[id * width + i] + places[place * width + i];
+      });
+      return this.norm(x, "embeddings.LayerNorm");
+    }
+
+    // One layer: tokens look at each other, then each is worked on alone; both times the result is added to what was there.
+    layer(x, name) {
+      const [query, key, value] = ["q_lin", "k_lin", "v_lin"].map((part) => this.linear(x, `${name}.attention.${part}`));
+      const context = attention(query, key, value, this.config.heads, this.config.width);
+      x = this.norm(add(this.linear(context, `${name}.attention.out_lin`), x), `${name}.sa_layer_norm`);
+      const inner = gelu(this.linear(x, `${name}.ffn.lin1`));
+      return this.norm(add(this.linear(inner, `${name}.ffn.lin2`), x), `${name}.output_layer_norm`);
+    }
+
+    // The score of every word of the vocabulary at one place: the head runs for the blank alone, not for the other tokens.
+    logits(ids, place) {
+      const { layers, width } = this.config;
+      let x = this.embed(ids);
+      for (let n = 0; n < layers; n++) x = this.layer(x, `transformer.layer.${n}`);
+      const state = this.linear(x.slice(place * width, (place + 1) * width), "vocab_transform");
+      this.norm(gelu(state), "vocab_layer_norm");
+      // The matrix that reads words in reads words out, too.
+      return linear(state, this.tensors["embeddings.word_embeddings.weight"], this.tensors["vocab_projector.bias"].values);
+    }
+
+    // The `count` likeliest words for the blank of a text. Throws a RangeError with a sentence for the reader.
+    fill(text, count = 5) {
+      const ids = this.tokenizer.encode(text), mask = this.tokenizer.ids.get("[MASK]");
+      const blanks = ids.filter((id) => id === mask).length;
+      if (blanks === 0) throw new RangeError("There is no blank: write [MASK] where a word is missing.");
+      if (blanks > 1) throw new RangeError(`There are ${blanks} blanks: leave one [MASK] and fill the others in.`);
+      if (ids.length > this.config.positions) {
+        throw new RangeError(`The text is too long: ${ids.length} tokens, where the models read at most ${this.config.positions}.`);
+      }
+      const probabilities = softmax(this.logits(ids, ids.indexOf(mask)));
+      const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+      return order.slice(0, count).map((id) => ({ word: this.tokenizer.pieces[id], probability: probabilities[id] }));
+    }
+  }
+
+  return { Tokenizer, Model };
+})();

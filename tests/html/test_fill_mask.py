@@ -1,0 +1,316 @@
+"""The models in the reader's browser: fill_mask.js in headless Chromium against `tokenizers` and PyTorch, and the form around it."""
+
+import functools
+import importlib.util
+import json
+import re
+import shutil
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+from browser import Browser, find_chromium
+
+from distil_lib.blocks import load_tokenizer
+from distil_lib.browser import KINDS, as_packed, load_as_student, pack
+from distil_lib.corpus import docstrings, documentation_files, paragraphs, split_of
+from distil_lib.paths import PROJECT, data_folder
+from distil_lib.student import Student
+from distil_lib.teacher import load_teacher
+
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+STATIC = PROJECT / "book" / "_static"
+SENTENCES = ["If the file does not exist, a [MASK] is raised.", 'Quotes "and" <b>brackets</b> & a [MASK].']
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<link rel="stylesheet" href="fill_mask.css"><script defer src="fill_mask.js"></script>
+<script defer src="fill_mask_demo.js"></script></head><body>%s</body></html>"""
+NASTY = [
+    "", " ", "Crème brûlée, ÅNGSTRÖM and İstanbul", "e\u0301 is é, n\u0303 is ñ", "ΟΔΥΣΣΕΥΣ and ὀδυσσεύς", "Straße, ﬁne, Ǆ, ẞ",
+    "漢字とカナ混じり文 and 한국어", "\U00020000\U0002f800 rare ideographs", "👩‍👩‍👧 🎉 ❤️", "مرحبا بالعالم", "हिन्दी में", "ภาษาไทย",
+    "[MASK]", "a[MASK]b", "[mask] [Mask] [MASK][MASK]", "[[MASK]] [SEP]x[CLS] [PAD][UNK]", "MASK] [MASK", "x" * 100, "x" * 101, "é" * 100,
+    "a\x00b\x07c\ufffdd\x7fe\x85f", "tab\tnew\nline\r\nend\x0b\x0c", "a\u00a0b\u2003c\u3000d\u2028e\u200bf\u00adg\ufeffh\ue000i",
+    "$1 + 2 = 3 < 4 | ^~`", "don't-do_this... (ever)!?", "“quoted” ‘text’ — dash … «guillemets» ¿qué? 「」", "C++ foo.bar(baz=1)[2:3]",
+    "½ ² ① Ⅷ ٣ ５", "ⓐ ﬀ Å K Ω", "\u0378 unassigned", "supercalifragilisticexpialidocious antidisestablishmentarianism",
+]  # fmt: skip
+# Bugs put in on purpose: a piece of fill_mask.js and what it is replaced by.
+TOKENIZER_BUGS = [
+    ('.normalize("NFD")', ""), ("c.toLowerCase()", "c"), ("IDEOGRAPH.test(c)", "false"), ("length > LONGEST_WORD", "length > 999"),
+    ('start ? "##" : ""', '""'), (r"-\/:-@", ""), ("!NOT_TEXT.test(c)", "true"), ("text.split(SPECIAL)", "[text]"),
+    ('if (end === start) return ["[UNK]"]', "if (end === start) return found"),
+    ("for (const c of clean.", "for (const c of clean.toLowerCase()."),
+]  # fmt: skip
+MODEL_BUGS = [
+    (" / Math.sqrt(size)", ""), ("variance + epsilon", "variance + 1e-3"), ("bias[o] + dot", "dot"),
+    ("scores[j] = dot", "scores[j] = j <= i && dot"), ("Math.SQRT1_2", "0.85"), ("+ places[place * width + i]", "+ places[i]"),
+    ("this.norm(gelu(state)", "this.norm(state"), ("scales[r] * int8[i]", "scales[0] * int8[i]"),
+]  # fmt: skip
+
+
+@functools.cache
+def held_out_sentences(number: int = 1000) -> list[str]:
+    """Sentences of installed documentation that no model and no tokenizer of this book has been trained on."""
+    packages = ("numpy", "scipy", "pandas", "matplotlib", "scikit-learn", "sympy")
+    files = [file for file in documentation_files(packages) if split_of(file["name"]) == "held_out"]
+    docs = (doc for file in files for doc in docstrings(Path(file["path"]).read_bytes()))
+    found = list(dict.fromkeys(s for doc in docs for p in paragraphs(doc) for s in re.split(r"(?<=[.!?:]) ", p)))
+    assert len(found) >= number
+    return found[:: len(found) // number][:number]
+
+
+@functools.cache
+def blanks(number: int, longest: int = 64) -> list[str]:
+    """Held-out sentences of all lengths, a word of each hidden."""
+    tokenizer, texts = load_tokenizer(data_folder("tokenizer")), []
+    for i, sentence in enumerate(held_out_sentences()):
+        words = sentence.split()
+        words[i % len(words)] = "[MASK]"
+        if 4 <= len(tokenizer(" ".join(words))["input_ids"]) <= longest:
+            texts.append(" ".join(words))
+    return texts[:: len(texts) // number][:number]
+
+
+@pytest.fixture(scope="module")
+def extension():
+    spec = importlib.util.spec_from_file_location("fill_mask", PROJECT / "book" / "_ext" / "fill_mask.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(extension, tmp_path_factory):
+    """A page with the form, as the extension makes it, and all that the extension puts beside it."""
+    folder = tmp_path_factory.mktemp("site")
+    for file in STATIC.glob("fill_mask*"):
+        shutil.copy(file, folder)
+    extension.write_models(folder)
+    (folder / "page.html").write_text(PAGE % extension.widget(SENTENCES), encoding="utf-8")
+    return folder
+
+
+class Page:
+    """The opened page: `page(expression)` is what the expression, which may await, gives there."""
+
+    def __init__(self, browser: Browser, folder: Path):
+        self.browser, self.folder = browser, folder
+        self.source = (STATIC / "fill_mask.js").read_text(encoding="utf-8")
+
+    def open(self, **options):
+        return self.browser.visit((self.folder / "page.html").as_uri(), **options)
+
+    def __call__(self, expression: str):
+        answer = self.browser.call("Runtime.evaluate", expression=f"(async () => {expression})()", awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def load(self, script: Path) -> None:
+        """What is packed in a script, as `window.packed`."""
+        self(f"""await new Promise((resolve, reject) => document.head.append(Object.assign(document.createElement("script"),
+            {{src: {json.dumps(script.as_uri())}, onload: resolve, onerror: reject}})))""")
+        self("(window.packed = Object.values(FILL_MASK_MODELS)[0], 0)")
+
+    def with_bug(self, bug: tuple[str, str] = ("", "")) -> str:
+        """An expression for `FillMask`, or for what it is with a bug put in."""
+        changed = self.source.replace(*bug, 1) if bug[0] else self.source
+        assert not bug[0] or changed != self.source, f"{bug[0]!r} is no longer in fill_mask.js"
+        return f"new Function({json.dumps(changed + '; return FillMask')})()"
+
+    def logits(self, texts: list[str], bug: tuple[str, str] = ("", "")) -> torch.Tensor:
+        """(N, V): what the packed model scores at the blank of each text. Rounded to float32, as numbers travel as text."""
+        return torch.tensor(
+            self(f"""{{
+            const model = new ({self.with_bug(bug)}).Model(packed), mask = model.tokenizer.ids.get("[MASK]");
+            return {json.dumps(texts)}.map((text) => {{
+              const ids = model.tokenizer.encode(text);
+              return [...model.logits(ids, ids.indexOf(mask))].map((score) => +score.toPrecision(8));
+            }});
+        }}""")
+        )
+
+    def until(self, expression: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not self(expression):
+            assert time.monotonic() < end, f"{expression} has not come true; the form says {self.status()!r}"
+            time.sleep(0.05)
+
+    def status(self) -> str:
+        return self('document.querySelector("[role=status]").textContent')
+
+    def ask(self, text: str) -> None:
+        """Type a text and press Enter, as a reader does."""
+        self(f'{{ const input = document.querySelector("input"); input.value = {json.dumps(text)}; input.focus() }}')
+        for kind in ("keyDown", "keyUp"):
+            self.browser.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+
+    def answers(self) -> dict[str, list[tuple[str, int]]]:
+        """What each column shows: words and whole percents."""
+        items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [section.dataset.model,
+            [...section.querySelectorAll("li")].map((li) => [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
+        return {name: [(word, int(share.rstrip("%"))) for word, share in rows] for name, rows in self(items).items()}
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    with Browser(CHROMIUM) as browser:
+        page = Page(browser, folder)
+        page.open()
+        yield page
+
+
+def expected_logits(model, texts: list[str]) -> torch.Tensor:
+    tokenizer = load_tokenizer(data_folder("tokenizer"))
+    with torch.no_grad():
+        encoded = [tokenizer(text, return_tensors="pt")["input_ids"] for text in texts]
+        return torch.cat([model(ids, None, ids == tokenizer.mask_token_id).logits for ids in encoded])
+
+
+# -------------------------------------------------------------------------------------------------------------- the tokenizer
+def words_of(tokenizer, text: str) -> list[str]:
+    """What `tokenizers` cuts into pieces."""
+    steps = tokenizer.backend_tokenizer
+    return [word for word, _ in steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str(text))]
+
+
+def test_ids_are_those_of_the_tokenizer(page):
+    tokenizer = load_tokenizer(data_folder("tokenizer"))
+    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    texts = [*held_out_sentences(), *NASTY, *(text[::-1] for text in NASTY)]
+    expected = [[ids, words_of(tokenizer, text)] for ids, text in zip(tokenizer(texts)["input_ids"], texts, strict=True)]
+
+    def in_the_page(bug: tuple[str, str] = ("", "")) -> list[list]:
+        return page(f"""{{
+            const tokenizer = new ({page.with_bug(bug)}).Tokenizer({json.dumps(vocabulary)});
+            return {json.dumps(texts)}.map((text) => [tokenizer.encode(text), tokenizer.words(text)]); }}""")
+
+    wrong = [text for text, mine, theirs in zip(texts, in_the_page(), expected, strict=True) if mine != theirs]
+    assert wrong == []
+    for bug in TOKENIZER_BUGS:  # the texts would show them
+        assert in_the_page(bug) != expected, bug
+
+
+def test_every_character_is_treated_alike(page):
+    """All of Unicode 3.2 that has kept its category since: beyond it, browser and `tokenizers` go by different editions."""
+    old = unicodedata.ucd_3_2_0
+    tokenizer = load_tokenizer(data_folder("tokenizer"))
+    characters = [c for c in map(chr, range(0x110000)) if old.category(c) == unicodedata.category(c) not in ("Cn", "Cs", "Co")]
+    assert len(characters) > 90_000
+    wrong = []
+    for start in range(0, len(characters), 20_000):
+        texts = [f"a{c}b" for c in characters[start : start + 20_000]]
+        mine = page(f"{{ const t = new FillMask.Tokenizer([]); return {json.dumps(texts)}.map((text) => t.words(text)); }}")
+        theirs = [words_of(tokenizer, text) for text in texts]
+        wrong += [(text, a, b) for text, a, b in zip(texts, mine, theirs, strict=True) if a != b]
+    assert wrong == []
+
+
+# ------------------------------------------------------------------------------------------------------------------ the model
+@pytest.mark.parametrize("name", ["teacher", "student"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_those_of_pytorch(page, name, kind):
+    """With float32 weights, those of the stored model itself, BERT as BERT; with int8, of the model with the rounded weights."""
+    folder, texts = data_folder(name), blanks(12)
+    student = load_as_student(folder)
+    script = page.folder / f"{kind}.js"
+    script.write_text(pack(student, load_tokenizer(folder), name, kind, positions=64))
+    page.open()
+    page.load(script)
+    stored = load_teacher(folder) if name == "teacher" else Student.from_pretrained(folder)
+    expected = expected_logits(as_packed(student) if kind == "int8" else stored, texts)
+    assert expected.std() > 1  # the comparison is about something
+    torch.testing.assert_close(page.logits(texts), expected, rtol=0, atol=1e-3)
+    if (name, kind) == ("student", "int8"):
+        for bug in MODEL_BUGS:
+            assert (page.logits(texts[:4], bug) - expected[:4]).abs().max() > 0.01, bug
+
+
+def test_the_student_is_quick(page):
+    """Far below a second on an idle core; the bound leaves room for a busy machine, and none for an arithmetic gone wrong."""
+    tokenizer = load_tokenizer(data_folder("tokenizer"))
+    text = next(t for t in blanks(400) if len(tokenizer(t)["input_ids"]) == 32)
+    page.open()
+    medians = {}
+    for name in ("student", "teacher"):
+        page("(delete globalThis.FILL_MASK_MODELS, 0)")
+        page.load(page.folder / f"fill_mask_{name}.js")
+        medians[name] = page(f"""{{
+            const model = new FillMask.Model(packed), times = [];
+            for (let run = 0; run < 9; run++) {{
+              const begin = performance.now();
+              model.fill({json.dumps(text)});
+              times.push(performance.now() - begin);
+            }}
+            return times.sort((a, b) => a - b)[4]; }}""")
+    print(f"\nmedian of 9 runs at 32 tokens: {medians}")
+    assert medians["student"] < 3000
+
+
+# ------------------------------------------------------------------------------------------------------------------- the form
+def agree(shown: dict, recorded: dict) -> bool:
+    """The same words with the same shares to three points: int8 moves a share by a point or two, and may swap neighbours."""
+    return shown.keys() == recorded.keys() and all(
+        abs(share - dict(shown[name]).get(word, 0)) <= 3 for name, rows in recorded.items() for word, share in rows[:3]
+    )
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)], ids=["wide and light", "narrow and dark"])
+def test_a_reader_fills_a_blank(page, width, dark):
+    visit = page.open(width=width, dark=dark)
+    assert visit.problems == [] and visit.overflow == 0
+    recorded = page.answers()
+    assert set(recorded) == {"teacher", "student"} and all(len(rows) == 5 for rows in recorded.values())
+    assert not page("globalThis.FILL_MASK_MODELS")  # nothing heavy is loaded before it is asked for
+    page.ask("If the file does not exist, a ___ is raised.")
+    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+    assert agree(page.answers(), recorded)
+    assert len(re.findall(r"says “\w+” in \d+ ms", page.status())) == 2
+    page('document.querySelectorAll("ul button")[1].click()')
+    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+    assert page('document.querySelector("input").value') == SENTENCES[1] and not agree(page.answers(), recorded)
+    assert page.browser._problems() == []
+    assert page("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("No blank.", "There is no blank"),
+        ("A [MASK] and a [mask].", "There are 2 blanks"),
+        ("word " * 70 + "[MASK]", "too long: 73 tokens"),
+    ],
+)
+def test_a_text_that_cannot_be_filled_is_answered_with_a_sentence(page, text, said):
+    page.open()
+    page.ask(text)
+    page.until('document.querySelector("input").getAttribute("aria-invalid") === "true"')
+    assert said in page.status() and set(map(len, page.answers().values())) == {0}
+    page.ask(SENTENCES[0])  # and the form still works
+    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+    assert page('document.querySelector("input").getAttribute("aria-invalid")') == "false"
+
+
+def test_missing_weights_are_reported_and_asked_for_again(page):
+    script = page.folder / "fill_mask_student.js"
+    hidden = script.rename(script.with_suffix(".away"))
+    try:
+        page.open()
+        page.ask(SENTENCES[0])
+        page.until('document.querySelector("[role=status]").textContent.includes("could not be loaded")')
+        assert "fill_mask_student.js" in page.status()
+    finally:
+        hidden.rename(script)
+    page.ask(SENTENCES[0])
+    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+
+
+def test_without_scripts_the_recorded_answer_is_shown(page):
+    page.browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.open()
+        html, answers = page("document.documentElement.outerHTML"), page.answers()
+    finally:
+        page.browser.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert all(len(rows) == 5 for rows in answers.values()) and "Scripts are switched off" in html and "<form hidden" in html
+    assert "<b>brackets</b>" not in html.partition("<form")[2]  # sentences are text, not markup
