@@ -7,6 +7,7 @@
 import argparse
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
@@ -164,7 +165,7 @@ def read_settings(preset: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} holds no settings.", "Each line reads `setting: value`.")
     for name, value in settings.items():
         if name not in FIELDS:
-            raise _unknown(name, str(path))
+            raise unknown_setting(name, str(path), FIELDS)
         expected = TYPES[name]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             settings[name] = float(value)
@@ -174,8 +175,9 @@ def read_settings(preset: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _unknown(name: str, where: str) -> UserError:
-    hint = difflib.get_close_matches(name, FIELDS, 1)
+def unknown_setting(name: str, where: str, settings: Iterable[str]) -> UserError:
+    """What to say of a setting that is none of `settings`: the nearest one that exists."""
+    hint = difflib.get_close_matches(name, list(settings), 1)
     return UserError(f"{where} has an unknown setting {name!r}.", f"Did you mean {hint[0]!r}?" if hint else "See --help for all of them.")
 
 
@@ -183,22 +185,23 @@ def load_preset(preset: str | Path, **overrides: Any) -> PretrainConfig:
     """A preset's configuration, with some fields changed."""
     for name in overrides:
         if name not in FIELDS:
-            raise _unknown(name, "The call")
+            raise unknown_setting(name, "The call", FIELDS)
     return PretrainConfig(**read_settings(preset) | overrides)
 
 
-class _Parser(HfArgumentParser):
+class SettingsParser(HfArgumentParser):
+    """A command line whose mistakes are one `UserError`, where argparse prints its whole usage above its one line of news."""
+
     def error(self, message: str) -> NoReturn:
-        """argparse prints its whole usage, sixty lines here, above its one line of news."""
         if message.startswith("unrecognized arguments: --"):
-            name = message.split("--", 1)[1].split()[0].split("=")[0]
-            raise _unknown(name.replace("-", "_"), "The command line")
+            name = message.split("--", 1)[1].split()[0].split("=")[0].replace("-", "_")
+            raise unknown_setting(name, "The command line", [action.dest for action in self._actions])
         raise UserError(f"The command line is not understood: {message}.", "See --help for all settings.")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> PretrainConfig:
     """The configuration of a command line: the preset's settings, then whatever the command line says. Raises `UserError`."""
-    parser = _Parser(
+    parser = SettingsParser(
         PretrainConfig,
         usage="%(prog)s [--preset NAME] [--SETTING VALUE ...]",
         description="Pretrain a teacher, or distil a student from one (Sanh et al. 2019).",

@@ -4,14 +4,11 @@
 """
 
 import argparse
-import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from transformers import HfArgumentParser
-
+from distil_lib.config import SettingsParser
 from distil_lib.errors import UserError
 from distil_lib.paths import locate
 
@@ -73,23 +70,10 @@ class FinetuneConfig:
 # Settings that change nothing of what a seed computes; `precision` is recorded as what it comes down to.
 FREE = frozenset({"seeds", "output", "predict", "save", "compare_with", "threads", "data_dir"})
 
-FIELDS = tuple(f.name for f in dataclasses.fields(FinetuneConfig))
-
-
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line of news instead of argparse's whole usage."""
-        if message.startswith("unrecognized arguments: --"):
-            name = message.split("--", 1)[1].split()[0].split("=")[0].replace("-", "_")
-            near = difflib.get_close_matches(name, FIELDS, 1)
-            remedy = f"Did you mean --{near[0]}?" if near else "See --help for all of them."
-            raise UserError(f"The command line has an unknown setting --{name}.", remedy)
-        raise UserError(f"The command line is not understood: {message}.", "See --help for all settings.")
-
 
 def parse_arguments(arguments: list[str] | None = None) -> FinetuneConfig:
     """The configuration of a command line. Raises `UserError`."""
-    parser = _Parser(
+    parser = SettingsParser(
         FinetuneConfig,
         prog="python -m distil_lib.finetune",
         usage="%(prog)s --model MODEL --task TASK [--SETTING VALUE ...]",
