@@ -125,3 +125,18 @@ def test_a_teacher_near_nothing_gives_an_interval_without_an_upper_end():
     weak = np.where(np.arange(60) < 34, labels, 1 - labels)  # right 34 times of 60
     kept = retention(record([labels], labels, "matthews"), record([weak], labels, "matthews"), resamples=300)
     assert kept["high"] == np.inf and kept["low"] > 100
+
+
+def test_seeds_widen_an_interval_as_their_mean_scatters():
+    """Oracle: the standard error of a mean of five draws; on so many examples their own luck is small beside it."""
+    labels = np.ones(4000)
+    accuracies = np.array([0.60, 0.65, 0.70, 0.75, 0.80])
+    spread = record((np.arange(4000) < 4000 * accuracies[:, None]).astype(float), labels)
+    alike = record(np.tile(np.arange(4000) < 2800, (5, 1)).astype(float), labels)
+    error = 100 * accuracies.std() / np.sqrt(5)
+    for student, teacher, models in ((spread, alike, 1), (spread, spread, 2)):
+        found = retention(student, teacher)
+        width = found["difference_high"] - found["difference_low"]
+        assert width == pytest.approx(2 * 1.96 * error * np.sqrt(models), rel=0.12)
+    same = retention(alike, alike)
+    assert same["difference_low"] == same["difference_high"] == 0
