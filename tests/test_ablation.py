@@ -1,5 +1,6 @@
 """The ablation runner: what is run, that it is run once, by whom, and that an arm is no more than the settings it says."""
 
+import dataclasses
 import json
 import os
 import re
@@ -243,12 +244,16 @@ def test_the_hash_is_of_what_decides_the_numbers(write_grid, base, sentences, te
 def test_the_librarys_grids(name):
     grid = read_grid(name)
     jobs = grid.jobs()
-    assert name in preset_names() and grid.preset == name and set(grid.tasks) <= set(TASKS)
+    assert grid.preset in preset_names() and name.startswith(grid.preset) and set(grid.tasks) <= set(TASKS)
     assert all(arm.says.endswith((".", ")")) for arm in grid.arms.values())
     five = {"triple": (5, 2, 1), "without-ce": (0, 2, 1), "without-cos": (5, 2, 0), "without-mlm": (5, 0, 1), "random-start": (5, 2, 1)}
     first = {job.arm.name: job.pretraining for job in jobs if job.seed == 0}
     assert {n: (c.alpha_ce, c.alpha_mlm, c.alpha_cos) for n, c in first.items() if n in five} == five and grid.reference == "triple"
-    assert [n for n, c in first.items() if c.layers == "none"] == ["random-start", "no-teacher"]
+    assert [n for n, c in first.items() if c.layers == "none"] == ["random-start", "no-teacher"][: len(first) - 4]
+    if name == "mini-longer":  # the same arms as in the shorter grid, in all but the steps (and how often they are written down)
+        short = {job.arm.name: job.pretraining for job in read_grid("mini").jobs() if job.seed == 0}
+        change = {"max_steps": 1000, "log_every": 100, "save_every": 200}
+        assert first == {n: dataclasses.replace(short[n], **change) for n in five}
     if name == "mini":  # issue: the paper's arms at least 5 times, the others 3 times
         assert all(arm.seeds >= (5 if arm.name in five else 3) for arm in grid.arms.values()) and len(grid.tasks) == 6
 
