@@ -37,7 +37,7 @@ real() { # model
     finetune "$1" stsb
     finetune "$1" sst2 --train_rows 10000
     finetune "$1" imdb --train_rows 3000 --max_length 128 --seeds 3
-    questions "$1" squad --max_length 128 --train_rows 1500 --seeds 3
+    questions "$1" squad --max_length 128 --train_rows 1200 --seeds 3
 }
 
 questions() { # model, task, settings: the teacher is kept, and the student learns from it a second time
