@@ -108,7 +108,7 @@ class Worker:
             "arm": job.arm.name, "says": job.arm.says, "seed": job.seed, "figures": trained["figures"], "macro": macro_scores(scores),
             "scores": scores, "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
             "training": {k: trained[k] for k in ("steps", "tokens", "loss")},
-            "configuration": job.configuration, "common": job.common, "weights": trained["weights"], "begun": begun,
+            "configuration": job.configuration, "common": job.common, "family": job.family, "weights": trained["weights"], "begun": begun,
             "distil_lib": distil_lib.__version__, "machine": describe_machine(),
         }  # fmt: skip
         if claim is None or claim.held:
@@ -251,9 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         jobs = grid.jobs(chosen.arms, chosen.seeds)
         worker = Worker(Path(locate(chosen.output)), Path(chosen.work), chosen.threads, chosen.keep_models)
         if chosen.report is not None:
-            print("\n\n".join(report(grid, read_records(worker.output, grid.common), chosen.arms, chosen.report)))
+            print("\n\n".join(report(grid, read_records(worker.output, grid), chosen.arms, chosen.report)))
         elif chosen.dry_run:
-            print(forecast(jobs, worker.missing(jobs), read_records(worker.output, grid.common)))
+            print(forecast(jobs, worker.missing(jobs), read_records(worker.output, grid)))
         else:
             _alone()
             for number in (signal.SIGINT, signal.SIGTERM):

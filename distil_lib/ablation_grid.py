@@ -67,7 +67,8 @@ class Job:
     finetuning: Mapping[str, FinetuneConfig]
     finetuning_seeds: tuple[int, ...]
     configuration: Mapping[str, Any]  # all that decides the numbers, and nothing else (see `Contents.decisive`)
-    common: str  # hash of what all jobs of the grid share
+    common: str  # `Grid.common`
+    family: str  # `Grid.family`
 
     @cached_property
     def key(self) -> str:
@@ -115,6 +116,11 @@ class Grid:
         """A hash of what all arms and seeds share: records with another one are of another experiment."""
         return _hash(self.contents.decisive(self._config({}, 0), self.tasks, range(self.finetuning_seeds)))
 
+    @cached_property
+    def family(self) -> str:
+        """As `common`, but whatever versions the documented packages have: the same experiment on another Python's documentation."""
+        return _hash(Contents(versions=False).decisive(self._config({}, 0), self.tasks, range(self.finetuning_seeds)))
+
     def _config(self, settings: Mapping[str, Any], seed: int) -> PretrainConfig:
         config = load_preset(self.preset, **{**self.base, **settings, "seed": seed})
         if config.precision == "auto":
@@ -128,7 +134,7 @@ class Grid:
         except UserError as error:
             raise UserError(f"The arm {arm.name}: {error.problem}", error.remedy) from error
         own = tuple(range(seed * self.finetuning_seeds, (seed + 1) * self.finetuning_seeds))
-        return Job(arm, seed, config, self.tasks, own, self.contents.decisive(config, self.tasks, own), self.common)
+        return Job(arm, seed, config, self.tasks, own, self.contents.decisive(config, self.tasks, own), self.common, self.family)
 
 
 # ------------------------------------------------------------------------------------------------------------------- the hash
@@ -137,9 +143,10 @@ def _hash(configuration: Mapping) -> str:
 
 
 class Contents:
-    """What the names in a configuration stand for, each looked at once."""
+    """What the names in a configuration stand for, each looked at once. versions: whether those of the documented packages count."""
 
-    def __init__(self):
+    def __init__(self, versions: bool = True):
+        self.versions = versions
         self.known: dict[tuple[str, Sequence[str]], str] = {}
 
     def decisive(self, pretraining: PretrainConfig, finetuning: Mapping[str, FinetuneConfig], seeds: Sequence[int]) -> dict:
@@ -161,6 +168,8 @@ class Contents:
     def text(self, source: str) -> str:
         """Of a corpus: a hash of the documented packages' versions, or of the files; of the Hub, its name."""
         if source == "docs" or source.startswith("docs:"):
+            if not self.versions:
+                return source
             if (source, ()) not in self.known:
                 self.known[source, ()] = f"{source} {_hash({'versions': corpus_fingerprint(source)})}"
             return self.known[source, ()]

@@ -7,10 +7,11 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from distil_lib.ablation_grid import Job, near
+from distil_lib.ablation_grid import Grid, Job, near
 from distil_lib.errors import UserError
 from distil_lib.paired_statistics import Effect
 from distil_lib.paths import locate
@@ -27,17 +28,25 @@ def record_file(output: Path, job: Job) -> Path:
     return output / f"{job.key}.json"
 
 
-def read_records(output: str | Path, common: str | None = None) -> list[dict]:
-    """The records of a folder, or of one grid in it (`Grid.common`), by arm and seed. Raises `UserError` for a damaged one."""
+def read_records(output: str | Path, grid: Grid | None = None) -> list[dict]:
+    """The records of a folder, or of one grid in it, by arm and seed. Raises `UserError` for a damaged one.
+
+    Where there are none of the grid with the documentation that is installed here (another Python has another one), those that were
+    made elsewhere are read: if of several versions, those of which there are most.
+    """
     records = []
     for path in sorted(Path(locate(str(output))).glob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{path} is no record of an ablation ({error}).", "Delete it; the next call makes it again.") from error
-        if isinstance(record, dict) and {"arm", "seed", "figures", "scores", "macro", "common"} <= record.keys():
+        if isinstance(record, dict) and {"arm", "seed", "figures", "scores", "macro", "common", "family"} <= record.keys():
             records.append(record)
-    return sorted((r for r in records if common in (None, r["common"])), key=lambda record: (record["arm"], record["seed"]))
+    if grid is not None:
+        of_grid = Counter(r["common"] for r in records if r["family"] == grid.family)
+        texts = [grid.common] if grid.common in of_grid else [common for common, _ in of_grid.most_common(1)]
+        records = [r for r in records if r["common"] in texts]
+    return sorted(records, key=lambda record: (record["arm"], record["seed"]))
 
 
 def macro_scores(scores: Mapping[str, float]) -> dict[str, float]:
@@ -65,7 +74,7 @@ def values_by_seed(records: Iterable[Mapping], measure: str) -> dict[str, dict[i
             of_arm = found.setdefault(record["arm"], {})
             if record["seed"] in of_arm:
                 problem = f"There are two records of {record['arm']}, seed {record['seed']}: of two grids, texts or teachers."
-                raise UserError(problem, "Read those of one grid: read_records(folder, grid.common).")
+                raise UserError(problem, "Read those of one grid: read_records(folder, grid).")
             of_arm[record["seed"]] = measured[measure] * MEASURES.get(measure, (1, ""))[0]
     if not found:
         raise UserError(f"No record has the measure {measure!r}.", f"{near(measure, known)}There are {', '.join(known) or 'no records'}.")

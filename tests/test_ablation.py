@@ -240,6 +240,28 @@ def test_the_hash_is_of_what_decides_the_numbers(write_grid, base, sentences, te
     assert read_grid(write_grid()).common not in {read_grid(write_grid(**changes)).common for changes in others}
 
 
+def test_records_of_another_pythons_documentation_are_read_where_there_are_none_of_this_ones(monkeypatch, tmp_path):
+    def grid_with(versions: dict, name: str = "mini"):
+        monkeypatch.setattr("distil_lib.ablation_grid.corpus_fingerprint", lambda source: versions)
+        grid = read_grid(name)
+        return grid.common, grid
+
+    def record(name: str, common: str, family: str) -> None:
+        empty = {"arm": name, "seed": 0, "figures": {}, "scores": {}, "macro": {}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(empty | {"common": common, "family": family}))
+
+    (here, grid), (there, _), (elsewhere, _) = (grid_with({"python": version}) for version in ("3.11", "3.12", "3.13"))
+    longer, other = grid_with({"python": "3.12"}, "mini-longer")
+    assert len({here, there, elsewhere, longer}) == 4 and grid.family != other.family
+    for name, common in {"a": there, "b": there, "c": elsewhere}.items():
+        record(name, common, grid.family)
+    record("d", longer, other.family)
+    found = lambda which=None: [r["arm"] for r in read_records(tmp_path, which)]  # noqa: E731
+    assert found(grid) == ["a", "b"] and found(other) == ["d"] and found() == ["a", "b", "c", "d"]
+    record("e", here, grid.family)
+    assert found(grid) == ["e"]
+
+
 @pytest.mark.parametrize("name", grid_names())
 def test_the_librarys_grids(name):
     grid = read_grid(name)
