@@ -72,7 +72,7 @@ class Progress(TrainerCallback):
 
 
 @contextlib.contextmanager
-def _environment_kept() -> Iterator[None]:
+def environment_kept() -> Iterator[None]:
     """`TrainingArguments` tell Accelerate their precision through the environment, where the next program would read it."""
     before = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
     try:
@@ -160,7 +160,7 @@ class Finetuning:
         model = load_task_model(self.config.model, self.task, seed)
         if precision == "bf16" and _device().type == "cpu" and self.max_length <= 128:
             model.set_attn_implementation("eager")  # the same numbers; at short texts the fused backward pass is the slower one
-        with tempfile.TemporaryDirectory() as folder, _environment_kept():
+        with tempfile.TemporaryDirectory() as folder, environment_kept():
             trainer = TaskTrainer(
                 self.task, model=model, args=self.arguments(seed, folder, precision), train_dataset=self.train.features,
                 data_collator=self.collate, teacher=self.teacher, order=self.teachers_order, alpha=self.config.alpha,

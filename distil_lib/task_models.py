@@ -27,6 +27,8 @@ from transformers import (
 
 from distil_lib.blocks import load_tokenizer
 from distil_lib.corpus import CLIENT_ERROR
+from distil_lib.elmo import ElmoConfig
+from distil_lib.elmo_tokenizer import register
 from distil_lib.errors import UserError
 from distil_lib.paths import locate
 from distil_lib.tasks import Task, retried
@@ -38,6 +40,7 @@ OFFSET = ("roberta", "xlm-roberta", "camembert")  # number their positions from 
 
 def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The tokenizer that belongs to a checkpoint."""
+    register()
     folder = Path(locate(name))
     if folder.is_dir() and not any((folder / file).is_file() for file in VOCABULARIES):
         raise UserError(f"{name} has no tokenizer.", "Save the model's own beside it: `tokenizer.save_pretrained(folder)`.")
@@ -50,9 +53,12 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
     With a `seed`, a head that the checkpoint does not have is drawn at random; without one, such a checkpoint is refused, because it
     has not learned the task. Raises `UserError` for whatever keeps it from loading.
     """
+    register()
     check_model_folder(locate(name))
     Model = AutoModelForQuestionAnswering if task.kind == "question answering" else AutoModelForSequenceClassification
     config = _loaded(name, lambda where: AutoConfig.from_pretrained(where, trust_remote_code=False))
+    if isinstance(config, ElmoConfig) and task.kind == "question answering":
+        raise UserError("ELMo has no head for question answering here.", "Take a task of GLUE's, or IMDb.")
     if seed is not None:
         set_seed(seed)
         _name_outputs(config, task)
@@ -74,6 +80,8 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
 def _name_outputs(config: PreTrainedConfig, task: Task) -> None:
     if task.kind == "question answering":
         return
+    if isinstance(config, ElmoConfig):
+        config.texts = len(task.text)  # reads them one by one: what its head is made for
     config.id2label = dict(enumerate(task.labels or ["score"]))
     config.label2id = {label: i for i, label in config.id2label.items()}
     config.problem_type = "single_label_classification" if task.labels else "regression"

@@ -15,6 +15,7 @@ weights() {
     case $1 in
     teacher | student) echo "data/$1" ;;
     student-without-teacher) echo runs/mini-without-teacher/model ;;
+    elmo) echo runs/elmo-mini/model ;;
     esac
 }
 
@@ -26,13 +27,20 @@ finetune() { # model, task, settings
 }
 
 docs() { # model
+    length=64 rate=3e-4
+    [ "$1" != elmo ] || length=58 rate=1e-3 # words, which are 64 word pieces; a head of LSTMs that starts at random
     for task in doc-acceptability doc-package doc-same doc-signature doc-near; do
-        finetune "$1" "$task" --max_length 64
+        finetune "$1" "$task" --max_length "$length" --learning_rate "$rate"
     done
+    [ "$1" != elmo ] || return 0 # it has no head for questions
     questions "$1" doc-qa --max_length 64 --train_rows 1000
 }
 
 real() { # model
+    if [ "$1" = elmo ]; then
+        finetune "$1" sst2 --train_rows 10000 --learning_rate 1e-3
+        return
+    fi
     finetune "$1" mrpc
     finetune "$1" stsb
     finetune "$1" sst2 --train_rows 10000
@@ -56,7 +64,7 @@ questions() { # model, task, settings: the teacher is kept, and the student lear
 suites=docs\ real
 case $1 in docs | real) suites=$1 && shift ;; esac
 for suite in $suites; do
-    for model in ${@:-teacher student student-without-teacher}; do
+    for model in ${@:-teacher student student-without-teacher elmo}; do
         $suite "$model"
     done
 done
