@@ -18,7 +18,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -29,7 +28,7 @@ from transformers import logging as transformers_logging
 
 from distil_lib.blocks import split_documents
 from distil_lib.checkpoint import whole_folder
-from distil_lib.config import SettingsParser
+from distil_lib.config import SettingsParser, option
 from distil_lib.corpus import load_documents
 from distil_lib.elmo import Elmo, ElmoConfig, ElmoPreTrainedModel, character_ids, ends
 from distil_lib.elmo_tokenizer import new_tokenizer
@@ -44,37 +43,33 @@ SIZES = ("max_characters", "filters", "cell_size", "projection_size", "encoder_s
 UNKNOWN, EDGE = 0, 1  # classes: all that is rare, and a text's begin or end; then the frequent words
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass
 class ElmoPretrainConfig:
     """Every setting of a run; the sizes are those of a model that learns something within minutes."""
 
-    output: str = _option("runs/elmo-mini", "run folder to write: model/ and metrics.jsonl")
-    corpus: str = _option("docs", '"docs" (installed documentation), a file or folder, or "hub:OWNER/NAME[:CONFIG[:SPLIT]]"')
-    vocabulary: int = _option(8192, "classes of the softmax: the most frequent words, and one for all others")
-    block_size: int = _option(32, "most words of a text; longer documents become several")
-    max_characters: int = _option(24, "of a word, its begin and end among them; what is longer is cut")
+    output: str = option("runs/elmo-mini", "run folder to write: model/ and metrics.jsonl")
+    corpus: str = option("docs", '"docs" (installed documentation), a file or folder, or "hub:OWNER/NAME[:CONFIG[:SPLIT]]"')
+    vocabulary: int = option(8192, "classes of the softmax: the most frequent words, and one for all others")
+    block_size: int = option(32, "most words of a text; longer documents become several")
+    max_characters: int = option(24, "of a word, its begin and end among them; what is longer is cut")
     filters: list[int] = field(
         default_factory=lambda: [16, 16, 32, 64, 128], metadata={"help": "convolutions of widths 1, 2, ...: how many of each"}
     )
-    cell_size: int = _option(512, "cells of each LSTM")
-    projection_size: int = _option(128, "numbers that they are projected to; a word's vector has twice as many")
-    encoder_size: int = _option(192, "of the baseline that a fine-tuning puts on top: its LSTM's cells in each direction")
-    classifier_size: int = _option(128, "of the baseline: its hidden layer")
-    batch_size: int = _option(32, "texts of a step")
-    epochs: float = _option(1.0, "passes over the training documents")
-    max_steps: int = _option(0, "steps, instead of passes; 0 to count those")
-    learning_rate: float = _option(1e-2, "at its highest, after the warm-up")
-    warmup: float = _option(0.05, "share of the steps in which the learning rate rises; then it falls linearly to 0")
-    max_grad_norm: float = _option(1.0, "gradients are clipped to this norm")
-    seed: int = _option(0, "of weights and order")
-    precision: str = _option("auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured")
-    threads: int = _option(0, "CPU threads; 0 for all cores")
-    log_every: int = _option(50, "steps between two lines of metrics.jsonl")
-    eval_blocks: int = _option(500, "held-out texts that are evaluated at the end")
+    cell_size: int = option(512, "cells of each LSTM")
+    projection_size: int = option(128, "numbers that they are projected to; a word's vector has twice as many")
+    encoder_size: int = option(192, "of the baseline that a fine-tuning puts on top: its LSTM's cells in each direction")
+    classifier_size: int = option(128, "of the baseline: its hidden layer")
+    batch_size: int = option(32, "texts of a step")
+    epochs: float = option(1.0, "passes over the training documents")
+    max_steps: int = option(0, "steps, instead of passes; 0 to count those")
+    learning_rate: float = option(1e-2, "at its highest, after the warm-up")
+    warmup: float = option(0.05, "share of the steps in which the learning rate rises; then it falls linearly to 0")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
+    seed: int = option(0, "of weights and order")
+    precision: str = option("auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured")
+    threads: int = option(0, "CPU threads; 0 for all cores")
+    log_every: int = option(50, "steps between two lines of metrics.jsonl")
+    eval_blocks: int = option(500, "held-out texts that are evaluated at the end")
 
     def __post_init__(self):
         counts = ("block_size", "batch_size", "log_every", "eval_blocks", "cell_size", "projection_size", "encoder_size", "classifier_size")

@@ -19,7 +19,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +40,7 @@ from transformers import (
 from transformers import logging as transformers_logging
 
 from distil_lib.checkpoint import whole_folder
-from distil_lib.config import SettingsParser
+from distil_lib.config import SettingsParser, option
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.paths import locate
 from distil_lib.task_models import load_task_tokenizer
@@ -260,11 +260,11 @@ def export(name: str, output: str | Path, int8: bool = False, head: str | None =
 class ExportConfig:
     """Settings of the command line."""
 
-    model: str = field(default="data/student", metadata={"help": "folder or Hub name of a checkpoint, with its tokenizer"})
-    output: str = field(default="", metadata={"help": "folder to write; by default runs/MODEL-onnx, or runs/MODEL-int8"})
-    to: str = field(default="onnx", metadata={"help": "format: onnx"})
-    head: str | None = field(default=None, metadata={"help": f"{', '.join(HEADS)}; by default, what the checkpoint was saved with"})
-    int8: bool = field(default=False, metadata={"help": "weights in int8, a quarter of the size"})
+    model: str = option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
+    output: str = option("", "folder to write; by default runs/MODEL-onnx, or runs/MODEL-int8")
+    to: str = option("onnx", "format: onnx")
+    head: str | None = option(None, f"{', '.join(HEADS)}; by default, what the checkpoint was saved with")
+    int8: bool = option(False, "weights in int8, a quarter of the size")
 
 
 def main(arguments: list[str] | None = None) -> None:

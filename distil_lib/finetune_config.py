@@ -4,49 +4,44 @@
 """
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from distil_lib.config import SettingsParser
+from distil_lib.config import SettingsParser, option
 from distil_lib.errors import UserError
 from distil_lib.paths import locate
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
 class FinetuneConfig:
     """Every setting of a fine-tuning."""
 
-    model: str = _option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
-    task: str = _option("doc-qa", "name of a task (see `distil_lib.tasks`)")
-    seeds: int = _option(5, "how many times: seeds 0, 1, ...")
-    output: str = _option("", "result file; by default data/results/MODEL/TASK.json")
-    data_dir: str | None = _option(None, "folder with the task's files, instead of the Hub")
-    train_rows: int = _option(0, "train on so many examples, drawn at random; 0 for all")
+    model: str = option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
+    task: str = option("doc-qa", "name of a task (see `distil_lib.tasks`)")
+    seeds: int = option(5, "how many times: seeds 0, 1, ...")
+    output: str = option("", "result file; by default data/results/MODEL/TASK.json")
+    data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
+    train_rows: int = option(0, "train on so many examples, drawn at random; 0 for all")
     # What else is wanted
-    evaluate_only: bool = _option(False, "score a checkpoint that is fine-tuned already")
-    predict: str | None = _option(None, "file for the first seed's answers to the test split, in the format of GLUE (or SQuAD)")
-    save: str | None = _option(None, "folder for the fine-tuned models: SAVE/seed-0, ...")
-    compare_with: str | None = _option(None, "the teacher's result file: print how much of its score is retained")
+    evaluate_only: bool = option(False, "score a checkpoint that is fine-tuned already")
+    predict: str | None = option(None, "file for the first seed's answers to the test split, in the format of GLUE (or SQuAD)")
+    save: str | None = option(None, "folder for the fine-tuned models: SAVE/seed-0, ...")
+    compare_with: str | None = option(None, "the teacher's result file: print how much of its score is retained")
     # Second distillation
-    distil_from: str | None = _option(None, "folder or Hub name of a teacher that is fine-tuned on this task")
-    alpha: float = _option(0.5, "weight of that teacher's answers; the labels have the rest")
-    temperature: float = _option(2.0, "temperature of that teacher's answers")
+    distil_from: str | None = option(None, "folder or Hub name of a teacher that is fine-tuned on this task")
+    alpha: float = option(0.5, "weight of that teacher's answers; the labels have the rest")
+    temperature: float = option(2.0, "temperature of that teacher's answers")
     # Optimization
-    epochs: int = _option(3, "passes over the training split; the score after the last one counts")
-    batch_size: int = _option(32, "examples, or windows, of a step")
-    learning_rate: float = _option(5e-5, "at its highest; small models like more")
-    warmup: float = _option(0.1, "share of the steps in which the learning rate rises; then it falls linearly to 0")
-    weight_decay: float = _option(0.01, "of AdamW, but for biases and LayerNorms")
-    max_grad_norm: float = _option(1.0, "gradients are clipped to this norm")
-    max_length: int = _option(0, "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the model can read")
-    group_by_length: bool = _option(False, "make batches of texts of similar length: less padding, and batches that are less random")
-    precision: str = _option("auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured")
-    threads: int = _option(0, "CPU threads; 0 for all cores")
+    epochs: int = option(3, "passes over the training split; the score after the last one counts")
+    batch_size: int = option(32, "examples, or windows, of a step")
+    learning_rate: float = option(5e-5, "at its highest; small models like more")
+    warmup: float = option(0.1, "share of the steps in which the learning rate rises; then it falls linearly to 0")
+    weight_decay: float = option(0.01, "of AdamW, but for biases and LayerNorms")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
+    max_length: int = option(0, "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the model can read")
+    group_by_length: bool = option(False, "make batches of texts of similar length: less padding, and batches that are less random")
+    precision: str = option("auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured")
+    threads: int = option(0, "CPU threads; 0 for all cores")
 
     def __post_init__(self):
         for name in ("seeds", "epochs", "batch_size", "learning_rate", "temperature", "max_grad_norm"):

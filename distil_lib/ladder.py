@@ -28,7 +28,7 @@ from torch import Tensor
 from transformers import AutoConfig, BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
 from transformers import logging as transformers_logging
 
-from distil_lib.config import SettingsParser
+from distil_lib.config import SettingsParser, option
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.export import INPUTS, example
 from distil_lib.finetune import text_length
@@ -48,18 +48,18 @@ SHAPE = (1, 32)  # batch and length at which rungs are compared
 class LadderConfig:
     """Settings of the command line."""
 
-    teacher: str = field(default="", metadata={"help": "checkpoint with its tokenizer; by default a BERT-base with random weights"})
-    student: str = field(default="", metadata={"help": "the same; by default a DistilBERT with random weights"})
+    teacher: str = option("", "checkpoint with its tokenizer; by default a BERT-base with random weights")
+    student: str = option("", "the same; by default a DistilBERT with random weights")
     rungs: list[str] = field(default_factory=lambda: [*RUNGS], metadata={"help": ", ".join(f'"{name}"' for name in RUNGS)})
     threads: list[int] = field(default_factory=lambda: [1], metadata={"help": "counts of threads, each in a process of its own"})
     batches: list[int] = field(default_factory=lambda: [1, 8], metadata={"help": "texts in a batch"})
     lengths: list[int] = field(default_factory=lambda: [8, 32, 128], metadata={"help": "tokens of a text"})
-    rounds: int = field(default=9, metadata={"help": "visits to every rung at every shape"})
-    task: str = field(default="", metadata={"help": "a task that both are fine-tuned on: the score of each rung"})
-    data_dir: str | None = field(default=None, metadata={"help": "folder with the task's files, instead of the Hub"})
-    rows: int = field(default=0, metadata={"help": "score the first so many examples; 0 for all"})
-    size: str = field(default="full", metadata={"help": "of random models: full, or small: a try-out in seconds"})
-    output: str = field(default="", metadata={"help": "JSON file to write, with all samples"})
+    rounds: int = option(9, "visits to every rung at every shape")
+    task: str = option("", "a task that both are fine-tuned on: the score of each rung")
+    data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
+    rows: int = option(0, "score the first so many examples; 0 for all")
+    size: str = option("full", "of random models: full, or small: a try-out in seconds")
+    output: str = option("", "JSON file to write, with all samples")
 
     def __post_init__(self):
         if unknown := [rung for rung in self.rungs if rung not in RUNGS]:

@@ -29,7 +29,7 @@ from transformers import BertConfig, BertForSequenceClassification, DistilBertCo
 from transformers import logging as transformers_logging
 
 from distil_lib.blocks import load_tokenizer
-from distil_lib.config import SettingsParser
+from distil_lib.config import SettingsParser, option
 from distil_lib.elmo import ElmoConfig, ElmoForSequenceClassification
 from distil_lib.elmo_tokenizer import new_tokenizer
 from distil_lib.errors import UserError, exit_on_user_error
@@ -135,15 +135,15 @@ class TimingConfig:
 
     systems: list[str] = field(default_factory=lambda: [*SYSTEMS], metadata={"help": ", ".join(SYSTEMS)})
     threads: list[int] = field(default_factory=lambda: [1], metadata={"help": "counts of threads, each in a process of its own"})
-    batch: int = field(default=1, metadata={"help": "pairs in a batch"})
-    pairs: int = field(default=100, metadata={"help": "a sample of the 1,500 with their distribution of lengths, scaled up; 1500 for all"})
-    rounds: int = field(default=5, metadata={"help": "passes of every system"})
-    warmup: int = field(default=5, metadata={"help": "batches before the first round"})
-    data: str = field(default="docs", metadata={"help": "docs: installed documentation, to STS-B's lengths; stsb: the set itself"})
-    data_dir: str | None = field(default=None, metadata={"help": "folder with STS-B's files, instead of the Hub"})
-    tokenizer: str | None = field(default=None, metadata={"help": "of the BERTs; by default data/tokenizer, for stsb BERT's own"})
-    size: str = field(default="full", metadata={"help": "full, or small: a try-out in seconds"})
-    output: str = field(default="", metadata={"help": "JSON file to write, with all samples"})
+    batch: int = option(1, "pairs in a batch")
+    pairs: int = option(100, "a sample of the 1,500 with their distribution of lengths, scaled up; 1500 for all")
+    rounds: int = option(5, "passes of every system")
+    warmup: int = option(5, "batches before the first round")
+    data: str = option("docs", "docs: installed documentation, to STS-B's lengths; stsb: the set itself")
+    data_dir: str | None = option(None, "folder with STS-B's files, instead of the Hub")
+    tokenizer: str | None = option(None, "of the BERTs; by default data/tokenizer, for stsb BERT's own")
+    size: str = option("full", "full, or small: a try-out in seconds")
+    output: str = option("", "JSON file to write, with all samples")
 
     def __post_init__(self):
         for name in ("batch", "pairs", "rounds", *(["threads"] if not self.threads else [])):
