@@ -11,10 +11,10 @@ from distil_lib.ablation_records import estimate, macro_scores, read_records, va
 from distil_lib.errors import UserError
 
 
-def made_up(arm: str, seed: int, macro: float, total: float, common: str = "c") -> dict:
+def made_up(arm: str, seed: int, macro: float, total: float, common: str = "c", family: str = "f") -> dict:
     figures = {"mlm_loss": 3.0, "accuracy": 0.01 * macro}
     return {"arm": arm, "seed": seed, "figures": figures, "scores": {}, "macro": {"documentation": macro}, "common": common,
-            "seconds": {"total": total}}  # fmt: skip
+            "family": family, "seconds": {"total": total}}  # fmt: skip
 
 
 def test_how_long_it_will_take():
@@ -29,11 +29,11 @@ def test_how_long_it_will_take():
 
 def test_the_report_pairs_by_seed(tmp_path):
     grid, output = read_grid("demo"), tmp_path
-    records = [made_up(arm, s, luck + effect, 1.0, grid.common) for arm, effect in (("triple", 0.0), ("new-head", -2.0))
+    records = [made_up(arm, s, luck + effect, 1.0, grid.common, grid.family) for arm, effect in (("triple", 0.0), ("new-head", -2.0))
                for s, luck in enumerate((50.0, 70.0, 90.0))]  # fmt: skip
-    for number, record in enumerate([*records, made_up("new-head", 0, 5.0, 1.0, "of another grid")]):
+    for number, record in enumerate([*records, made_up("new-head", 0, 5.0, 1.0, "another grid", "of another kind")]):
         (output / f"{number}.json").write_text(json.dumps(record))
-    own = read_records(output, grid.common)
+    own = read_records(output, grid)
     tables = list(report(grid, own))
     assert [table.split()[0] for table in tables] == ["documentation", "mlm_loss", "accuracy"]
     assert "triple (70.000, 3 seeds)" in tables[0] and re.search(r"^new-head +3 +-2\.000 ", tables[0], re.M)

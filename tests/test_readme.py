@@ -12,12 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from distil_lib import finetune_config
-from distil_lib.config import parse_arguments
+from distil_lib import ablation, finetune_config
+from distil_lib.config import SettingsParser, parse_arguments
 from distil_lib.errors import UserError
+from distil_lib.export import ExportConfig
+from distil_lib.ladder import LadderConfig
 from distil_lib.tasks import find_task
+from distil_lib.timing import TimingConfig
 
 ROOT = Path(__file__).parents[1]
+
+
+def settings_of(config: type):
+    return lambda arguments: config(**vars(SettingsParser(config).parse_args(arguments)))
+
+
+MODULES = {"finetune": finetune_config.parse_arguments, "ablation": ablation.parse_arguments, "timing": settings_of(TimingConfig),
+           "ladder": settings_of(LadderConfig), "export": settings_of(ExportConfig)}  # fmt: skip
 
 
 def blocks(language: str, text: str) -> list[str]:
@@ -53,13 +64,18 @@ def fault(command: str) -> str | None:
         except SystemExit as stop:  # --help
             return f"exit code {stop.code}" if stop.code else None
         return None
-    if program == "python" and arguments[:2] == ["-m", "distil_lib.finetune"]:
+    if program == "accelerate" and arguments[:1] == ["launch"]:
+        program, arguments = "python", arguments[1:]
+    if program == "python" and arguments[:1] == ["-m"] and (module := arguments[1].removeprefix("distil_lib.")) in MODULES:
         try:
-            config = finetune_config.parse_arguments(arguments[2:])
-            find_task(config.task)
+            config = MODULES[module](arguments[2:])
+            if module == "finetune":
+                find_task(config.task)
+            if module == "ablation":
+                ablation.read_grid(config.grid or config.preset)
         except UserError as error:
             return str(error)
-        given = [config.model, config.compare_with]
+        given = [getattr(config, name, None) for name in ("model", "compare_with")]
         missing = [name for name in given if name and name.startswith("data/") and not (ROOT / name).exists()]
         return f"there is no {missing[0]}" if missing else None
     return f"nothing here knows how to check {program}"
@@ -90,6 +106,9 @@ def test_all_commands_are_checked():
         "python distil.py",
         "python -m distil_lib.finetune --task doc-acceptabilty",
         "python -m distil_lib.finetune --compare_with data/results/nobody/doc-qa.json",
+        "accelerate launch -m distil_lib.ablation --preset mni",
+        "python -m distil_lib.timing --systems gpt",
+        "python -m distil_lib.export --model data/studnt",
         "source venv/bin/activate",
     ],
 )
