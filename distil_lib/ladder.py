@@ -4,8 +4,8 @@
     python -m distil_lib.ladder --teacher runs/teacher-doc-package/seed-0 --student runs/student-doc-package/seed-0 --task doc-package
 
 Of each rung: latency by length and batch, memory, size on disk, how far its outputs are from those of eager fp32, and, of models that
-are fine-tuned on a task, its score. Every visit calls a rung twice and times the second call, as a program that keeps running would find
-it. Random weights (without --teacher and --student: a BERT-base and a DistilBERT) take the time of trained ones, but nothing can be said
+are fine-tuned on a task, its score. Every visit, after a pause, calls a rung twice and times the second call, as a program that keeps running
+would find it. Random weights (without --teacher and --student: a BERT-base and a DistilBERT) take the time of trained ones, but nothing can be said
 about what their decisions lose.
 """
 
@@ -42,6 +42,7 @@ from distil_lib.tasks import find_task, load_task
 
 ROLES = ("teacher", "student")
 SHAPE = (1, 32)  # batch and length at which rungs are compared
+PAUSE = 0.05  # seconds before each visit: threads of the runtime before it wait for work without sleeping, and would take its cores
 
 
 @dataclass
@@ -110,11 +111,16 @@ def second_call(run: Run, given: Mapping[str, Tensor], clock: Callable[[], float
     return clock() - start
 
 
-def latencies(opened: Mapping[tuple, Run], shapes: Mapping[tuple, Mapping], rounds: int, clock=time.perf_counter) -> dict[tuple, dict]:
+def latencies(opened: Mapping[tuple, Run], shapes: Mapping[tuple, Mapping], rounds: int, clock=time.perf_counter, pause=PAUSE) -> dict:
     """Of each shape: of each role and rung the seconds of each round. shapes: inputs by (batch, length)."""
+
+    def visit(run: Run, given: Mapping[str, Tensor]) -> float:
+        time.sleep(pause)
+        return second_call(run, given, clock)
+
     found = {}
     for shape, given in shapes.items():
-        passes = {key: lambda run=run, given=given: second_call(run, given, clock) for key, run in opened.items()}
+        passes = {key: lambda run=run, given=given: visit(run, given) for key, run in opened.items()}
         for run in opened.values():
             run(given)  # a compiler, or a cache of shapes, begins its work here
         found[shape] = interleave(passes, rounds)
