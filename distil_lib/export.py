@@ -42,6 +42,7 @@ from transformers import logging as transformers_logging
 from distil_lib.checkpoint import whole_folder
 from distil_lib.config import SettingsParser, option
 from distil_lib.errors import UserError, exit_on_user_error
+from distil_lib.first_token import FirstToken
 from distil_lib.paths import locate
 from distil_lib.task_models import load_task_tokenizer
 from distil_lib.teacher import check_model_folder
@@ -55,7 +56,7 @@ HEADS = {
 KINDS = ("bert", "distilbert")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TOLERANCE = 1e-4  # of a float32 file: the largest difference from PyTorch's outputs, or of their size where they are beyond 1
-OPSET = 18
+OPSET = 20  # the first with GELU as one operator
 
 
 class MissingPackage(UserError):
@@ -112,7 +113,7 @@ def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str
 class Answers(nn.Module):
     """A model as a function of tensors in a fixed order, which is what can be traced."""
 
-    def __init__(self, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]):
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...]):
         super().__init__()
         self.model, self.inputs, self.outputs = model, inputs, outputs
 
@@ -153,8 +154,8 @@ def quiet() -> Iterator[None]:
         logging.root.handlers[:] = handlers
 
 
-def to_onnx(model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...], file: Path) -> None:
-    """Write a float32 ONNX file with dynamic batch and length; `model` in evaluation mode. Needs `onnxscript`."""
+def to_onnx(model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], file: Path) -> None:
+    """Write a float32 ONNX file with dynamic batch and length; `model`, which has a `config`, in evaluation mode. Needs `onnxscript`."""
     need("onnxscript")
     given = example(inputs, model.config.vocab_size, batch=2, length=8)
     longest = model.config.max_position_embeddings
@@ -193,8 +194,9 @@ def open_onnx(file: str | Path, threads: int = 1) -> Callable[[Mapping[str, Any]
     runtime = need("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    slower = ["SkipLayerNormFusion"]  # sum and LayerNorm in one operator, which takes longer than the two on CPUs with wide vectors
     try:
-        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=slower)
     except Exception as error:  # the runtime's own classes have nothing else in common
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{file} could not be opened ({reason}).", "Export it again: python -m distil_lib.export.") from error
@@ -221,10 +223,12 @@ def apart(run: Callable, model: PreTrainedModel, inputs: tuple[str, ...], output
     return difference, largest
 
 
-def export(name: str, output: str | Path, int8: bool = False, head: str | None = None, command: str = "") -> dict:
+def export(
+    name: str, output: str | Path, int8: bool = False, head: str | None = None, command: str = "", first_token: bool = False
+) -> dict:
     """Write the folder `output`: `model.onnx` or `model_int8.onnx`, tokenizer, `config.json`, and the record that is returned.
 
-    Raises `UserError` for bad input, and for a float32 file that does not compute what PyTorch does; then nothing is written.
+    first_token: of a classifier, the last layer for its first token alone (`FirstToken`), which gives the same answers sooner. Raises `UserError` for bad input, and for a float32 file that does not compute what PyTorch does; then nothing is written.
     """
     output = Path(output)
     if output.exists():
@@ -234,9 +238,11 @@ def export(name: str, output: str | Path, int8: bool = False, head: str | None =
     model, head = load_model(name, head)
     tokenizer = load_task_tokenizer(name)
     inputs, outputs = model_inputs(model, tokenizer), HEADS[head][2]
+    model.set_attn_implementation("eager")  # two plain products; the fused one guards rows that attend to nothing, which takes time
+    computed = FirstToken(model) if first_token else model
     with whole_folder(output) as folder:
         file = folder / "model.onnx"
-        to_onnx(model, inputs, outputs, file)
+        to_onnx(computed, inputs, outputs, file)
         difference, largest = apart(open_onnx(file), model, inputs, outputs)
         if not difference <= TOLERANCE * max(largest, 1.0):
             raise UserError(f"The ONNX file of {name} is {difference:.2g} away from PyTorch.", "Report it, with the model's config.json.")
@@ -249,6 +255,7 @@ def export(name: str, output: str | Path, int8: bool = False, head: str | None =
         model.config.save_pretrained(folder)
         record = {
             "command": command, "model": name, "head": head, "file": file.name, "bytes": file.stat().st_size, "opset": OPSET,
+            "first_token": first_token,
             "inputs": inputs, "outputs": outputs, "largest_output": largest, "largest_difference": difference,
             "versions": {package: version(package) for package in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript")},
         }  # fmt: skip
@@ -265,6 +272,7 @@ class ExportConfig:
     to: str = option("onnx", "format: onnx")
     head: str | None = option(None, f"{', '.join(HEADS)}; by default, what the checkpoint was saved with")
     int8: bool = option(False, "weights in int8, a quarter of the size")
+    first_token: bool = option(False, "of a classifier: the last layer for the first token alone; same answers, sooner")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -282,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
         stem = config.model.rstrip("/").rpartition("/")[2]
         output = config.output or f"runs/{stem}-{'int8' if config.int8 else 'onnx'}"
         command = shlex.join(["python", "-m", "distil_lib.export", *arguments])
-        record = export(config.model, output, config.int8, config.head, command)
+        record = export(config.model, output, config.int8, config.head, command, config.first_token)
         print(
             f"{output}/{record['file']}: {record['head']}, {record['bytes'] / 1e6:.1f} MB, inputs {', '.join(record['inputs'])}; at most "
             f"{record['largest_difference']:.2g} from PyTorch, whose outputs reach {record['largest_output']:.3g}"

@@ -4,9 +4,9 @@
     python -m distil_lib.ladder --teacher runs/teacher-doc-package/seed-0 --student runs/student-doc-package/seed-0 --task doc-package
 
 Of each rung: latency by length and batch, memory, size on disk, how far its outputs are from those of eager fp32, and, of models that
-are fine-tuned on a task, its score. Every visit, after a pause, calls a rung twice and times the second call, as a program that keeps running
-would find it. Random weights (without --teacher and --student: a BERT-base and a DistilBERT) take the time of trained ones, but nothing can be said
-about what their decisions lose.
+are fine-tuned on a task, its score. Every visit, after a pause, calls a rung twice and times the second call, as a program that keeps
+running would find it. Random weights (without --teacher and --student: a BERT-base and a DistilBERT) take the time of trained ones, but
+nothing can be said about what their decisions lose.
 """
 
 import datetime

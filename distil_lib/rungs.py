@@ -31,11 +31,13 @@ RUNGS = {
     "compiled fp32": "torch.compile: kernels of C++, fused",
     "onnx fp32": "ONNX Runtime",
     "onnx int8": "ONNX Runtime, weights int8, activations as they come",
+    "onnx int8, first token": "the same; of a classifier's last layer, the first token alone",
     "openvino fp32": "OpenVINO",
     "openvino bf16": "OpenVINO, products in bfloat16",
 }
 EAGER = "eager fp32"
-ONNX, INT8 = "onnx/model.onnx", "int8/model_int8.onnx"
+ONNX = "onnx/model.onnx"
+FILES = {"onnx int8": "int8/model_int8.onnx", "onnx int8, first token": "first_token/model_int8.onnx"}  # of other runtimes' rungs, ONNX
 Run = Callable[[Mapping[str, Tensor]], dict[str, np.ndarray]]
 
 
@@ -44,7 +46,7 @@ class Unavailable(Exception):
 
 
 def prepare(model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "data/tokenizer") -> Path:
-    """Write all that the rungs need into `folder`: `checkpoint`, `onnx` and `int8`; it is returned.
+    """Write all that the rungs need into `folder`: `checkpoint`, `onnx`, `int8` and, of a classifier, `first_token`; it is returned.
 
     model: a checkpoint's folder, or a model with random weights, which gets the tokenizer of `tokenizer_of`. Without ONNX's packages, whose
     rungs are then unavailable, only the checkpoint.
@@ -63,14 +65,16 @@ def prepare(model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "dat
             pass
         else:
             (whole / "int8").mkdir()
-            quantize(whole / ONNX, whole / INT8)
+            quantize(whole / ONNX, whole / FILES["onnx int8"])
+            if type(model).__name__.endswith(HEADS["classification"][0]):
+                export(str(checkpoint), whole / "first_token", int8=True, first_token=True)
     return folder
 
 
 def bytes_on_disk(rung: str, folder: Path) -> int:
     """Of the file that a rung needs to start."""
     if rung.startswith(("onnx", "openvino")):
-        return (folder / (INT8 if rung == "onnx int8" else ONNX)).stat().st_size
+        return (folder / FILES.get(rung, ONNX)).stat().st_size
     size = (folder / "checkpoint" / "model.safetensors").stat().st_size
     return size // 2 if rung == "bf16 weights" else size
 
@@ -84,7 +88,7 @@ def build(rung: str, folder: Path, threads: int = 1, loaded: dict[Path, PreTrain
         raise UserError(f"There is no rung {rung!r}.", f"Choose from {', '.join(RUNGS)}.")
     try:
         if rung.startswith("onnx"):
-            return _onnx(folder / (INT8 if rung == "onnx int8" else ONNX), threads)
+            return _onnx(folder / FILES.get(rung, ONNX), threads)
         if rung.startswith("openvino"):
             return _openvino(folder / ONNX, "bf16" if rung.endswith("bf16") else "f32", threads)
     except MissingPackage as error:
@@ -121,7 +125,7 @@ def _torch(model: nn.Module, original: PreTrainedModel, autocast: bool) -> Run:
 def _onnx(file: Path, threads: int) -> Run:
     need("onnxruntime")
     if not file.is_file():
-        raise Unavailable(f"{file.name} has not been made: ONNX's packages are missing.")
+        raise Unavailable(f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, or it is for classifiers alone.")
     return open_onnx(file, threads)
 
 
