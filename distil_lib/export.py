@@ -228,7 +228,8 @@ def export(
 ) -> dict:
     """Write the folder `output`: `model.onnx` or `model_int8.onnx`, tokenizer, `config.json`, and the record that is returned.
 
-    first_token: of a classifier, the last layer for its first token alone (`FirstToken`), which gives the same answers sooner. Raises `UserError` for bad input, and for a float32 file that does not compute what PyTorch does; then nothing is written.
+    first_token: of a classifier, the last layer for its first token alone (`FirstToken`), which gives the same answers sooner. Raises
+    `UserError` for bad input, and for a float32 file that does not compute what PyTorch does; then nothing is written.
     """
     output = Path(output)
     if output.exists():

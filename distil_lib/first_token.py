@@ -4,8 +4,8 @@
     quicker(input_ids=ids, attention_mask=mask).logits
 
 A BERT or DistilBERT that classifies reads its answer off the first token ([CLS]). In the layers below, every token's vector is wanted,
-because the layer above attends to it. In the last one every token still gives a key and a value, but only the first one asks: one query, one
-row of attention, one vector through the feed-forward network. Of a last layer on L tokens about 2 of 12 parts remain, and of 6 layers 5.2.
+because the layer above attends to it. In the last one every token still gives a key and a value, but only the first one asks: one query,
+one row of attention, one vector through the feed-forward network. Of 12 parts of a last layer's products about 2 remain.
 """
 
 import copy

@@ -1,5 +1,7 @@
 """The classifier that leaves out what its answer does not need, against the whole one."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import randomize
@@ -24,8 +26,7 @@ MODELS = (BertForSequenceClassification(BERT), DistilBertForSequenceClassificati
 MODELS += (DistilBertForSequenceClassification(DistilBertConfig(**DISTILBERT.to_dict() | {"n_layers": 1})),)
 
 
-class Names:
-    model_input_names = ["input_ids", "attention_mask", "token_type_ids"]
+NAMES = SimpleNamespace(model_input_names=["input_ids", "attention_mask", "token_type_ids"])  # a tokenizer's
 
 
 @pytest.mark.parametrize("model", MODELS, ids=["bert", "distilbert", "one layer"])
@@ -35,7 +36,7 @@ def test_the_logits_are_the_whole_models(model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     quicker = FirstToken(model).eval()
     for batch, length in ((1, 1), (1, 9), (4, 40)):
-        given = example(model_inputs(model, Names), 100, batch, length, seed=length)
+        given = example(model_inputs(model, NAMES), 100, batch, length, seed=length)
         with torch.no_grad():
             torch.testing.assert_close(quicker(**given).logits, model(**given).logits, atol=1e-4, rtol=1e-4)
     after = model.state_dict()
@@ -50,7 +51,7 @@ def test_only_the_first_token_goes_through_the_last_feed_forward_network(model):
     for module in quicker.modules():
         if isinstance(module, nn.Linear) and module.out_features == 64:
             hooks.append(module.register_forward_hook(lambda _, given, out: rows.append(out.shape[:2].numel())))
-    quicker(**example(model_inputs(model, Names), 100, 2, 10))
+    quicker(**example(model_inputs(model, NAMES), 100, 2, 10))
     for hook in hooks:
         hook.remove()
     assert rows == [20] * (len(rows) - 1) + [2] and len(rows) == model.config.num_hidden_layers
@@ -60,7 +61,7 @@ def test_only_the_first_token_goes_through_the_last_feed_forward_network(model):
 def test_bugs_put_in_on_purpose_are_noticed(bug):
     model = randomize(BertForSequenceClassification(BERT)).eval()
     quicker = FirstToken(model)
-    given = example(model_inputs(model, Names), 100, 4, 12)
+    given = example(model_inputs(model, NAMES), 100, 4, 12)
     with torch.no_grad():
         expected = model(**given).logits
         if bug == "padding is read":
