@@ -68,7 +68,7 @@ def need(package: str, extra: str = "export") -> ModuleType:
     try:
         return __import__(package)
     except ImportError as error:
-        what = f"pip install 'distil-lib[{extra}]'" if extra else f"pip install {package}"
+        what = f"pip install -e '.[{extra}]', in the project's folder" if extra else f"pip install {package}"
         raise MissingPackage(f"The package {package} is not installed.", f"Install it: {what}.") from error
 
 

@@ -141,4 +141,4 @@ def test_bad_input_is_one_message_and_leaves_nothing(checkpoints, tmp_path, monk
     refused("taken exists", output=tmp_path / "taken")
     refused("is a gpt2", model=tmp_path / "strange")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    refused("onnxruntime is not installed", "distil-lib[export]")
+    refused("onnxruntime is not installed", ".[export]")
