@@ -37,6 +37,7 @@ fi
 record table3 distil_lib.timing --threads 1 2
 record ladder-full distil_lib.ladder --threads 1 2
 ladder default doc-package --threads 1 2
-for task in $TASKS; do # scores, with few times
-    [ "$task" = doc-package ] || ladder "$task" "$task" --batches 1 --lengths 32 --rounds 3
+for task in $TASKS; do # scores, with few times; compiled, plain PyTorch takes long to begin and says the same
+    [ "$task" = doc-package ] || ladder "$task" "$task" --batches 1 --lengths 32 --rounds 3 --rungs "bf16 autocast" "bf16 weights" \
+        "onnx fp32" "onnx int8" "onnx int8, first token" "openvino fp32" "openvino bf16"
 done
