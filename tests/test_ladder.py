@@ -87,8 +87,9 @@ def test_bytes_on_disk(folders):
 
 
 # --------------------------------------------------------------------------------------------------------------------- the clock
-def test_the_second_call_is_timed_and_a_slower_rung_found_slower():
-    clock, calls = Clock(), {"fast": 0, "slow": 0}
+def test_the_second_call_is_timed_and_a_slower_rung_found_slower(monkeypatch):
+    clock, calls, pauses = Clock(), {"fast": 0, "slow": 0}, []
+    monkeypatch.setattr(ladder.time, "sleep", lambda seconds: pauses.append((seconds, sum(calls.values()))))
 
     def rung(name, seconds):
         def run(given):
@@ -100,6 +101,9 @@ def test_the_second_call_is_timed_and_a_slower_rung_found_slower():
     opened = {("student", "fast"): rung("fast", 1), ("student", "slow"): rung("slow", 3)}
     found = latencies(opened, {(1, 8): {"size": 8}, (1, 32): {"size": 32}}, rounds=4, clock=clock)
     assert found[1, 8]["student", "fast"] == [8] * 4 and found[1, 32]["student", "slow"] == [96] * 4
+    # Other runtimes' threads fall asleep before each visit, and not between its two calls; each shape begins with a call of each rung.
+    assert [seconds for seconds, _ in pauses] == [ladder.PAUSE] * 16 and ladder.PAUSE > 0
+    assert [made for _, made in pauses] == [*range(2, 18, 2), *range(20, 36, 2)]
     clock.now, seconds = 0.0, [5, 7]
     assert second_call(lambda given: clock.work(seconds.pop(0)), {}, clock) == 7
 
