@@ -21,6 +21,7 @@ from transformers import (
 
 from distil_lib import export as program
 from distil_lib.export import TOLERANCE, example, export, main, open_onnx
+from distil_lib.first_token import FirstToken
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason="the extra `export` is not installed")
@@ -116,6 +117,23 @@ def test_a_file_that_computes_something_else_is_not_written(checkpoints, tmp_pat
     with pytest.raises(SystemExit) as end:
         main(["--model", str(checkpoints["distilbert, answers"]), "--output", str(tmp_path / "out")])
     assert end.value.code == 2 and "away from PyTorch" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_first_token_is_what_is_exported_when_asked_for(checkpoints, tmp_path, monkeypatch, capsys):
+    """The bug that is put in: what attention found in the last layer is forgotten. It does harm only where that layer is the short one."""
+
+    def forgetful(model):
+        quicker = FirstToken(model)
+        quicker.output = torch.nn.Sequential(quicker.output, torch.nn.Threshold(1e9, 0.0))
+        return quicker
+
+    monkeypatch.setattr(program, "FirstToken", forgetful)
+    command = ["--model", str(checkpoints["bert, classes"]), "--output"]
+    with pytest.raises(SystemExit) as end:
+        main([*command, str(tmp_path / "out"), "--first_token"])
+    assert end.value.code == 2 and "away from PyTorch" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    main([*command, str(tmp_path / "whole")])
+    assert not json.loads((tmp_path / "whole" / "export.json").read_text())["first_token"]
 
 
 def test_bad_input_is_one_message_and_leaves_nothing(checkpoints, tmp_path, monkeypatch, capsys):
