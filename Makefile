@@ -89,7 +89,8 @@ student: $(READY) ## distil data/student (half an hour on 2 cores)
 results: $(READY) ## fine-tune the models on the tasks, into data/results (five hours on 2 cores; what is there is kept)
 	test -d runs/mini-without-teacher/model || \
 	    $(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini-without-teacher
-	test -d runs/elmo-mini/model || $(BIN)/python -m distil_lib.elmo_pretrain --output runs/elmo-mini
+	test -d runs/elmo-mini/model || $(BIN)/python -m distil_lib.elmo_pretrain --output runs/elmo-mini \
+	    $$(ls -d runs/elmo-mini/checkpoint-* >/dev/null 2>&1 && echo --resume)
 	data/results/run.sh
 
 # The model that a run has left, and the record of how it came about.

@@ -1,12 +1,13 @@
 """Pretrain ELMo's two language models on the text that the default teacher has read.
 
     python -m distil_lib.elmo_pretrain --output runs/elmo-mini            # one pass over the installed documentation
+    python -m distil_lib.elmo_pretrain --output runs/elmo-mini --resume   # go on after a stop
     python -m distil_lib.finetune --model runs/elmo-mini/model --task doc-package --learning_rate 1e-3
 
 Peters et al. (2018), section 3.1: from the left the next word is predicted, from the right the one before, by LSTMs of their own and one
 softmax for both. Here it is a full softmax over the most frequent words; all others are one class, and so are the two ends of a text.
-Documents, and which of them are held out, are those of `pretrain` (`corpus`, `blocks.split_documents`); `transformers.Trainer` trains.
-A run cannot be gone on with: one that is stopped has written its metrics and no model.
+Documents, and which of them are held out, are those of `pretrain` (`corpus`, `blocks.split_documents`); `transformers.Trainer` trains,
+and its checkpoints are what a run goes on from: it ends with the numbers of a run that was never stopped.
 """
 
 import argparse
@@ -14,7 +15,10 @@ import json
 import math
 import os
 import shlex
+import shutil
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,25 +26,24 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
+from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers import logging as transformers_logging
 
-from distil_lib.blocks import split_documents
 from distil_lib.checkpoint import whole_folder
 from distil_lib.config import SettingsParser, option
-from distil_lib.corpus import load_documents
-from distil_lib.elmo import Elmo, ElmoConfig, ElmoPreTrainedModel, character_ids, ends
+from distil_lib.elmo import Elmo, ElmoConfig, ElmoPreTrainedModel
 from distil_lib.elmo_tokenizer import new_tokenizer
+from distil_lib.elmo_words import Batches, load_words, unigram_perplexity
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.finetune import environment_kept
 from distil_lib.fused import fused_vocabulary_losses
 from distil_lib.hardware import default_threads, describe_machine, probe_precision
 from distil_lib.masking import IGNORED
 
-PADDING, BEGIN, END, FIRST = range(4)  # numbers of words: none, a text's begin and end, and the first of the words proper
 SIZES = ("max_characters", "filters", "cell_size", "projection_size", "encoder_size", "classifier_size")  # go into the `ElmoConfig`
-UNKNOWN, EDGE = 0, 1  # classes: all that is rare, and a text's begin or end; then the frequent words
+FREE_ON_RESUME = ("output", "resume", "threads", "log_every", "save_every", "eval_blocks")  # they change nothing of what is learned
 
 
 @dataclass
@@ -69,11 +72,13 @@ class ElmoPretrainConfig:
     precision: str = option("auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured")
     threads: int = option(0, "CPU threads; 0 for all cores")
     log_every: int = option(50, "steps between two lines of metrics.jsonl")
+    save_every: int = option(250, "steps between two checkpoints; a signal has one written, too")
+    resume: bool = option(False, "go on from the newest whole checkpoint of the output folder")
     eval_blocks: int = option(500, "held-out texts that are evaluated at the end")
 
     def __post_init__(self):
-        counts = ("block_size", "batch_size", "log_every", "eval_blocks", "cell_size", "projection_size", "encoder_size", "classifier_size")
-        for name in (*counts, "learning_rate", "max_grad_norm"):
+        sizes = ("block_size", "batch_size", "cell_size", "projection_size", "encoder_size", "classifier_size")
+        for name in (*sizes, "log_every", "save_every", "eval_blocks", "learning_rate", "max_grad_norm"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
         for name in ("max_steps", "epochs", "seed", "threads"):
@@ -87,63 +92,6 @@ class ElmoPretrainConfig:
             raise UserError(f"epochs is {self.epochs}, warmup {self.warmup}.", "Ask for some training; the warm-up is a share of it.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"precision is {self.precision!r}.", "Choose one of auto, fp32, bf16.")
-
-
-# -------------------------------------------------------------------------------------------------------------------------- text
-@dataclass
-class Words:
-    """Documents as numbers of words.
-
-    characters: (N, C) the character ids of each number's word, PADDING's all 0. classes: (N,) its class, IGNORED for PADDING.
-    frequency: (classes,) how often each class occurs in the training documents. train, held_out: texts, (T,) each, without their ends.
-    """
-
-    characters: Tensor
-    classes: Tensor
-    frequency: np.ndarray
-    train: list[np.ndarray]
-    held_out: list[np.ndarray]
-
-
-def load_words(config: ElmoPretrainConfig) -> Words:
-    """The corpus in words. Raises `UserError` if it streams, or has too little to give."""
-    documents = load_documents(config.corpus)
-    if isinstance(documents, datasets.IterableDataset):
-        raise UserError(f"{config.corpus} does not fit on the disk.", "Take a corpus that does: its words are counted beforehand.")
-    numbers: dict[str, int] = {}
-    split, texts = new_tokenizer().words, []
-    for part in split_documents(documents):
-        rows = (np.array([numbers.setdefault(word, FIRST + len(numbers)) for word in split(text)], np.int32) for text in part["text"])
-        texts.append([row[start : start + config.block_size] for row in rows for start in range(0, len(row), config.block_size)])
-    train, held_out = texts
-    if not train or not held_out:
-        raise UserError(f"{config.corpus} has no words to learn from or to hold out.", "Give more text.")
-    count = np.bincount(np.concatenate(train), minlength=FIRST + len(numbers))
-    frequent = np.argsort(-count[FIRST:], kind="stable")[: config.vocabulary - EDGE - 1] + FIRST
-    frequent = frequent[count[frequent] > 0]
-    classes = np.full(len(count), UNKNOWN)
-    classes[PADDING], classes[[BEGIN, END]], classes[frequent] = IGNORED, EDGE, np.arange(len(frequent)) + EDGE + 1
-    count[[BEGIN, END]] = len(train), 0  # of its two ends a text's one is predicted in each direction
-    frequency = np.bincount(classes[1:], weights=count[1:], minlength=EDGE + 1 + len(frequent))
-    C = config.max_characters
-    characters = torch.cat([torch.zeros(1, C, dtype=torch.int64), ends(C), *character_ids([list(numbers)], C)]).to(torch.int16)
-    return Words(characters, torch.from_numpy(classes), frequency, train, held_out)
-
-
-class Batches:
-    """Texts to what `ElmoForPreTraining` reads: each distinct word of a batch goes through the character encoder once."""
-
-    def __init__(self, words: Words):
-        self.words = words
-
-    def __call__(self, texts: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        numbers = np.full((len(texts), max(map(len, texts)) + 2), PADDING)
-        for row, text in zip(numbers, texts, strict=True):
-            row[: len(text) + 2] = [BEGIN, *text, END]
-        distinct, places = np.unique(numbers, return_inverse=True)
-        places = torch.from_numpy(places.reshape(numbers.shape))
-        characters = self.words.characters[torch.from_numpy(distinct)].long()
-        return {"characters": characters, "places": places, "labels": self.words.classes[torch.from_numpy(numbers)]}
 
 
 # ------------------------------------------------------------------------------------------------------------------------- model
@@ -186,40 +134,81 @@ def perplexities(model: ElmoForPreTraining, texts: Sequence[np.ndarray], batches
     return tuple((sums / words).exp().tolist())
 
 
-def unigram_perplexity(words: Words, texts: Sequence[np.ndarray]) -> float:
-    """Of a model that knows nothing but how often each class occurs (one more than it does, so that none is impossible)."""
-    log_p = np.log((words.frequency + 1) / (words.frequency + 1).sum())
-    losses = [log_p[words.classes.numpy()[text]].sum() + log_p[EDGE] for text in texts]
-    return math.exp(-sum(losses) / sum(len(text) + 1 for text in texts))
-
-
 # --------------------------------------------------------------------------------------------------------------------------- run
 class MetricsLine(TrainerCallback):
-    """Each of the trainer's logs as a line of metrics.jsonl, and on the screen."""
+    """Each of the trainer's logs as a line of metrics.jsonl, and on the screen. What is there from before the step `begun` is kept."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, begun: int):
+        self.path, self.clock = path, time.perf_counter()
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if begun else []
+        rows = [row for row in rows if row["step"] <= begun]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.before = rows[-1]["seconds"] if rows else 0.0
+
+    def seconds(self) -> float:
+        """Of training, in all calls up to now."""
+        return self.before + time.perf_counter() - self.clock
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.clock = time.perf_counter()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in logs:
             row = {"step": state.global_step, "loss": float(logs["loss"]), "learning_rate": float(logs["learning_rate"])}
             with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row | {"seconds": round(self.seconds(), 2)}) + "\n")
             print(f"step {state.global_step:,} of {state.max_steps:,}: loss {row['loss']:.3f}", flush=True)
 
 
-def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
-    """Train, and write the model with its tokenizer: the record that stands beside them. Raises `UserError` for bad input."""
+class Stop(TrainerCallback):
+    """A signal's handler: the step that it comes in is finished and saved, and is the last."""
+
+    def __init__(self):
+        self.number = 0
+
+    def __call__(self, number: int, frame: object = None) -> None:
+        self.number = number
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.number:
+            control.should_save = control.should_training_stop = True
+
+
+def find_checkpoint(config: ElmoPretrainConfig) -> tuple[Path | None, int, str]:
+    """What to go on from, its step, and the run's precision; None, 0 and the setting for a new run. Raises `UserError`."""
+    folder = Path(config.output)
+    if not config.resume:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} is there already, and not empty.", "Go on (--resume), choose another --output, or delete it.")
+        return None, 0, config.precision
+    if (folder / "model").exists():
+        raise UserError(f"{folder} is finished: it has its model.", "Leave --resume out and choose another --output for a new run.")
+    steps = [int(path.parent.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*/trainer_state.json")]  # its last file
+    if not steps or not (folder / "settings.json").is_file():
+        raise UserError(f"{folder} has no whole checkpoint.", "Delete it, and start anew without --resume.")
+    begun = json.loads((folder / "settings.json").read_text())
+    asked = asdict(config) | ({"precision": begun["precision"]} if config.precision == "auto" else {})
+    changed = [name for name in begun if name not in FREE_ON_RESUME and begun[name] != asked[name]]
+    if changed:
+        was = ", ".join(f"{name} {begun[name]}" for name in changed)
+        raise UserError(f"{folder} was begun with {was}.", "Go on with that, or start anew in another --output.")
+    return folder / f"checkpoint-{max(steps)}", max(steps), begun["precision"]
+
+
+def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: Stop | None = None) -> dict:
+    """Train, and write the model with its tokenizer: the record that stands beside them.
+
+    Raises `UserError` for bad input, and `SystemExit` (128 + the signal) where `stop` was called and there is something to go on from.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("ELMo is pretrained in one process.", "Start it with `python -m distil_lib.elmo_pretrain`, without a launcher.")
-    folder = Path(config.output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already, and not empty.", "Choose another --output, or delete it.")
+    folder, stop = Path(config.output), stop or Stop()
+    checkpoint, begun, precision = find_checkpoint(config)
     torch.set_num_threads(config.threads or default_threads())
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    precision = probe_precision(device) if config.precision == "auto" else config.precision
+    precision = probe_precision(device) if precision == "auto" else precision
     torch.manual_seed(config.seed)
-    words = load_words(config)
+    words = load_words(config.corpus, config.vocabulary, config.block_size, config.max_characters)
     size, unigram = sum(map(len, words.train)), unigram_perplexity(words, words.held_out)
     print(f"{size:,} words to learn from; held-out unigram perplexity {unigram:.1f} (loss {math.log(unigram):.3f})", flush=True)
     model = ElmoForPreTraining(ElmoConfig(**{name: getattr(config, name) for name in SIZES}, classes=len(words.frequency)))
@@ -227,17 +216,27 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
     model.softmax.bias.data = torch.from_numpy(np.log((words.frequency + 1) / (words.frequency + 1).sum())).float()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        settings = folder / "settings.json"
+        settings.write_text(json.dumps(asdict(config) | {"precision": precision}, indent=1))
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}).", "Choose another --output.") from error
     steps = config.max_steps or max(round(config.epochs * len(words.train) / config.batch_size), 1)
+    metrics = MetricsLine(folder / "metrics.jsonl", begun)
     with environment_kept():
         trainer = Trainer(
             model=model, args=_arguments(config, steps, precision, device), train_dataset=words.train, data_collator=Batches(words),
-            callbacks=[MetricsLine(folder / "metrics.jsonl")],
+            callbacks=[metrics, stop],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         trainer.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
-        seconds = trainer.train().metrics["train_runtime"]
+        if begun < steps:
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        else:  # of a run that has all its steps the Trainer would take one more
+            load_model(model, str(checkpoint / "model.safetensors"))
+    seconds = metrics.seconds()
+    if (done := trainer.state.global_step or begun) < steps:
+        print(f"stopped by {signal.Signals(stop.number).name} and saved at step {done}; go on with --resume", flush=True)
+        sys.exit(128 + stop.number)
     held_out = words.held_out[:: max(len(words.held_out) // config.eval_blocks, 1)][: config.eval_blocks]  # from all over
     left, right = perplexities(model, held_out, trainer.data_collator, config.batch_size)
     read = steps * config.batch_size / len(words.train)  # passes
@@ -251,6 +250,9 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
         model.save_pretrained(beside)
         new_tokenizer().save_pretrained(beside)
         (beside / "pretraining.json").write_text(json.dumps(record, indent=1))
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    settings.unlink()
     return record
 
 
@@ -259,8 +261,8 @@ def _arguments(config: ElmoPretrainConfig, steps: int, precision: str, device: t
         output_dir=config.output, seed=config.seed, max_steps=steps, per_device_train_batch_size=config.batch_size, weight_decay=0.0,
         learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=round(config.warmup * steps),
         max_grad_norm=config.max_grad_norm, optim="adamw_torch_fused", adam_beta2=0.99, bf16=precision == "bf16",
-        use_cpu=device.type == "cpu", dataloader_pin_memory=device.type == "cuda", logging_steps=config.log_every, save_strategy="no",
-        report_to="none", disable_tqdm=True, remove_unused_columns=False,
+        use_cpu=device.type == "cpu", dataloader_pin_memory=device.type == "cuda", logging_steps=config.log_every, save_strategy="steps",
+        save_steps=config.save_every, save_total_limit=2, report_to="none", disable_tqdm=True, remove_unused_columns=False,
     )  # fmt: skip
     arguments.n_gpu  # noqa: B018  (looked up once, and then kept)
     arguments._n_gpu = 1  # as in fine-tuning
@@ -274,7 +276,7 @@ def parse_arguments(arguments: list[str] | None = None) -> ElmoPretrainConfig:
         prog="python -m distil_lib.elmo_pretrain",
         usage="%(prog)s [--SETTING VALUE ...]",
         description="Pretrain ELMo's two language models (Peters et al. 2018, section 3.1).",
-        epilog="Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C; what is stopped is lost.",
+        epilog="Exit codes: 0 done, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM; --resume goes on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -287,12 +289,10 @@ def main(arguments: list[str] | None = None) -> None:
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
     with exit_on_user_error():
-        config = parse_arguments(arguments)
-        try:
-            record = pretrain(config, arguments)
-        except KeyboardInterrupt:
-            print("stopped; there is no model.", file=sys.stderr, flush=True)
-            sys.exit(130)
+        config, stop = parse_arguments(arguments), Stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        record = pretrain(config, arguments, stop)
         told = ", ".join(f"{value:.1f} {name}" for name, value in record["perplexity"].items() if name != "texts")
         print(f"held-out perplexity: {told}; {record['words_per_second']:,} words/s; model in {config.output}/model", flush=True)
 

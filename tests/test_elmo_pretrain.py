@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from collections import Counter
 
 import datasets
@@ -10,24 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import randomize, write_jsonl
+from safetensors.torch import load_file
 
 from distil_lib import elmo_pretrain
 from distil_lib.blocks import split_documents
 from distil_lib.corpus import load_documents
 from distil_lib.elmo import Elmo, ElmoConfig, character_ids
-from distil_lib.elmo_pretrain import (
-    EDGE,
-    UNKNOWN,
-    Batches,
-    ElmoForPreTraining,
-    ElmoPretrainConfig,
-    load_words,
-    main,
-    perplexities,
-    pretrain,
-    unigram_perplexity,
-)
+from distil_lib.elmo_pretrain import ElmoForPreTraining, ElmoPretrainConfig, Stop, main, perplexities, pretrain
 from distil_lib.elmo_tokenizer import new_tokenizer
+from distil_lib.elmo_words import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
 from distil_lib.task_models import load_task_model, load_task_tokenizer
 from distil_lib.tasks import find_task
 
@@ -43,7 +35,7 @@ def settings(corpus):
 
 @pytest.fixture(scope="module")
 def words(settings):
-    return load_words(ElmoPretrainConfig(**settings))
+    return load_words(settings["corpus"], 30, 20, 14)
 
 
 # -------------------------------------------------------------------------------------------------------------------------- text
@@ -146,16 +138,71 @@ def test_it_learns_and_leaves_a_model_that_fine_tuning_opens(settings, words, tm
     assert finetuned.encoder.hidden_size == 8 and len(load_task_tokenizer(str(run / "model"))("a b")["input_ids"]) == 4
 
 
-def test_a_run_that_is_stopped_leaves_no_model(settings, tmp_path, monkeypatch, capsys):
-    def stop(*_):
-        raise KeyboardInterrupt
+class StopAt(Stop):
+    """A signal in one step."""
 
-    monkeypatch.setattr(elmo_pretrain, "perplexities", stop)
-    config = ElmoPretrainConfig(**settings, output=str(tmp_path / "run"), max_steps=1)
-    monkeypatch.setattr(elmo_pretrain, "parse_arguments", lambda _: config)
-    with pytest.raises(SystemExit) as end:
-        main([])
-    assert end.value.code == 130 and not (tmp_path / "run" / "model").exists() and "no model" in capsys.readouterr().err
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step - 1:
+            self(signal.SIGTERM)
+
+
+def run(settings, output, stop_at=0, **changes):
+    """A run of 9 steps, or one that gets a signal in the step `stop_at`."""
+    config = ElmoPretrainConfig(**settings | {"max_steps": 9, "log_every": 2, "save_every": 4} | changes, output=str(output))
+    return pretrain(config, stop=StopAt(stop_at))
+
+
+def lines(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], pytest.approx(row["loss"])) for row in rows]
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(settings, tmp_path, capsys, monkeypatch):
+    """Oracle: a run that was never stopped. One gets a signal in step 6; of one only step 4's checkpoint is whole; one has all steps."""
+
+    def dies(*_):
+        raise MemoryError
+
+    whole = run(settings, tmp_path / "whole")
+    expected = load_file(tmp_path / "whole" / "model" / "model.safetensors")
+    for name, stop_at in (("signal", 6), ("killed", 6), ("last", 9)):
+        folder = tmp_path / name
+        if stop_at < 9:
+            with pytest.raises(SystemExit) as end:
+                run(settings, folder, stop_at)
+            assert end.value.code == 128 + signal.SIGTERM and not (folder / "model").exists()
+            assert "saved at step 6; go on with --resume" in capsys.readouterr().out
+        else:  # it dies between its last step and its model
+            with monkeypatch.context() as patch, pytest.raises(MemoryError):
+                patch.setattr(elmo_pretrain, "perplexities", dies)
+                run(settings, folder)
+        if name == "killed":  # while it wrote the last one
+            (folder / "checkpoint-6" / "trainer_state.json").unlink()
+        record = run(settings, folder, resume=True, log_every=2, precision="auto")
+        assert record["perplexity"] == pytest.approx(whole["perplexity"]) and record["configuration"]["precision"] == "fp32"
+        found = load_file(folder / "model" / "model.safetensors")
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, msg=f"{name}: {key}")
+        assert lines(folder) == lines(tmp_path / "whole")
+        assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "model"]
+        with pytest.raises(elmo_pretrain.UserError, match="finished"):
+            run(settings, folder, resume=True)
+
+
+def test_a_run_goes_on_with_its_own_settings_only(settings, tmp_path):
+    with pytest.raises(elmo_pretrain.UserError, match="no whole checkpoint"):
+        run(settings, tmp_path / "nowhere", resume=True)
+    with pytest.raises(SystemExit):
+        run(settings, tmp_path / "run", 3)
+    with pytest.raises(elmo_pretrain.UserError, match="already") as error:
+        run(settings, tmp_path / "run")
+    assert "--resume" in error.value.remedy
+    with pytest.raises(elmo_pretrain.UserError, match="begun with batch_size 16, seed 0"):
+        run(settings, tmp_path / "run", resume=True, seed=1, batch_size=8)
 
 
 @pytest.mark.parametrize(
