@@ -186,3 +186,51 @@ def paired_effects(
         intervals = (*t_interval(d, level), *bootstrap_interval(d, level))
         effects.append(Effect(arm, len(d), float(d.mean()), deviation, *intervals, *ps, detectable_effect(len(d), deviation)))
     return effects
+
+
+# -------------------------------------------------------------------------------------------------------- one scatter for all arms
+@dataclass(frozen=True)
+class PooledEffect:
+    """As `Effect`, by the pooled scatter. mean: the least-squares effect, which for arms with fewer seeds than the reference is not quite
+    the mean of their differences. error: its standard error. freedom: degrees of freedom, the same for all arms."""
+
+    arm: str
+    seeds: int
+    mean: float
+    error: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    freedom: int
+
+
+def pooled_effects(
+    values: Mapping[str, Mapping[int, float]], reference: str, arms: Iterable[str], level: float = 0.95
+) -> list[PooledEffect]:
+    """The effects of `arms` if each value is an arm's plus a seed's plus a scatter that is normal and *equally wide in all arms*.
+
+    Arms with three seeds say little about their own scatter, and much together. Of N values of A arms and R seeds it is known with
+    N - A - R + 1 degrees of freedom. The price is the assumption: an arm that scatters more than the rest is believed too easily,
+    one that scatters less too seldom. Raises `UserError` if an arm or the reference has no value, or nothing is left to estimate from.
+    """
+    names = [reference, *(arm for arm in arms if arm != reference)]
+    if missing := [arm for arm in names if not values.get(arm)]:
+        raise UserError(f"There is no value of {', '.join(missing)}.", "Run it first, or leave it out.")
+    cells = [(arm, seed) for arm in names for seed in values[arm]]
+    columns = [*names, *sorted({seed for _, seed in cells})[1:]]
+    design = np.array([[column in cell for column in columns] for cell in cells], np.float64)
+    y = np.array([values[arm][seed] for arm, seed in cells], np.float64)
+    freedom = len(cells) - len(columns)
+    if freedom < 1 or np.linalg.matrix_rank(design) < len(columns):
+        raise UserError("Too few values for a scatter that is common to all arms.", "Give the arms more seeds in common.")
+    fitted = np.linalg.lstsq(design, y, rcond=None)[0]
+    covariance = ((y - design @ fitted) ** 2).sum() / freedom * np.linalg.inv(design.T @ design)
+    means = fitted[1 : len(names)] - fitted[0]
+    errors = np.sqrt(np.diag(covariance)[1 : len(names)] + covariance[0, 0] - 2 * covariance[0, 1 : len(names)])
+    p = np.where(errors > 0, 2 * stats.t.sf(np.abs(means) / np.where(errors > 0, errors, 1.0), freedom), means == 0).tolist()
+    half = stats.t.ppf((1 + level) / 2, freedom) * errors
+    return [
+        PooledEffect(arm, len(values[arm]), float(m), float(e), float(m - h), float(m + h), q, q_holm, freedom)
+        for arm, m, e, h, q, q_holm in zip(names[1:], means, errors, half, p, holm(p), strict=True)
+    ]

@@ -16,6 +16,7 @@ from distil_lib.paired_statistics import (
     holm,
     paired_differences,
     paired_effects,
+    pooled_effects,
     power,
     seeds_needed,
     sign_flip_test,
@@ -166,3 +167,71 @@ def test_seeds_that_one_side_lacks_and_arms_without_any():
     assert (equal.mean, equal.low, equal.high, equal.p, equal.p_flip, equal.detectable) == (0, 0, 0, 1, 1, 0)
     with pytest.raises(UserError, match="quadruple"):
         paired_effects(values, "quadruple")
+
+
+# -------------------------------------------------------------------------------------------------------- one scatter for all arms
+def table_of(seeds_of: list[int], effects: list[float], stream: np.random.Generator, common: float = 3.0) -> dict[str, dict[int, float]]:
+    """Arms "0", "1", ... with the seeds 0 to n - 1: effect, what the seed does to all arms, and a scatter of 1."""
+    of_seed = common * stream.standard_normal(max(seeds_of))
+    return {
+        str(arm): {seed: effect + of_seed[seed] + stream.standard_normal() for seed in range(n)}
+        for arm, (n, effect) in enumerate(zip(seeds_of, effects, strict=True))
+    }
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9])
+def test_two_arms_pooled_are_a_paired_t_test(n):
+    for trial in range(10):
+        values = table_of([n, n], [0.0, 0.7], random_stream(1, trial))
+        (e,) = pooled_effects(values, "0", ["1"], 0.9)
+        d = paired_differences(values["1"], values["0"])
+        assert (e.mean, e.p, e.freedom, e.seeds) == (pytest.approx(d.mean()), pytest.approx(t_test(d)), n - 1, n)
+        assert (e.low, e.high) == pytest.approx(t_interval(d, 0.9)) and e.p_holm == e.p
+
+
+def test_pooled_by_hand():
+    """Balanced: residuals are what arm means and seed means leave. Unbalanced: the error of an arm with 3 seeds against one with 5."""
+    values = table_of([4] * 3, [0.0, 1.0, 2.0], random_stream(2))
+    y = np.array([[*row.values()] for row in values.values()])
+    rest = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
+    for e, mean in zip(pooled_effects(values, "0", ["1", "2"]), y.mean(1)[1:] - y.mean(1)[0], strict=True):
+        assert e.mean == pytest.approx(mean) and e.freedom == 2 * 3
+        assert e.error == pytest.approx(math.sqrt((rest**2).sum() / 6 * 2 / 4))
+        assert (e.high - e.mean) / e.error == pytest.approx(stats.t.ppf(0.975, 6))
+    uneven = pooled_effects(table_of([5, 5, 3, 3, 3], [0.0] * 5, random_stream(3)), "0", list("1234"))
+    three = 1 / 3 + 1 / 5 + (1 / 3 - 1 / 5) / 2  # two arms have the later seeds
+    assert [e.error / uneven[0].error for e in uneven] == pytest.approx([1, *[math.sqrt(three / (2 / 5))] * 3])
+    assert uneven[0].freedom == 19 - 5 - 5 + 1
+    assert [e.p_holm for e in uneven] == holm([e.p for e in uneven])
+
+
+def test_pooled_intervals_cover_the_truth_as_often_as_they_say():
+    """Unbalanced, with an effect. Averaging the arms' own variances, as if their differences were independent, would fail here."""
+    covered, wrong, trials = np.zeros(5), np.zeros(5), 1000
+    for trial in range(trials):
+        values = table_of([5, 5, 3, 3, 3, 3], [0.0, 1.0, 0.0, 0.0, 2.0, 0.0], random_stream(4, trial))
+        found = pooled_effects(values, "0", list("12345"))
+        covered += [e.low <= truth <= e.high for e, truth in zip(found, (1.0, 0.0, 0.0, 2.0, 0.0), strict=True)]
+        wrong += [e.p <= 0.05 for e in found]
+    assert all(by_chance(count, 0.95, trials) for count in covered)
+    assert all(by_chance(wrong[arm], 0.05, trials) for arm in (1, 2, 4)) and wrong[3] > 0.5 * trials
+
+
+def test_what_a_seed_does_to_all_arms_changes_nothing():
+    values = table_of([5, 5, 3], [0.0, 1.0, 2.0], random_stream(5))
+    moved = {arm: {seed: v + (40.0 if seed == 1 else 0.0) for seed, v in row.items()} for arm, row in values.items()}
+    for before, after in zip(pooled_effects(values, "0", ["1", "2"]), pooled_effects(moved, "0", ["1", "2"]), strict=True):
+        assert (after.mean, after.error, after.p) == pytest.approx((before.mean, before.error, before.p))
+    assert pooled_effects({**values, "9": {0: 1e9}}, "0", ["1", "2"]) == pooled_effects(values, "0", ["1", "2"]), (
+        "an arm that is not asked for"
+    )
+
+
+def test_arms_that_nothing_can_be_pooled_of():
+    with pytest.raises(UserError, match="no value of c"):
+        pooled_effects({"a": {0: 1.0}, "b": {0: 1.0}}, "a", ["b", "c"])
+    for values in ({"a": {0: 1.0}, "b": {0: 2.0}}, {"a": {0: 1.0, 1: 2.0}, "b": {2: 2.0, 3: 1.0}}):
+        with pytest.raises(UserError, match="Too few"):
+            pooled_effects(values, "a", ["b"])
+    (e,) = pooled_effects({"a": {0: 1.0, 1: 2.0}, "b": {0: 1.0, 1: 2.0}}, "a", ["b"])
+    assert e.mean == pytest.approx(0, abs=1e-12) and 0 <= e.p <= 1
