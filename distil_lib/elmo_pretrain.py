@@ -7,7 +7,7 @@
 Peters et al. (2018), section 3.1: from the left the next word is predicted, from the right the one before, by LSTMs of their own and one
 softmax for both. Here it is a full softmax over the most frequent words; all others are one class, and so are the two ends of a text.
 Documents, and which of them are held out, are those of `pretrain` (`corpus`, `blocks.split_documents`); `transformers.Trainer` trains,
-and its checkpoints are what a run goes on from: it ends with the numbers of a run that was never stopped.
+and its checkpoints are what a run goes on from: it ends with the weights of a run that was never stopped.
 """
 
 import argparse
@@ -15,10 +15,8 @@ import json
 import math
 import os
 import shlex
-import shutil
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,12 +26,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers import logging as transformers_logging
 
 from distil_lib.checkpoint import whole_folder
 from distil_lib.config import SettingsParser, option
 from distil_lib.elmo import Elmo, ElmoConfig, ElmoPreTrainedModel
+from distil_lib.elmo_resume import MetricsLine, Stop, begin, clear, full_disk_named, note
 from distil_lib.elmo_tokenizer import new_tokenizer
 from distil_lib.elmo_words import Batches, load_words, unigram_perplexity
 from distil_lib.errors import UserError, exit_on_user_error
@@ -135,66 +134,6 @@ def perplexities(model: ElmoForPreTraining, texts: Sequence[np.ndarray], batches
 
 
 # --------------------------------------------------------------------------------------------------------------------------- run
-class MetricsLine(TrainerCallback):
-    """Each of the trainer's logs as a line of metrics.jsonl, and on the screen. What is there from before the step `begun` is kept."""
-
-    def __init__(self, path: Path, begun: int):
-        self.path, self.clock = path, time.perf_counter()
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if begun else []
-        rows = [row for row in rows if row["step"] <= begun]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        self.before = rows[-1]["seconds"] if rows else 0.0
-
-    def seconds(self) -> float:
-        """Of training, in all calls up to now."""
-        return self.before + time.perf_counter() - self.clock
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.clock = time.perf_counter()
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in logs:
-            row = {"step": state.global_step, "loss": float(logs["loss"]), "learning_rate": float(logs["learning_rate"])}
-            with self.path.open("a") as file:
-                file.write(json.dumps(row | {"seconds": round(self.seconds(), 2)}) + "\n")
-            print(f"step {state.global_step:,} of {state.max_steps:,}: loss {row['loss']:.3f}", flush=True)
-
-
-class Stop(TrainerCallback):
-    """A signal's handler: the step that it comes in is finished and saved, and is the last."""
-
-    def __init__(self):
-        self.number = 0
-
-    def __call__(self, number: int, frame: object = None) -> None:
-        self.number = number
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if self.number:
-            control.should_save = control.should_training_stop = True
-
-
-def find_checkpoint(config: ElmoPretrainConfig) -> tuple[Path | None, int, str]:
-    """What to go on from, its step, and the run's precision; None, 0 and the setting for a new run. Raises `UserError`."""
-    folder = Path(config.output)
-    if not config.resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} is there already, and not empty.", "Go on (--resume), choose another --output, or delete it.")
-        return None, 0, config.precision
-    if (folder / "model").exists():
-        raise UserError(f"{folder} is finished: it has its model.", "Leave --resume out and choose another --output for a new run.")
-    steps = [int(path.parent.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*/trainer_state.json")]  # its last file
-    if not steps or not (folder / "settings.json").is_file():
-        raise UserError(f"{folder} has no whole checkpoint.", "Delete it, and start anew without --resume.")
-    begun = json.loads((folder / "settings.json").read_text())
-    asked = asdict(config) | ({"precision": begun["precision"]} if config.precision == "auto" else {})
-    changed = [name for name in begun if name not in FREE_ON_RESUME and begun[name] != asked[name]]
-    if changed:
-        was = ", ".join(f"{name} {begun[name]}" for name in changed)
-        raise UserError(f"{folder} was begun with {was}.", "Go on with that, or start anew in another --output.")
-    return folder / f"checkpoint-{max(steps)}", max(steps), begun["precision"]
-
-
 def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: Stop | None = None) -> dict:
     """Train, and write the model with its tokenizer: the record that stands beside them.
 
@@ -203,10 +142,12 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: St
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("ELMo is pretrained in one process.", "Start it with `python -m distil_lib.elmo_pretrain`, without a launcher.")
     folder, stop = Path(config.output), stop or Stop()
-    checkpoint, begun, precision = find_checkpoint(config)
+    checkpoint, begun, settings = begin(folder, asdict(config), config.resume, FREE_ON_RESUME)
     torch.set_num_threads(config.threads or default_threads())
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    precision = probe_precision(device) if precision == "auto" else precision
+    precision = settings["precision"]
+    if precision == "auto":
+        precision = settings["precision"] = probe_precision(device)
     torch.manual_seed(config.seed)
     words = load_words(config.corpus, config.vocabulary, config.block_size, config.max_characters)
     size, unigram = sum(map(len, words.train)), unigram_perplexity(words, words.held_out)
@@ -214,15 +155,10 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: St
     model = ElmoForPreTraining(ElmoConfig(**{name: getattr(config, name) for name in SIZES}, classes=len(words.frequency)))
     # How frequent the words are need not be learned: it is where the softmax starts.
     model.softmax.bias.data = torch.from_numpy(np.log((words.frequency + 1) / (words.frequency + 1).sum())).float()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = folder / "settings.json"
-        settings.write_text(json.dumps(asdict(config) | {"precision": precision}, indent=1))
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}).", "Choose another --output.") from error
+    note(folder, settings, words.fingerprint(), new=checkpoint is None)
     steps = config.max_steps or max(round(config.epochs * len(words.train) / config.batch_size), 1)
     metrics = MetricsLine(folder / "metrics.jsonl", begun)
-    with environment_kept():
+    with environment_kept(), full_disk_named(folder, 16 * model.num_parameters()):
         trainer = Trainer(
             model=model, args=_arguments(config, steps, precision, device), train_dataset=words.train, data_collator=Batches(words),
             callbacks=[metrics, stop],
@@ -250,9 +186,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: St
         model.save_pretrained(beside)
         new_tokenizer().save_pretrained(beside)
         (beside / "pretraining.json").write_text(json.dumps(record, indent=1))
-    for path in folder.glob("checkpoint-*"):
-        shutil.rmtree(path)
-    settings.unlink()
+    clear(folder)
     return record
 
 

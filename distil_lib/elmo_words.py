@@ -3,6 +3,7 @@
 The most frequent words have a class each; all others are one class, and so are the two ends of a text.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,13 @@ class Words:
     frequency: np.ndarray
     train: list[np.ndarray]
     held_out: list[np.ndarray]
+
+    def fingerprint(self) -> str:
+        """16 hex digits of all that is read: which words, in which classes and order."""
+        digest = hashlib.sha256(self.characters.numpy().tobytes() + self.classes.numpy().tobytes())
+        for text in (*self.train, *self.held_out):
+            digest.update(text.tobytes() + b"|")
+        return digest.hexdigest()[:16]
 
 
 def load_words(corpus: str, vocabulary: int, block_size: int, max_characters: int) -> Words:
