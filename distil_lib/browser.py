@@ -27,6 +27,7 @@ from distil_lib.blocks import load_tokenizer
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.initialization import initialize_student
 from distil_lib.paths import locate
+from distil_lib.results import probe_output
 from distil_lib.student import Student, layer_norm_eps
 from distil_lib.teacher import load_teacher
 
@@ -154,11 +155,12 @@ def main() -> None:
     (arguments,) = HfArgumentParser(PackingArguments, description=PackingArguments.__doc__).parse_args_into_dataclasses()
     with exit_on_user_error():
         output = Path(arguments.output)
-        if not output.parent.is_dir():
-            raise UserError(f"The folder {output.parent} does not exist.", "Make it, or name another output.")
+        probe_output(output)
         tokenizer = load_tokenizer(locate(arguments.model))
         source = pack(load_as_student(arguments.model), tokenizer, output.stem, arguments.kind, arguments.positions)
-        output.write_text(source, encoding="ascii")
+        beside = output.with_name(f".{output.name}.partial")
+        beside.write_text(source, encoding="ascii")
+        beside.replace(output)
         print(f"{output}: {len(source) / 1e6:.1f} MB")
 
 

@@ -44,6 +44,7 @@ from distil_lib.config import SettingsParser, option
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.first_token import FirstToken
 from distil_lib.paths import locate
+from distil_lib.results import probe_output
 from distil_lib.task_models import load_task_tokenizer
 from distil_lib.teacher import check_model_folder
 
@@ -234,6 +235,7 @@ def export(
     output = Path(output)
     if output.exists():
         raise UserError(f"{output} exists.", "Choose another --output, or delete it.")
+    probe_output(output)
     for package in ("onnx", "onnxruntime", "onnxscript"):
         need(package)
     model, head = load_model(name, head)

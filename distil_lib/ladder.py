@@ -33,8 +33,8 @@ from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.export import INPUTS, example
 from distil_lib.finetune import text_length
 from distil_lib.finetune_config import FinetuneConfig
-from distil_lib.results import write_result
-from distil_lib.rungs import EAGER, RUNGS, Module, Run, Unavailable, build, bytes_on_disk, prepare
+from distil_lib.results import probe_output, write_result
+from distil_lib.rungs import EAGER, RUNGS, Module, Run, Unavailable, build, bytes_on_disk, prepare, runtimes
 from distil_lib.stopwatch import fresh_process, interleave, machine, quotient, spread
 from distil_lib.task_features import Collator, Split, encode, predict
 from distil_lib.task_models import label_order, load_task_tokenizer, positions
@@ -214,11 +214,13 @@ def random_difference(config: LadderConfig, role: str, folder: Path, vocab_size:
 # --------------------------------------------------------------------------------------------------------------------- the program
 def climb(config: LadderConfig, arguments: Sequence[str] = ()) -> dict:
     """The whole record; written to `config.output` if that is not empty. Raises `UserError` for bad input."""
+    if config.output:
+        probe_output(Path(config.output))
     names = {role: getattr(config, role) for role in ROLES}
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "distil_lib.ladder", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "configuration": asdict(config), "machine": machine(), "rungs": {}, "threads": {},
+        "configuration": asdict(config), "machine": machine() | {"runtimes": runtimes()}, "rungs": {}, "threads": {},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as where:
         folders = {role: prepare(name or random_model(role, config.size), Path(where, role)) for role, name in names.items()}

@@ -8,8 +8,10 @@
 A record keeps each seed's answer to each example, so that every interval can be computed from the file alone.
 """
 
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -68,6 +70,18 @@ def write_result(path: Path, record: Mapping) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def probe_output(path: Path) -> None:
+    """Make the folder that a file or folder is to be written in, and try it. Raises `UserError`: before hours of work, not after."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}).", "Choose another --output.") from error
 
 
 # ------------------------------------------------------------------------------------------------------------------ over the seeds

@@ -7,11 +7,13 @@
 None of them trains anything, and none needs a calibration text. What is missing on a machine, a package or a compiler, leaves its rung out.
 """
 
+import contextlib
 import copy
 import inspect
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,15 @@ Run = Callable[[Mapping[str, Tensor]], dict[str, np.ndarray]]
 
 class Unavailable(Exception):
     """A rung that this machine does not have; its text says why."""
+
+
+def runtimes() -> dict[str, str]:
+    """Versions of the packages that carry out the rungs beyond PyTorch, as far as they are installed."""
+    found = {}
+    for name in ("onnx", "onnxruntime", "openvino"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def prepare(model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "data/tokenizer") -> Path:

@@ -1,8 +1,8 @@
 """The stop-watch: Table 3 of Sanh et al. (2019), a pass over STS-B's development set on a CPU, of three systems at full size.
 
     python -m distil_lib.timing --systems elmo bert-base distilbert --threads 1 2 --batch 1
-    python -m distil_lib.timing --pairs 1500 --rounds 3 --output data/results/timing/table3-whole.json
     python -m distil_lib.timing --data stsb                    # the real texts, with BERT's own vocabulary, from the Hub
+    python -m distil_lib.timing --data stsb --pairs 1500 --rounds 1          # all of them: half an hour, most of it ELMo's
 
 Section 4.1. The weights are random: how long a product of matrices takes does not depend on what the numbers say (but for denormal
 ones, of less than 1e-38, which neither random nor trained weights lead to). Protocol (`stopwatch`): each count of threads has a process of
@@ -35,7 +35,7 @@ from distil_lib.elmo_tokenizer import new_tokenizer
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.paper import table
 from distil_lib.paths import locate
-from distil_lib.results import write_result
+from distil_lib.results import probe_output, write_result
 from distil_lib.stopwatch import fresh_process, interleave, machine, quotient, sampling_error, spread, timed
 from distil_lib.timing_texts import Pair, documentation_pairs, measured_lengths, sample, stsb_lengths, stsb_pairs
 
@@ -200,6 +200,8 @@ def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
 
 def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
     """The whole record; written to `config.output` if that is not empty. Raises `UserError` for bad input, before anything is timed."""
+    if config.output:
+        probe_output(Path(config.output))
     texts, described = load_texts(config)
     record = {
         "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),

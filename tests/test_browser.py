@@ -151,7 +151,7 @@ def test_the_command_line(teacher_folder, tmp_path, monkeypatch, capsys):
     assert str(output) in capsys.readouterr().out
     packed, tensors = unpack(output.read_text(), "tiny")
     assert packed["config"]["positions"] == 16 and "vocab_transform.weight" in tensors
-    assert run("--model", teacher_folder, "--output", tmp_path / "no" / "tiny.js") == 2
+    assert run("--model", teacher_folder, "--output", output / "tiny.js") == 2
     assert run("--model", tmp_path / "no", "--output", output) == 2
     said = capsys.readouterr().err
     assert said.count("error: ") == said.count("what to do: ") == 2 and "Traceback" not in said

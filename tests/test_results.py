@@ -1,10 +1,15 @@
 """Records of fine-tuning: whole files, medians, scores of resamples, and intervals that cover what they should."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from helpers import Finished, assert_user_error
 
 from distil_lib import results
 from distil_lib.errors import UserError
+from distil_lib.paths import PROJECT
 from distil_lib.results import open_result, pack, read_result, retention, summarize, unpack, weighted_scores, write_result
 from distil_lib.task_metrics import METRICS
 
@@ -140,3 +145,19 @@ def test_seeds_widen_an_interval_as_their_mean_scatters():
         assert width == pytest.approx(2 * 1.96 * error * np.sqrt(models), rel=0.12)
     same = retention(alike, alike)
     assert same["difference_low"] == same["difference_high"] == 0
+
+
+@pytest.mark.parametrize(
+    "program, arguments",
+    [
+        ("timing", ["--size", "small"]), ("ladder", ["--size", "small"]), ("export", ["--model", "data/student"]),
+        ("browser", ["--model", "data/student"]),
+    ],
+)  # fmt: skip
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(program, arguments, tmp_path):
+    """A file where a folder is needed; the program ends long before it could have timed or exported anything."""
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", f"distil_lib.{program}", *arguments, "--output", str(tmp_path / "file" / "x.js")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert_user_error(Finished(done.returncode, done.stdout, done.stderr), "cannot be written", "another --output")
+    assert done.stdout == "" and [path.name for path in tmp_path.iterdir()] == ["file"]
