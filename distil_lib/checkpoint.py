@@ -54,6 +54,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder, and keeps its names by itself
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

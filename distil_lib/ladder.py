@@ -163,8 +163,11 @@ def _peak() -> int:
     status = Path("/proc/self/status")
     if status.is_file():
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    info = psutil.Process().memory_info()
-    return getattr(info, "peak_wset", info.rss)
+    if (peak := getattr(psutil.Process().memory_info(), "peak_wset", None)) is not None:  # Windows
+        return peak
+    import resource  # which Windows does not have
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS, in bytes
 
 
 # ---------------------------------------------------------------------------------------------------------- what the outputs lose
