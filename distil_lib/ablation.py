@@ -135,6 +135,7 @@ class Worker:
         with contextlib.redirect_stdout(sys.stderr):  # on standard output a line for each (arm, seed)
             print(f"{job.title}: {job.arm.says}", flush=True)
             prepared = self.run = Run(config)
+            prepared.remedy = "the same command goes on"
             try:
                 figures = prepared.train()
             finally:

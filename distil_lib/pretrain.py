@@ -40,7 +40,7 @@ class Run(Preparation):
     def __init__(self, config: PretrainConfig, arguments: list[str] | None = None):
         super().__init__(config)
         self.arguments = arguments or []
-        self.stop_signal = 0
+        self.stop_signal, self.remedy = 0, "go on with --resume"  # what is said after a stop
         self.bar: tqdm | None = None
 
     # --------------------------------------------------------------------------------------------------------------- training
@@ -115,7 +115,7 @@ class Run(Preparation):
             if stop and not last:
                 bar.close()
                 if main:
-                    print(f"stopped by {signal.Signals(stop).name} and saved at step {step}; go on with --resume", flush=True)
+                    print(f"stopped by {signal.Signals(stop).name} and saved at step {step}; {self.remedy}", flush=True)
                 self.accelerator.end_training()
                 sys.exit(128 + stop)
         bar.close()

@@ -176,6 +176,7 @@ def test_two_processes_share_the_work_and_a_signal_stops_one(program, write_grid
     one = words(grid, tmp_path / "other", "--arms", "hot", "--seeds", 1)
     done = program(one, as_ablation("distil_lib.pretrain.Run._optimizer_step", 2, signal.SIGTERM))
     assert done.code == 128 + signal.SIGTERM and not list((tmp_path / "other" / "results").iterdir()), done.err
+    assert "the same command goes on" in done.err and "--resume" not in done.err
     assert list((tmp_path / "other" / "work").glob("*/pretraining/checkpoints/step-00000003"))
     main(one)
     assert outcomes(tmp_path / "other")["hot", 0] == outcomes(tmp_path)["hot", 0]
