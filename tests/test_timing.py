@@ -245,3 +245,19 @@ def test_bad_input_is_one_message(arguments, said, capsys, monkeypatch):
         main(arguments)
     error = capsys.readouterr().err
     assert end.value.code == 2 and said.lower() in error.lower() and error.count("error: ") == 1 and "what to do" in error
+
+
+def test_the_real_set_is_read_from_a_folder(tmp_path):
+    """Oracle: the file itself. Of 40 pairs 10 are timed, each a pair of the file; the whole set's figures are counted on all 40."""
+    chance = np.random.default_rng(0)
+    sentences = [" ".join(chance.choice(["a", "file", "opens", "slowly", "."], 3 + i % 9)) for i in range(80)]
+    rows = [f"{i}\tg\tf\t2017\t{i}\tnone\tnone\t{sentences[i]}\t{sentences[40 + i]}\t{i % 6}.0" for i in range(40)]
+    head = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore"
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text("\n".join([head, *rows]) + "\n")
+    config = timing.TimingConfig(data="stsb", data_dir=str(tmp_path), pairs=10, tokenizer=str(data_folder("tokenizer")))
+    texts, described = timing.load_texts(config)
+    assert len(texts) == 10 and set(texts) <= set(zip(sentences[:40], sentences[40:], strict=True))
+    assert (described["data"], described["pairs"], described["of"]) == ("stsb", 10, 40)
+    words_a = np.mean([len(sentence.split()) for sentence in sentences[:40]])
+    assert described["mean_lengths"]["words_a"]["whole set"] == pytest.approx(words_a)
