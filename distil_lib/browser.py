@@ -27,7 +27,7 @@ from distil_lib.blocks import load_tokenizer
 from distil_lib.errors import UserError, exit_on_user_error
 from distil_lib.initialization import initialize_student
 from distil_lib.paths import locate
-from distil_lib.results import probe_output
+from distil_lib.results import probe_output, write_whole
 from distil_lib.student import Student, layer_norm_eps
 from distil_lib.teacher import load_teacher
 
@@ -158,9 +158,7 @@ def main() -> None:
         probe_output(output)
         tokenizer = load_tokenizer(locate(arguments.model))
         source = pack(load_as_student(arguments.model), tokenizer, output.stem, arguments.kind, arguments.positions)
-        beside = output.with_name(f".{output.name}.partial")
-        beside.write_text(source, encoding="ascii")
-        beside.replace(output)
+        write_whole(output, source)
         print(f"{output}: {len(source) / 1e6:.1f} MB")
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
 
 from distil_lib.errors import UserError
-from distil_lib.results import write_result
+from distil_lib.results import write_result, write_whole
 
 SETTINGS = "settings.json"
 
@@ -36,9 +36,7 @@ class MetricsLine(TrainerCallback):
             if row["step"] <= begun:
                 kept.append(line)
                 self.before = row["seconds"]
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text("".join(line + "\n" for line in kept))
-        beside.replace(path)
+        write_whole(path, "".join(line + "\n" for line in kept))
 
     def seconds(self) -> float:
         """Of training, in all calls up to now."""

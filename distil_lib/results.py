@@ -59,12 +59,17 @@ def open_result(path: Path, configuration: Mapping) -> dict:
 
 
 def write_result(path: Path, record: Mapping) -> None:
-    """Write beside, flush to the disk, rename: a call that is killed leaves the file of before, or this one."""
+    """The record as JSON, with `write_whole`; its folder is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(record, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside, flush to the disk, rename: a call that is killed leaves the file of before, or this one."""
     beside = path.with_name(f".{path.name}.partial")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(record, indent=1) + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
