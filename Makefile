@@ -75,21 +75,21 @@ cells: $(READY) ## write the set-up cell, with the address of _config.yml, into 
 
 # ---------------------------------------------------------------------------------------------------------------- data
 tokenizer: $(READY) ## train data/tokenizer
-	$(BIN)/python -m distil_lib.blocks --output data/tokenizer
+	$(BIN)/python -m distil_lib.text.tokenizer --output data/tokenizer
 
 teacher: $(READY) ## pretrain data/teacher (two and a half hours on 2 cores)
-	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini-teacher
-	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini-teacher-longer
+	$(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini-teacher
+	$(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini-teacher-longer
 	$(call store,mini-teacher-longer,teacher)
 
 student: $(READY) ## distil data/student (half an hour on 2 cores)
-	$(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini
+	$(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini
 	$(call store,mini,student)
 
 results: $(READY) ## fine-tune the models on the tasks, into data/results (five hours on 2 cores; what is there is kept)
 	test -d runs/mini-without-teacher/model || \
-	    $(BIN)/accelerate launch --config_file distil_lib/launch/cpu.yaml distil_lib/pretrain.py --preset mini-without-teacher
-	test -d runs/elmo-mini/model || $(BIN)/python -m distil_lib.elmo_pretrain --output runs/elmo-mini \
+	    $(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini-without-teacher
+	test -d runs/elmo-mini/model || $(BIN)/python -m distil_lib.elmo.pretrain --output runs/elmo-mini \
 	    $$(ls -d runs/elmo-mini/checkpoint-* >/dev/null 2>&1 && echo --resume)
 	data/results/run.sh
 

@@ -15,20 +15,20 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
-from distil_lib.batches import MicroBatch, StepBatches
-from distil_lib.blocks import load_blocks, load_tokenizer
-from distil_lib.config import PretrainConfig, load_preset
-from distil_lib.corpus import load_documents
-from distil_lib.costs import step_cost
+from distil_lib.common.paths import data_folder
 from distil_lib.distillation import DistillationStep
-from distil_lib.fused import CHUNK_BYTES, Projection
+from distil_lib.fused_losses import CHUNK_BYTES, Projection
 from distil_lib.initialization import initialize_student
 from distil_lib.losses import TripleLoss
 from distil_lib.masking import IGNORED, DynamicMasking, random_stream
-from distil_lib.optimization import build_optimizers
-from distil_lib.packing import tokenize
-from distil_lib.paths import data_folder
 from distil_lib.teacher import MaskedLM, load_teacher
+from distil_lib.text.batches import MicroBatch, StepBatches
+from distil_lib.text.blocks import load_blocks, load_tokenizer
+from distil_lib.text.documents import load_documents
+from distil_lib.text.packing import tokenize
+from distil_lib.training.config import PretrainConfig, load_preset
+from distil_lib.training.costs import step_cost
+from distil_lib.training.optimization import build_optimizers
 
 PRESETS = {"default": "mini", "base": "paper"}
 PARTS = ("teacher layers", "teacher head", "student layers", "student head, losses", "optimizer", "rest")

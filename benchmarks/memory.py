@@ -15,7 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from distil_lib.paths import data_folder
+from distil_lib.common.paths import data_folder
 
 WORDS = Path(__file__).read_text().split()
 
@@ -40,9 +40,9 @@ def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
     """Make the blocks of a corpus and go through them once; put the peak of `private_bytes` into the queue `answer`."""
     import datasets
 
-    from distil_lib.batches import StepBatches
-    from distil_lib.blocks import load_blocks, load_tokenizer
     from distil_lib.masking import DynamicMasking
+    from distil_lib.text.batches import StepBatches
+    from distil_lib.text.blocks import load_blocks, load_tokenizer
 
     datasets.disable_progress_bars()
     os.cpu_count = lambda: 1  # tokenize here: forked workers share pages with their parent, which have no owner to be counted for

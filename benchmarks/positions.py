@@ -16,8 +16,8 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from distil_lib.hardware import describe_machine
-from distil_lib.run_folder import read_metrics
+from distil_lib.common.hardware import describe_machine
+from distil_lib.training.run_folder import read_metrics
 
 PROGRAM = Path(__file__).parents[1] / "distil_lib" / "pretrain.py"
 ARMS = ("all", "masked", "sample")

@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from distil_lib.hardware import describe_machine
-from distil_lib.run_folder import read_metrics
+from distil_lib.common.hardware import describe_machine
+from distil_lib.training.run_folder import read_metrics
 
 PROGRAM = Path(__file__).parents[1] / "distil_lib" / "pretrain.py"
 ARMS = ((1, 1), (2, 1), (1, 2))  # (processes, threads of each)

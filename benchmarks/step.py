@@ -25,7 +25,7 @@ import torch
 import transformers
 from arms import PARTS, Arm, Step, Workshop, all_arms
 
-from distil_lib.hardware import describe_machine, matmul_ceiling, probe_precision
+from distil_lib.common.hardware import describe_machine, matmul_ceiling, probe_precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

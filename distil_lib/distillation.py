@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from distil_lib.batches import MicroBatch
-from distil_lib.errors import UserError
-from distil_lib.fused import Projection, fused_vocabulary_losses
+from distil_lib.common.errors import UserError
+from distil_lib.fused_losses import Projection, fused_vocabulary_losses
 from distil_lib.losses import TokenCounts, TripleLoss, TripleLossOutput, cosine_loss
 from distil_lib.masking import IGNORED
 from distil_lib.student import StudentOutput
+from distil_lib.text.batches import MicroBatch
 
 SOFT_TARGETS = ("all", "masked", "sample")
 

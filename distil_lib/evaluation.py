@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from distil_lib.batches import MicroBatch
 from distil_lib.losses import cosine_loss, mlm_loss, soft_target_loss
 from distil_lib.masking import DynamicMasking
+from distil_lib.text.batches import MicroBatch
 
 EVALUATION_EPOCH = 2**31 - 1  # an epoch no training reaches, so that held-out masks are never those of training
 SUMS = ("mlm_loss", "accuracy", "kl", "agreement", "cosine", "masked", "visible")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from transformers import DistilBertConfig, PreTrainedModel
 
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
 

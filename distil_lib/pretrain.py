@@ -19,19 +19,19 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from distil_lib.batches import MicroBatch
-from distil_lib.checkpoint import load_checkpoint, save_checkpoint, whole_folder
-from distil_lib.config import PretrainConfig, parse_arguments
-from distil_lib.costs import StepCost, step_cost
-from distil_lib.errors import UserError, exit_on_user_error
+from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.hardware import describe_machine, matmul_ceiling
 from distil_lib.evaluation import held_out_batches, masked_lm_sums, to_figures
-from distil_lib.hardware import describe_machine, matmul_ceiling
 from distil_lib.losses import TokenCounts
-from distil_lib.preparation import Preparation
-from distil_lib.run_folder import MetricsFile, model_card, plot_curves
-from distil_lib.sharding import whole, whole_state
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
+from distil_lib.text.batches import MicroBatch
+from distil_lib.training.checkpoint import load_checkpoint, save_checkpoint, whole_folder
+from distil_lib.training.config import PretrainConfig, parse_arguments
+from distil_lib.training.costs import StepCost, step_cost
+from distil_lib.training.run_folder import MetricsFile, model_card, plot_curves
+from distil_lib.training.setup import Preparation
+from distil_lib.training.sharding import whole, whole_state
 
 
 class Run(Preparation):

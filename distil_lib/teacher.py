@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
 from distil_lib.student import StudentOutput
 
 

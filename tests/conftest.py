@@ -40,7 +40,7 @@ def corpus(documents, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(documents):
     """A WordPiece tokenizer of at most 160 pieces, learned from those documents."""
-    from distil_lib.blocks import train_tokenizer
+    from distil_lib.text.blocks import train_tokenizer
 
     return train_tokenizer((d["text"] for d in documents), vocab_size=160)
 

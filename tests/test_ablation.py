@@ -13,18 +13,18 @@ import torch
 import yaml
 from helpers import ADJECTIVES, VERBS, assert_user_error, replace, signal_at, weights
 
-from distil_lib import ablation
-from distil_lib.ablation import main
-from distil_lib.ablation_grid import grid_names, read_grid
-from distil_lib.ablation_records import read_records, record_file
-from distil_lib.config import load_preset, preset_names
-from distil_lib.errors import UserError
-from distil_lib.finetune import Finetuning, finetune
-from distil_lib.finetune_config import FinetuneConfig
+from distil_lib.ablation import runner as ablation
+from distil_lib.ablation.grid import grid_names, read_grid
+from distil_lib.ablation.records import read_records, record_file
+from distil_lib.ablation.runner import main
+from distil_lib.common.errors import UserError
+from distil_lib.finetune.config import FinetuneConfig
+from distil_lib.finetune.runner import Finetuning, finetune
 from distil_lib.initialization import initialize_student
 from distil_lib.pretrain import Run
-from distil_lib.tasks import TASKS
+from distil_lib.tasks.registry import TASKS
 from distil_lib.teacher import load_teacher
+from distil_lib.training.config import load_preset, preset_names
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -138,8 +138,8 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(write_grid,
     ("where", "call", "left"),
     [
         ("distil_lib.pretrain.save_checkpoint", 2, ["seed 0, T 2", "sst2, seed 0"]),  # in the student's last step
-        ("distil_lib.ablation.Finetuning", 1, ["sst2, seed 0"]),
-        ("distil_lib.ablation.write_result", 3, []),  # all is done but for the record
+        ("distil_lib.ablation.runner.Finetuning", 1, ["sst2, seed 0"]),
+        ("distil_lib.ablation.runner.write_result", 3, []),  # all is done but for the record
     ],
 )
 def test_a_killed_call_goes_on_where_it_was(program, write_grid, tmp_path, watched, where, call, left):
@@ -243,7 +243,7 @@ def test_the_hash_is_of_what_decides_the_numbers(write_grid, base, sentences, te
 
 def test_records_of_another_pythons_documentation_are_read_where_there_are_none_of_this_ones(monkeypatch, tmp_path):
     def grid_with(versions: dict, name: str = "mini"):
-        monkeypatch.setattr("distil_lib.ablation_grid.corpus_fingerprint", lambda source: versions)
+        monkeypatch.setattr("distil_lib.ablation.grid.corpus_fingerprint", lambda source: versions)
         grid = read_grid(name)
         return grid.common, grid
 

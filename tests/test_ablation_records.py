@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from distil_lib.ablation import forecast, report
-from distil_lib.ablation_grid import read_grid
-from distil_lib.ablation_records import estimate, macro_scores, read_records, values_by_seed
-from distil_lib.errors import UserError
+from distil_lib.ablation.grid import read_grid
+from distil_lib.ablation.records import estimate, macro_scores, read_records, values_by_seed
+from distil_lib.ablation.runner import forecast, report
+from distil_lib.common.errors import UserError
 
 
 def made_up(arm: str, seed: int, macro: float, total: float, common: str = "c", family: str = "f") -> dict:

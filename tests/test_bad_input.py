@@ -10,9 +10,9 @@ import torch
 from helpers import assert_user_error, random_documents, randomize, replace, write_jsonl
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM
 
-from distil_lib.blocks import train_tokenizer
-from distil_lib.checkpoint import newest_checkpoint
 from distil_lib.teacher import new_teacher
+from distil_lib.text.blocks import train_tokenizer
+from distil_lib.training.checkpoint import newest_checkpoint
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ class full_disk:
     """From the second checkpoint on, the disk is full."""
 
     def __call__(self):
-        from distil_lib import checkpoint
+        from distil_lib.training import checkpoint
 
         save_file, calls = checkpoint.save_file, []
 
@@ -201,7 +201,7 @@ class full_disk:
                 raise OSError(28, "No space left on device", str(path))
             save_file(tensors, path)
 
-        replace("distil_lib.checkpoint.save_file", fails)
+        replace("distil_lib.training.checkpoint.save_file", fails)
 
 
 def test_a_full_disk_while_saving(program, small_run, tmp_path):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from distil_lib.batches import StepBatches, epoch_order, share_out, step_examples
 from distil_lib.masking import DynamicMasking
+from distil_lib.text.batches import StepBatches, epoch_order, share_out, step_examples
 
 
 @pytest.fixture(scope="module")

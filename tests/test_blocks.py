@@ -11,10 +11,16 @@ from helpers import random_documents, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_lib import blocks as library
-from distil_lib.blocks import documents_to_blocks, load_blocks, load_tokenizer, pack, train_tokenizer
-from distil_lib.corpus import load_documents
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
+from distil_lib.text import blocks as library
+from distil_lib.text.blocks import (
+    documents_to_blocks,
+    load_blocks,
+    load_tokenizer,
+    pack,
+    train_tokenizer,
+)
+from distil_lib.text.documents import load_documents
 
 C, S = 101, 102  # the ids of [CLS] and [SEP]
 IDS = SimpleNamespace(cls_token_id=C, sep_token_id=S)

@@ -11,9 +11,9 @@ import torch
 from helpers import randomize
 from transformers import BertTokenizerFast, DistilBertConfig, RobertaConfig, RobertaForMaskedLM, pipeline
 
-from distil_lib import browser
-from distil_lib.browser import KINDS, as_packed, fill_blank, load_as_student, pack, quantize
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
+from distil_lib.export import browser
+from distil_lib.export.browser import KINDS, as_packed, fill_blank, load_as_student, pack, quantize
 from distil_lib.student import Student
 from distil_lib.teacher import load_teacher
 

@@ -10,11 +10,17 @@ import torch
 from helpers import randomize
 from transformers import DistilBertConfig
 
-from distil_lib import checkpoint as library
-from distil_lib.checkpoint import damage, load_checkpoint, newest_checkpoint, save_checkpoint, whole_folder
-from distil_lib.errors import UserError
-from distil_lib.optimization import build_optimizers, linear_schedule
+from distil_lib.common.errors import UserError
 from distil_lib.student import Student
+from distil_lib.training import checkpoint as library
+from distil_lib.training.checkpoint import (
+    damage,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    whole_folder,
+)
+from distil_lib.training.optimization import build_optimizers, linear_schedule
 
 SIZES = {"vocab_size": 30, "dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2, "dropout": 0.0, "attention_dropout": 0.0}
 

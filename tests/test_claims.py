@@ -4,7 +4,7 @@ import json
 import os
 import time
 
-from distil_lib import claims
+from distil_lib.ablation import claims
 
 
 def test_a_claim_is_alone_until_its_process_is_gone(tmp_path):

@@ -5,14 +5,21 @@ import dataclasses
 import pytest
 import yaml
 
-from distil_lib.config import FIELDS, PretrainConfig, load_preset, parse_arguments, preset_names, read_settings
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
+from distil_lib.training.config import (
+    FIELDS,
+    PretrainConfig,
+    load_preset,
+    parse_arguments,
+    preset_names,
+    read_settings,
+)
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_and_says_what_its_file_says(name):
     """Oracle: the file, read by another hand."""
-    from distil_lib.config import PRESETS
+    from distil_lib.training.config import PRESETS
 
     written = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
     config = load_preset(name)

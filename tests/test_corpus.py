@@ -11,10 +11,17 @@ from helpers import random_documents, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_lib import corpus
-from distil_lib.blocks import split_documents
-from distil_lib.corpus import deduplicate, docstrings, load_documents, local_documents, paragraphs, split_of
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
+from distil_lib.text import documents as corpus
+from distil_lib.text.blocks import split_documents
+from distil_lib.text.documents import (
+    deduplicate,
+    docstrings,
+    load_documents,
+    local_documents,
+    paragraphs,
+    split_of,
+)
 
 
 # ------------------------------------------------------------------------------------------------------------- docstrings

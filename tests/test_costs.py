@@ -9,15 +9,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, BertConfig, DistilBertConfig, RobertaConfig
 
-from distil_lib.batches import MicroBatch
-from distil_lib.config import PretrainConfig, load_preset
-from distil_lib.costs import device_hours, forward_cost, head_share, parameters, run_cost, step_cost
 from distil_lib.distillation import DistillationStep
 from distil_lib.initialization import student_config
 from distil_lib.losses import TripleLoss
 from distil_lib.pretrain import Run
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
+from distil_lib.text.batches import MicroBatch
+from distil_lib.training.config import PretrainConfig, load_preset
+from distil_lib.training.costs import (
+    device_hours,
+    forward_cost,
+    head_share,
+    parameters,
+    run_cost,
+    step_cost,
+)
 
 B, L = 3, 22  # 15% of the 20 words of such a block are 3, a whole number
 TEACHER = BertConfig(

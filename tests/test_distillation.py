@@ -5,11 +5,11 @@ import torch
 from helpers import randomize
 from transformers import DistilBertConfig
 
-from distil_lib.batches import MicroBatch
+from distil_lib.common.errors import UserError
 from distil_lib.distillation import DistillationStep
-from distil_lib.errors import UserError
 from distil_lib.losses import TripleLoss, cosine_loss, mlm_loss, soft_target_loss
 from distil_lib.student import Student
+from distil_lib.text.batches import MicroBatch
 
 SIZES = {"vocab_size": 40, "dim": 16, "hidden_dim": 32, "n_heads": 2, "max_position_embeddings": 12}
 

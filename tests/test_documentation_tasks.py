@@ -9,12 +9,18 @@ from helpers import ADJECTIVES, NOUNS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_lib import documentation_tasks as suite
-from distil_lib.corpus import split_of
-from distil_lib.documentation_sources import Module, parameters, parse, read_modules, suite_split
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
 from distil_lib.masking import random_stream
-from distil_lib.tasks import TASKS, load_task
+from distil_lib.tasks import documentation as suite
+from distil_lib.tasks.documentation_sources import (
+    Module,
+    parameters,
+    parse,
+    read_modules,
+    suite_split,
+)
+from distil_lib.tasks.registry import TASKS, load_task
+from distil_lib.text.documents import split_of
 
 SHARES = {"test": 30, "validation": 300, "train": 1000}
 PACKAGES = ("torch", "sympy", "scipy")  # stand-ins of these names, whose real ones hide behind them

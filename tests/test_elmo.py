@@ -9,14 +9,23 @@ import torch
 from helpers import ADJECTIVES, VERBS, randomize
 from torch import nn
 
-from distil_lib import elmo as elmo_file
-from distil_lib.elmo import Elmo, ElmoConfig, ElmoForSequenceClassification, character_ids, cut_words, ends, read, reverse
-from distil_lib.elmo_tokenizer import new_tokenizer, register
-from distil_lib.errors import UserError
-from distil_lib.finetune import finetune
-from distil_lib.finetune_config import FinetuneConfig
-from distil_lib.task_models import load_task_model, load_task_tokenizer
-from distil_lib.tasks import find_task
+from distil_lib.common.errors import UserError
+from distil_lib.elmo import model as elmo_file
+from distil_lib.elmo.model import (
+    Elmo,
+    ElmoConfig,
+    ElmoForSequenceClassification,
+    character_ids,
+    cut_words,
+    ends,
+    read,
+    reverse,
+)
+from distil_lib.elmo.tokenizer import new_tokenizer, register
+from distil_lib.finetune.config import FinetuneConfig
+from distil_lib.finetune.models import load_task_model, load_task_tokenizer
+from distil_lib.finetune.runner import finetune
+from distil_lib.tasks.registry import find_task
 
 SMALL = {"max_characters": 9, "character_size": 4, "filters": [3, 4, 5], "cell_size": 7, "projection_size": 5, "encoder_size": 4,
          "classifier_size": 6, "num_labels": 3}  # fmt: skip

@@ -13,16 +13,22 @@ import torch.nn.functional as F
 from helpers import randomize, write_jsonl
 from safetensors.torch import load_file
 
-from distil_lib import elmo_pretrain
-from distil_lib.blocks import split_documents
-from distil_lib.corpus import load_documents
-from distil_lib.elmo import Elmo, ElmoConfig, character_ids
-from distil_lib.elmo_pretrain import ElmoForPreTraining, ElmoPretrainConfig, main, perplexities, pretrain
-from distil_lib.elmo_resume import Stop
-from distil_lib.elmo_tokenizer import new_tokenizer
-from distil_lib.elmo_words import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
-from distil_lib.task_models import load_task_model, load_task_tokenizer
-from distil_lib.tasks import find_task
+from distil_lib.elmo import pretrain as elmo_pretrain
+from distil_lib.elmo.model import Elmo, ElmoConfig, character_ids
+from distil_lib.elmo.pretrain import (
+    ElmoForPreTraining,
+    ElmoPretrainConfig,
+    main,
+    perplexities,
+    pretrain,
+)
+from distil_lib.elmo.resume import Stop
+from distil_lib.elmo.tokenizer import new_tokenizer
+from distil_lib.elmo.vocabulary import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
+from distil_lib.finetune.models import load_task_model, load_task_tokenizer
+from distil_lib.tasks.registry import find_task
+from distil_lib.text.blocks import split_documents
+from distil_lib.text.documents import load_documents
 
 datasets.disable_progress_bars()
 SMALL = {"max_characters": 14, "filters": [8, 16, 16], "cell_size": 32, "projection_size": 16, "encoder_size": 8, "classifier_size": 8,

@@ -19,9 +19,9 @@ from transformers import (
     DistilBertForQuestionAnswering,
 )  # fmt: skip
 
-from distil_lib import export as program
-from distil_lib.export import TOLERANCE, example, export, main, open_onnx
-from distil_lib.first_token import FirstToken
+from distil_lib.export import onnx_model as program
+from distil_lib.export.cls_only import FirstToken
+from distil_lib.export.onnx_model import TOLERANCE, example, export, main, open_onnx
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason="the extra `export` is not installed")

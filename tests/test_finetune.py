@@ -17,15 +17,15 @@ from datasets import Dataset
 from helpers import ADJECTIVES, NOUNS, VERBS, Finished, assert_user_error, free_port, replace, signal_at
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
-from distil_lib import finetune as program_file
-from distil_lib.finetune import Finetuning, finetune, main
-from distil_lib.finetune_config import FinetuneConfig
+from distil_lib.finetune import runner as program_file
+from distil_lib.finetune.config import FinetuneConfig
+from distil_lib.finetune.features import Split, write_predictions
+from distil_lib.finetune.models import label_order, load_task_model
+from distil_lib.finetune.results import pack, read_result, unpack
+from distil_lib.finetune.runner import Finetuning, finetune, main
+from distil_lib.finetune.trainer import task_loss
 from distil_lib.losses import soft_target_loss
-from distil_lib.results import pack, read_result, unpack
-from distil_lib.second_distillation import task_loss
-from distil_lib.task_features import Split, write_predictions
-from distil_lib.task_models import label_order, load_task_model
-from distil_lib.tasks import find_task
+from distil_lib.tasks.registry import find_task
 
 
 # ------------------------------------------------------------------------------------------------------- tiny models and tasks
@@ -154,7 +154,7 @@ class as_finetuning:
 
     def __call__(self) -> None:
         replace("distil_lib.pretrain.main", main)
-        signal_at("distil_lib.finetune.load_task_model", self.call, signal.SIGKILL)()
+        signal_at("distil_lib.finetune.runner.load_task_model", self.call, signal.SIGKILL)()
 
 
 def test_a_killed_call_goes_on_and_leaves_the_file_of_one_never_killed(program, settings, tmp_path, monkeypatch):

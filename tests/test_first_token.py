@@ -15,9 +15,9 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from distil_lib.errors import UserError
-from distil_lib.export import example, model_inputs
-from distil_lib.first_token import FirstToken
+from distil_lib.common.errors import UserError
+from distil_lib.export.cls_only import FirstToken
+from distil_lib.export.onnx_model import example, model_inputs
 
 FEW = {"vocab_size": 100, "max_position_embeddings": 40}
 BERT = BertConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, num_labels=3, **FEW)

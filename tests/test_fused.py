@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, RobertaConfig, RobertaForMaskedLM
 
-from distil_lib import fused
-from distil_lib.batches import MicroBatch
+from distil_lib import fused_losses as fused
 from distil_lib.distillation import DistillationStep
-from distil_lib.fused import Projection, fused_vocabulary_losses
+from distil_lib.fused_losses import Projection, fused_vocabulary_losses
 from distil_lib.losses import TripleLoss, mlm_loss, soft_target_loss
 from distil_lib.masking import sample_size, sample_tokens
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
+from distil_lib.text.batches import MicroBatch
 
 MASKS = ("ce only", "mlm only", "both", "neither")
 

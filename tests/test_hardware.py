@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from distil_lib import hardware
-from distil_lib.hardware import matmul_ceiling
+from distil_lib.common import hardware
+from distil_lib.common.hardware import matmul_ceiling
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import free_port, shared_hub
 
-from distil_lib.checkpoint import newest_checkpoint
+from distil_lib.training.checkpoint import newest_checkpoint
 
 pytestmark = pytest.mark.skipif(shared_hub() is None, reason="no stand-in for the Hub at ../shared/hub/serve.py")
 
@@ -68,8 +68,8 @@ def answer(done: subprocess.CompletedProcess) -> dict:
 
 LOAD = """
     import itertools, json, sys
-    from distil_lib.blocks import load_blocks, load_tokenizer, split_documents
-    from distil_lib.corpus import load_documents
+    from distil_lib.text.blocks import load_blocks, load_tokenizer, split_documents
+    from distil_lib.text.documents import load_documents
     tokenizer = load_tokenizer("google-bert/bert-base-uncased")
     result = {"vocabulary": len(tokenizer), "hello": tokenizer("hello world")["input_ids"]}
     for name in ("hub:local/classic-books", "hub:wikimedia/wikipedia:20231101.en"):
@@ -103,7 +103,7 @@ def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, 
 
 STREAM = """
     import itertools, json
-    from distil_lib import blocks
+    from distil_lib.text import blocks
     blocks.STREAM_SAMPLE = blocks.STREAM_HELD_OUT = 20
     tokenizer = blocks.load_tokenizer("google-bert/bert-base-uncased")
     made = blocks.load_blocks("hub:wikimedia/wikipedia:20231101.en", tokenizer, 128, streaming=True)
@@ -169,7 +169,8 @@ def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(
 
 KILLED_OR_NOT = """
     import os, signal, sys
-    from distil_lib import packing, pretrain
+    from distil_lib.text import packing
+    from distil_lib import pretrain
     from helpers import signal_at
     packing.SHARDS_A_LANE = 1  # two files, two lanes: one for each process
     if sys.argv[1] == "kill" and os.environ["RANK"] == "1":

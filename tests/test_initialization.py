@@ -18,7 +18,7 @@ from transformers import (
     RobertaModel,
 )
 
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
 from distil_lib.initialization import LAYER_PARTS, STRATEGIES, initialize_student, select_layers
 from distil_lib.teacher import MaskedLM
 

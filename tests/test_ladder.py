@@ -21,10 +21,17 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from distil_lib import ladder, rungs
-from distil_lib.export import INPUTS, example
-from distil_lib.ladder import LadderConfig, difference, latencies, main, second_call
-from distil_lib.rungs import EAGER, RUNGS, Unavailable, build, bytes_on_disk, prepare
+from distil_lib.export.onnx_model import INPUTS, example
+from distil_lib.timing import backend_comparison as ladder
+from distil_lib.timing import backends as rungs
+from distil_lib.timing.backend_comparison import (
+    LadderConfig,
+    difference,
+    latencies,
+    main,
+    second_call,
+)
+from distil_lib.timing.backends import EAGER, RUNGS, Unavailable, build, bytes_on_disk, prepare
 
 CLOSE = {"fp32": 1e-5, "bf16": 0.06, "int8": 0.15}  # of the outputs' spread; bfloat16 rounds each step to 1 in 256
 

@@ -20,8 +20,8 @@ from helpers import apart, assert_user_error, double_precision, newest_weights, 
 from setuptools.config.pyprojecttoml import load_file
 from test_processes import KEYS_BIAS, alone, free_port, same_metrics, together, uneven  # noqa: F401  (two are fixtures)
 
-from distil_lib.errors import UserError
-from distil_lib.sharding import sharding
+from distil_lib.common.errors import UserError
+from distil_lib.training.sharding import sharding
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "distil_lib" / "launch"
@@ -71,7 +71,7 @@ def test_two_machines_find_the_first(machine):
 def test_a_file_says_what_it_is_for_how_it_is_called_and_what_to_change(name):
     comment = (LAUNCH / name).read_text().partition("\ncompute_environment")[0]
     assert all(line.startswith("#") for line in comment.splitlines()) and "Change " in comment
-    assert f"#   accelerate launch --config_file distil_lib/launch/{name} " in comment
+    assert f"#   accelerate launch --config_file distil_lib/training/accelerate_configs/{name} " in comment
 
 
 @pytest.mark.parametrize(

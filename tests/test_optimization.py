@@ -6,10 +6,10 @@ from helpers import randomize
 from torch.optim import AdamW, Muon
 from transformers import DistilBertConfig
 
-from distil_lib.errors import UserError
-from distil_lib.optimization import build_optimizers, linear_schedule
+from distil_lib.common.errors import UserError
 from distil_lib.student import Student
 from distil_lib.teacher import new_teacher
+from distil_lib.training.optimization import build_optimizers, linear_schedule
 
 
 @pytest.fixture(params=["student", "teacher"])

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distil_lib.errors import UserError
-from distil_lib.masking import random_stream
-from distil_lib.paired_statistics import (
+from distil_lib.ablation.paired_effects import (
     bootstrap_interval,
     detectable_effect,
     holm,
@@ -23,6 +21,8 @@ from distil_lib.paired_statistics import (
     t_interval,
     t_test,
 )
+from distil_lib.common.errors import UserError
+from distil_lib.masking import random_stream
 
 TRIALS = 2000
 

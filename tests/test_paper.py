@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from distil_lib import paper
-from distil_lib.errors import UserError
-from distil_lib.paper import Interval, paper_numbers, table
-from distil_lib.paths import PROJECT, data_folder
-from distil_lib.task_metrics import macro_score
+from distil_lib.common.errors import UserError
+from distil_lib.common.paths import PROJECT, data_folder
+from distil_lib.pages import paper_numbers as paper
+from distil_lib.pages.paper_numbers import Interval, paper_numbers, table
+from distil_lib.tasks.metrics import macro_score
 
 NAMES = ("table1", "table2", "table3", "table4", "abstract_and_text", "releases", "secondary")
 NOT_AT_HAND = {"results page", "summary", "reproduction check"}

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaConfig, RobertaForMaskedLM
 
-from distil_lib.batches import epoch_order
-from distil_lib.config import parse_arguments
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
 from distil_lib.pretrain import Run
-from distil_lib.run_folder import read_metrics
 from distil_lib.student import Student
+from distil_lib.text.batches import epoch_order
+from distil_lib.training.config import parse_arguments
+from distil_lib.training.run_folder import read_metrics
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 

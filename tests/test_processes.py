@@ -9,8 +9,8 @@ import pytest
 import torch
 from helpers import apart, assert_user_error, double_precision, free_port, newest_weights, together, without_times
 
-from distil_lib.blocks import load_blocks
-from distil_lib.run_folder import read_metrics
+from distil_lib.text.blocks import load_blocks
+from distil_lib.training.run_folder import read_metrics
 
 # Softmax does not see a constant added to all keys, so the gradient of their bias is rounding alone, which Adam enlarges.
 KEYS_BIAS = "k_lin.bias"

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from distil_lib import ablation, finetune_config
-from distil_lib.config import SettingsParser, parse_arguments
-from distil_lib.errors import UserError
-from distil_lib.export import ExportConfig
-from distil_lib.ladder import LadderConfig
-from distil_lib.tasks import find_task
-from distil_lib.timing import TimingConfig
+from distil_lib.ablation import runner as ablation
+from distil_lib.common.errors import UserError
+from distil_lib.export.onnx_model import ExportConfig
+from distil_lib.finetune import config as finetune_config
+from distil_lib.tasks.registry import find_task
+from distil_lib.timing.backend_comparison import LadderConfig
+from distil_lib.timing.table3 import TimingConfig
+from distil_lib.training.config import SettingsParser, parse_arguments
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,11 +7,20 @@ import numpy as np
 import pytest
 from helpers import Finished, assert_user_error
 
-from distil_lib import results
-from distil_lib.errors import UserError
-from distil_lib.paths import PROJECT
-from distil_lib.results import open_result, pack, read_result, retention, summarize, unpack, weighted_scores, write_result
-from distil_lib.task_metrics import METRICS
+from distil_lib.common.errors import UserError
+from distil_lib.common.paths import PROJECT
+from distil_lib.finetune import results
+from distil_lib.finetune.results import (
+    open_result,
+    pack,
+    read_result,
+    retention,
+    summarize,
+    unpack,
+    weighted_scores,
+    write_result,
+)
+from distil_lib.tasks.metrics import METRICS
 
 random = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 from helpers import signal_at, without_times
 
-from distil_lib.run_folder import read_metrics
+from distil_lib.training.run_folder import read_metrics
 
 STEPS = {"max_steps": 14, "save_every": 4, "eval_every": 6, "log_every": 3, "dropout": 0.2}
 
@@ -46,10 +46,10 @@ MOMENTS = {
     "between two steps": ("distil_lib.pretrain.Run._optimizer_step", 11),
     "while evaluating": ("distil_lib.pretrain.masked_lm_sums", 2),
     "while writing a line": ("distil_lib.pretrain.MetricsFile.write", 4),
-    "while saving the weights": ("distil_lib.checkpoint.save_file", 3),
-    "while saving the optimizer": ("distil_lib.checkpoint.save_file", 4),
-    "while a checkpoint is flushed to the disk": ("distil_lib.checkpoint._flush", 9),
-    "while old checkpoints are deleted": ("distil_lib.checkpoint.list_checkpoints", 3),
+    "while saving the weights": ("distil_lib.training.checkpoint.save_file", 3),
+    "while saving the optimizer": ("distil_lib.training.checkpoint.save_file", 4),
+    "while a checkpoint is flushed to the disk": ("distil_lib.training.checkpoint._flush", 9),
+    "while old checkpoints are deleted": ("distil_lib.training.checkpoint.list_checkpoints", 3),
     "while the last figures are drawn": ("distil_lib.pretrain.plot_curves", 1),
     "while the model is written": ("distil_lib.pretrain.model_card", 1),
 }

@@ -6,10 +6,16 @@ import shlex
 import pytest
 import yaml
 
-from distil_lib.config import FREE_ON_RESUME, PretrainConfig, parse_arguments
-from distil_lib.errors import UserError
-from distil_lib.hardware import describe_machine
-from distil_lib.run_folder import MetricsFile, model_card, open_run, plot_curves, read_metrics
+from distil_lib.common.errors import UserError
+from distil_lib.common.hardware import describe_machine
+from distil_lib.training.config import FREE_ON_RESUME, PretrainConfig, parse_arguments
+from distil_lib.training.run_folder import (
+    MetricsFile,
+    model_card,
+    open_run,
+    plot_curves,
+    read_metrics,
+)
 
 
 @pytest.fixture

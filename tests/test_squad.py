@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distil_lib import squad
-from distil_lib.errors import UserError
-from distil_lib.squad import answer_f1, exact_match_and_f1, normalize
+from distil_lib.common.errors import UserError
+from distil_lib.tasks import squad
+from distil_lib.tasks.squad import answer_f1, exact_match_and_f1, normalize
 
 
 @pytest.mark.parametrize(

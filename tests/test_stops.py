@@ -21,8 +21,8 @@ MOMENTS = {
     "while the stream's position is gathered": ("distil_lib.pretrain.Run._positions", 2),
 }
 OF_THE_FIRST = {
-    "while saving the weights": ("distil_lib.checkpoint.save_file", 3),
-    "while a checkpoint is flushed to the disk": ("distil_lib.checkpoint._flush", 9),
+    "while saving the weights": ("distil_lib.training.checkpoint.save_file", 3),
+    "while a checkpoint is flushed to the disk": ("distil_lib.training.checkpoint._flush", 9),
     "while the model is written": ("distil_lib.pretrain.model_card", 1),
 }
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from helpers import random_documents
 
-from distil_lib import blocks as blocks_library
-from distil_lib import packing
-from distil_lib.batches import StreamBatches
-from distil_lib.blocks import load_blocks
-from distil_lib.corpus import split_of
-from distil_lib.errors import UserError
+from distil_lib.common.errors import UserError
 from distil_lib.masking import DynamicMasking
-from distil_lib.packing import BlockStream, pack
+from distil_lib.text import blocks as blocks_library
+from distil_lib.text import packing
+from distil_lib.text.batches import StreamBatches
+from distil_lib.text.blocks import load_blocks
+from distil_lib.text.documents import split_of
+from distil_lib.text.packing import BlockStream, pack
 
 FILES, GROUPS, ROWS = 2, 16, 2  # 32 row groups: 4 lanes
 

@@ -5,7 +5,7 @@ import torch
 from helpers import randomize
 from transformers import AutoModel, AutoModelForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
-from distil_lib.paths import data_folder
+from distil_lib.common.paths import data_folder
 from distil_lib.student import Student
 
 CONFIG = DistilBertConfig(vocab_size=97, dim=24, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=20)

@@ -6,8 +6,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from helpers import NOUNS
 
-from distil_lib.task_baselines import baselines, nearest_sentence
-from distil_lib.tasks import TASKS
+from distil_lib.tasks.baselines import baselines, nearest_sentence
+from distil_lib.tasks.registry import TASKS
 
 
 def pairs(number, label):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_lib.errors import UserError
-from distil_lib.task_metrics import METRICS, macro_score
+from distil_lib.common.errors import UserError
+from distil_lib.tasks.metrics import METRICS, macro_score
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found")

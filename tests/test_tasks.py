@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from distil_lib import tasks
-from distil_lib.errors import UserError
-from distil_lib.task_metrics import GLUE
-from distil_lib.tasks import TASKS, Task, find_task, fingerprint, load_task, retried
+from distil_lib.common.errors import UserError
+from distil_lib.tasks import registry as tasks
+from distil_lib.tasks.metrics import GLUE
+from distil_lib.tasks.registry import TASKS, Task, find_task, fingerprint, load_task, retried
 
 QUOTE = '"No, he said'  # a lone quotation mark must not swallow what follows
 # Headers as in GLUE's archive; rows (texts..., label as written there); labels as on the Hub.

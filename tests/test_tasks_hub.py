@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(shared_hub() is None, reason="no stand-in for th
 
 LOAD = """
     import json, sys
-    from distil_lib.errors import exit_on_user_error
-    from distil_lib.tasks import load_task
+    from distil_lib.common.errors import exit_on_user_error
+    from distil_lib.tasks.registry import load_task
     result = {}
     with exit_on_user_error():
         for name in sys.argv[1:]:

@@ -8,12 +8,18 @@ import pandas as pd
 import pytest
 import torch
 
-from distil_lib import timing
-from distil_lib.blocks import load_tokenizer
-from distil_lib.paths import data_folder
-from distil_lib.stopwatch import fresh_process, interleave, quotient, rotated, sampling_error, timed
-from distil_lib.timing import System, encoder_parameters, in_batches, main, new_model, new_system, summarize
-from distil_lib.timing_texts import (
+from distil_lib.common.paths import data_folder
+from distil_lib.text.blocks import load_tokenizer
+from distil_lib.timing import table3 as timing
+from distil_lib.timing.protocol import (
+    fresh_process,
+    interleave,
+    quotient,
+    rotated,
+    sampling_error,
+    timed,
+)
+from distil_lib.timing.sentence_pairs import (
     documentation_pairs,
     documentation_sentences,
     matched,
@@ -22,6 +28,15 @@ from distil_lib.timing_texts import (
     sample,
     stsb_lengths,
     words,
+)
+from distil_lib.timing.table3 import (
+    System,
+    encoder_parameters,
+    in_batches,
+    main,
+    new_model,
+    new_system,
+    summarize,
 )
 
 

@@ -20,9 +20,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from transformers.utils import logging
 
-from distil_lib.blocks import load_tokenizer
-from distil_lib.browser import fill_blank, load_as_student, pack
-from distil_lib.paths import data_folder
+from distil_lib.text.blocks import load_tokenizer
+from distil_lib.export.browser import fill_blank, load_as_student, pack
+from distil_lib.common.paths import data_folder
 
 MODELS = ("teacher", "student")
 FILES = ("fill_mask.js", "fill_mask_demo.js")

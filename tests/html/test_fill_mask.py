@@ -13,12 +13,12 @@ import pytest
 import torch
 from browser import Browser, find_chromium
 
-from distil_lib.blocks import load_tokenizer
-from distil_lib.browser import KINDS, as_packed, load_as_student, pack
-from distil_lib.corpus import docstrings, documentation_files, paragraphs, split_of
-from distil_lib.paths import PROJECT, data_folder
+from distil_lib.common.paths import PROJECT, data_folder
+from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
 from distil_lib.student import Student
 from distil_lib.teacher import load_teacher
+from distil_lib.text.blocks import load_tokenizer
+from distil_lib.text.documents import docstrings, documentation_files, paragraphs, split_of
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

@@ -18,7 +18,7 @@ record() { # name, command: unless it is there
 ladder() { # name, task, settings
     name=$1 task=$2
     shift 2
-    record "ladder-$name" distil_lib.ladder --teacher "runs/ladder/teacher-$task/seed-0" --student "runs/ladder/student-$task/seed-0" \
+    record "ladder-$name" distil_lib.timing.backend_comparison --teacher "runs/ladder/teacher-$task/seed-0" --student "runs/ladder/student-$task/seed-0" \
         --task "$task" "$@"
 }
 
@@ -34,9 +34,9 @@ if [ "$1" = models ]; then
     exit
 fi
 
-record table3 distil_lib.timing --threads 1 2
-record table3-stsb distil_lib.timing --data stsb --pairs 1500 --rounds 1 --threads 2 # the whole set, once: needs the Hub
-record ladder-full distil_lib.ladder --threads 1 2
+record table3 distil_lib.timing.table3 --threads 1 2
+record table3-stsb distil_lib.timing.table3 --data stsb --pairs 1500 --rounds 1 --threads 2 # the whole set, once: needs the Hub
+record ladder-full distil_lib.timing.backend_comparison --threads 1 2
 ladder default doc-package --threads 1 2
 for task in $TASKS; do # scores, with few times; compiled, plain PyTorch takes long to begin and says the same
     [ "$task" = doc-package ] || ladder "$task" "$task" --batches 1 --lengths 32 --rounds 3 --rungs "bf16 autocast" "bf16 weights" \

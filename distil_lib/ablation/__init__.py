@@ -1,0 +1,1 @@
+"""Table 4: a grid of recipes, several seeds each, and what their differences say."""

@@ -1,0 +1,1 @@
+"""What every room uses: errors, files, paths, the Hub, command lines, random streams."""

@@ -1,0 +1,1 @@
+"""Models for elsewhere: ONNX files, and scripts that answer in a browser."""

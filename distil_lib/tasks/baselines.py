@@ -1,0 +1,72 @@
+"""What a task gives to those who read no language: the commonest answer, and a bag of words.
+
+    task, data = load_task("doc-same")
+    baselines(task, data)        # {"majority": {"accuracy and F1": ...}, "bag of words": {...}}
+
+Put beside every score: a task on which words alone do as well as a model needs no language model.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse
+from datasets import Dataset
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from distil_lib.tasks.registry import Task
+
+
+def baselines(task: Task, data: Mapping[str, Dataset], split: str | None = None) -> dict[str, dict[str, float]]:
+    """The figures of two systems that learn from `data["train"]`, on a split (by default the one that the task reports).
+
+    majority: the one class that scores best on the training split, the mean label, or the commonest answer of the training questions.
+    bag of words: logistic or ridge regression on TF-IDF of words and pairs of neighbouring words, for two texts also their
+    products, differences and overlap; of a context, the sentence that shares most words with the question.
+    """
+    train, test = data["train"], data[split or task.evaluation[0]]
+    if task.kind == "question answering":
+        references = [answers["text"] for answers in test["answers"]]
+        commonest = Counter(text for answers in train["answers"] for text in answers["text"]).most_common(1)[0][0]
+        nearest = [nearest_sentence(question, context) for question, context in zip(test["question"], test["context"], strict=True)]
+        return {"majority": task.compute([commonest] * len(test), references), "bag of words": task.compute(nearest, references)}
+    labels, truth = np.asarray(train["label"]), np.asarray(test["label"])
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    vectorizer.fit([text for column in _texts(train) for text in column])
+    features = [_features(part, vectorizer) for part in (train, test)]
+    if task.kind == "regression":
+        constant, model = labels.mean(), Ridge(alpha=1.0)
+        bag = np.clip(model.fit(features[0], labels).predict(features[1]), task.low, task.high)
+    else:
+        # The class that scores best on the training split if it is always given: of balanced pairs, for F1, the positive one.
+        score = lambda constant: task.compute(np.full(len(labels), constant), labels)[task.main_metric]  # noqa: E731
+        constant, model = max(np.unique(labels), key=lambda c: (score(c), (labels == c).sum())), LogisticRegression(C=3.0, max_iter=300)
+        bag = model.fit(features[0], labels).predict(features[1])
+    return {"majority": task.compute(np.full(len(truth), constant), truth), "bag of words": task.compute(bag, truth)}
+
+
+def _texts(rows: Dataset) -> list[list[str]]:
+    return [rows[name][:] for name in ("text_a", "text_b") if name in rows.column_names]
+
+
+def _features(rows: Dataset, vectorizer: TfidfVectorizer) -> scipy.sparse.csr_matrix:
+    """(N, V) of single texts; (N, 4 V + 3) of pairs: each text, product, distance; cosine, and each text's share in the other."""
+    bags = [vectorizer.transform(column) for column in _texts(rows)]
+    if len(bags) == 1:
+        return bags[0]
+    a, b = bags
+    both = a.multiply(b)
+    words = [[set(re.findall(r"\w+", text.lower())) for text in column] for column in _texts(rows)]
+    shares = [[len(x & y) / max(len(x), 1), len(x & y) / max(len(y), 1)] for x, y in zip(*words, strict=True)]
+    overlap = np.hstack([both.sum(1), np.asarray(shares)])
+    return scipy.sparse.hstack([a, b, both, abs(a - b), scipy.sparse.csr_matrix(overlap)]).tocsr()
+
+
+def nearest_sentence(question: str, context: str) -> str:
+    """The sentence with the most of the question's words; of those with equally many the shortest."""
+    wanted = set(re.findall(r"\w+", question.lower()))
+    parts = [part for part in re.split(r"(?<=[.!?])\s+", context) if part]
+    overlap = {part: len(wanted & set(re.findall(r"\w+", part.lower()))) for part in parts}
+    return max(parts, key=lambda part: (overlap[part], -len(part)), default="")

@@ -1,0 +1,187 @@
+"""Installed sources taken apart for the documentation's tasks: docstrings with their paragraphs, signatures and parameters.
+
+    modules = read_modules(("numpy", "scipy"))           # {"test": [Module, ...], "validation": [...], "train": [...]}
+
+Files are parsed with `ast` and never imported. Test modules are the documents held out from the default teacher's pretraining; a
+paragraph that occurs in several modules is kept once, in the test split before the others. (Of the training documents only a share is
+read here, so some test paragraphs stand, word for word, in another that the teacher has read.)
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from distil_lib.text.documents import (
+    HELD_OUT_PER_MILLE,
+    MARKUP,
+    documentation_files,
+    paragraphs,
+    split_of,
+)
+
+# Cumulated shares of all documents, in per mille: what is beyond the last is not read, to keep the making short.
+SHARES = {"test": HELD_OUT_PER_MILLE, "validation": 60, "train": 160}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An entry of a docstring's parameter section, without markup; `type` is "" where none is given."""
+
+    name: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Docstring:
+    """What is said of a module (name ""), class or function (dotted name within its module).
+
+    arguments: a function's, as its source has them but for annotations, `self` and `cls`; None for anything else.
+    """
+
+    name: str
+    arguments: str | None
+    paragraphs: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A document: `name` as in `corpus.documentation_files`, and its docstrings in the order of the source."""
+
+    name: str
+    docstrings: tuple[Docstring, ...]
+
+    @property
+    def package(self) -> str:
+        """The distribution it is from."""
+        return self.name.partition("/")[0]
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Distribution, folders and module; a package's own `__init__` counts as the folder."""
+        return tuple(part for part in PurePosixPath(self.name).with_suffix("").parts if part != "__init__")
+
+
+def suite_split(name: str, shares: dict[str, int] = SHARES) -> str | None:
+    """The split of a document, a pure function of its name; None for those that are not read.
+
+    "test" is what `corpus.split_of` holds out from pretraining.
+    """
+    return next((split for split, per_mille in shares.items() if split_of(name, per_mille) == "held_out"), None)
+
+
+def read_modules(packages: Sequence[str], shares: dict[str, int] = SHARES) -> dict[str, list[Module]]:
+    """The documented modules of each split, sorted by name. Raises `UserError` if none of the packages is installed."""
+    parts: dict[str, list[Module]] = {split: [] for split in shares}
+    files = {split: [] for split in shares}
+    for file in documentation_files(packages):
+        if split := suite_split(file["name"], shares):
+            files[split].append(file)
+    seen: set[str] = set()
+    for split, part in files.items():
+        for file in part:
+            if (path := Path(file["path"])).is_file() and (docstrings := tuple(_fresh(parse(path.read_bytes()), seen))):
+                parts[split].append(Module(file["name"], docstrings))
+    return parts
+
+
+def _fresh(docstrings: Sequence[Docstring], seen: set[str]) -> Iterator[Docstring]:
+    """Without the paragraphs and the parameter sections that have been seen before."""
+    for docstring in docstrings:
+        section = " ".join(p.description for p in docstring.parameters).lower()
+        parameters = docstring.parameters if section not in seen else ()
+        fresh = [p for p in dict.fromkeys(docstring.paragraphs) if p.lower() not in seen]
+        seen |= {section, *(p.lower() for p in fresh)}
+        if fresh or parameters:
+            yield Docstring(docstring.name, docstring.arguments, tuple(fresh), parameters)
+
+
+# ---------------------------------------------------------------------------------------------------------------- one source
+def parse(source: bytes | str) -> list[Docstring]:
+    """The docstrings of a Python source, outermost first; a source that does not parse has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign sources' doubtful escapes
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    return list(_walk(tree, ""))
+
+
+def _walk(node: ast.AST, name: str) -> Iterator[Docstring]:
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (text := ast.get_docstring(node)):
+        function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        yield Docstring(name, _arguments(node) if function else None, tuple(paragraphs(text)), tuple(parameters(text)))
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from _walk(child, f"{name}.{child.name}".lstrip("."))
+        elif isinstance(child, (ast.If, ast.Try, ast.With)):
+            yield from _walk(child, name)
+
+
+def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    arguments = node.args  # changed in place: nobody reads the tree again
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    for argument in every:
+        if argument is not None:
+            argument.annotation = None
+    for group in (arguments.posonlyargs, arguments.args):
+        if group and group[0].arg in ("self", "cls") and len(arguments.defaults) < len(arguments.posonlyargs + arguments.args):
+            del group[0]
+    return ast.unparse(arguments)
+
+
+def argument_names(arguments: str) -> frozenset[str]:
+    """The names in `Docstring.arguments`."""
+    return frozenset(a.arg for a in ast.walk(ast.parse(f"def f({arguments}): pass")) if isinstance(a, ast.arg))
+
+
+# --------------------------------------------------------------------------------------------------------- parameter sections
+NUMPYDOC = re.compile(r"^(?:Other )?Parameters\n-{4,}\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", re.M | re.S)
+NUMPYDOC_ENTRY = re.compile(r"^(\*{0,2}\w+) ?:(?: +(\S.*))?$")
+GOOGLE = re.compile(r"^(?:Args|Arguments|Parameters):\n((?:[ \t]+\S[^\n]*\n|[ \t]*\n)+)", re.M)
+GOOGLE_ENTRY = re.compile(r"^`?(\*{0,2}\w+)`? ?(?:\((.*?)\))?:(?:\s+(\S.*))?$")
+
+
+def parameters(docstring: str) -> list[Parameter]:
+    """The entries of the parameter section of a docstring in numpydoc's or Google's form; [] where there is none.
+
+    Only entries with a description count, and of two with one name the first.
+    """
+    docstring = docstring.expandtabs()
+    if found := NUMPYDOC.search(docstring):
+        entries = _entries(found[1], NUMPYDOC_ENTRY, 0)
+    elif found := GOOGLE.search(docstring + "\n"):
+        indents = [len(line) - len(line.lstrip()) for line in found[1].splitlines() if line.strip()]
+        entries = _entries(found[1], GOOGLE_ENTRY, min(indents, default=0))
+    else:
+        return []
+    return list({entry.name: entry for entry in reversed(list(entries)) if entry.description}.values())[::-1]
+
+
+def _entries(section: str, head: re.Pattern, indent: int) -> Iterator[Parameter]:
+    """Heads stand at `indent`, their descriptions further in; a description ends with its first paragraph."""
+    name, kind, lines, closed = "", "", [], False
+    for line in [*section.splitlines(), " " * indent + "end :"]:
+        inside = line[indent:]
+        if line.strip() and not line[:indent].strip() and not inside[:1].isspace():
+            if name:
+                yield Parameter(name, plain(kind).rstrip("."), plain(" ".join(lines)))
+            found = head.match(inside.rstrip())
+            name, kind = (found[1].lstrip("*"), found[2] or "") if found else ("", "")
+            lines, closed = [found[3]] if found and found.re.groups == 3 and found[3] else [], False
+        elif not line.strip() or line.strip().startswith((">>>", "..", "```", "- ", "* ")):
+            closed = closed or bool(lines)
+        elif not closed:
+            lines.append(line.strip())
+
+
+def plain(text: str) -> str:
+    """Without markup, white space collapsed."""
+    for pattern, replacement in MARKUP:
+        text = pattern.sub(replacement, text)
+    return re.sub(r"\s+", " ", text.replace("::", ":")).strip()

@@ -1,0 +1,1 @@
+"""How fast models answer on a CPU: Table 3, and other runtimes and number formats."""

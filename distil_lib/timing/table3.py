@@ -1,0 +1,280 @@
+"""The stop-watch: Table 3 of Sanh et al. (2019), a pass over STS-B's development set on a CPU, of three systems at full size.
+
+    python -m distil_lib.timing --systems elmo bert-base distilbert --threads 1 2 --batch 1
+    python -m distil_lib.timing --data stsb                    # the real texts, with BERT's own vocabulary, from the Hub
+    python -m distil_lib.timing --data stsb --pairs 1500 --rounds 1          # all of them: half an hour, most of it ELMo's
+
+Section 4.1. The weights are random: how long a product of matrices takes does not depend on what the numbers say (but for denormal
+ones, of less than 1e-38, which neither random nor trained weights lead to). Protocol (`stopwatch`): each count of threads has a process of
+its own; every system warms up; in each round every system passes over all texts once, in an order that rotates from round to round.
+Tokenization is timed apart from the model. Batches of 1 have no padding; larger ones are taken in the texts' order and padded to their
+longest text.
+"""
+
+import datetime
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
+from transformers import logging as transformers_logging
+
+from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.paths import locate
+from distil_lib.elmo.model import ElmoConfig, ElmoForSequenceClassification
+from distil_lib.elmo.tokenizer import new_tokenizer
+from distil_lib.finetune.results import probe_output, write_result
+from distil_lib.pages.paper_numbers import table
+from distil_lib.text.blocks import load_tokenizer
+from distil_lib.timing.protocol import (
+    fresh_process,
+    interleave,
+    machine,
+    quotient,
+    sampling_error,
+    spread,
+    timed,
+)
+from distil_lib.timing.sentence_pairs import (
+    Pair,
+    documentation_pairs,
+    measured_lengths,
+    sample,
+    stsb_lengths,
+    stsb_pairs,
+)
+from distil_lib.training.config import SettingsParser, option
+
+SYSTEMS = {"elmo": "ELMo", "bert-base": "BERT-base", "distilbert": "DistilBERT"}  # and the rows of the paper's table
+REFERENCE = "bert-base"
+WHOLE = 1500  # pairs of STS-B's development set
+
+
+# --------------------------------------------------------------------------------------------------------------------- the systems
+@dataclass
+class System:
+    """What is timed: a list of texts to a model's inputs, and those to its answer."""
+
+    prepare: Callable[[Sequence[Pair]], Any]
+    run: Callable[[Any], Any]
+    parameters: int = 0
+
+    def warm_up(self, batches: Sequence[Sequence[Pair]], number: int) -> None:
+        for batch in batches[:: max(len(batches) // max(number, 1), 1)][:number]:
+            self.run(self.prepare(batch))
+
+    def measure(self, batches: Sequence[Sequence[Pair]], clock: Callable[[], float] = time.perf_counter) -> dict[str, np.ndarray]:
+        """Seconds for each batch, (N,): "tokenizer" and "model"."""
+        tokenizer, inputs = timed(self.prepare, batches, clock)
+        return {"tokenizer": tokenizer, "model": timed(self.run, inputs, clock)[0]}
+
+
+def in_batches(texts: Sequence[Pair], size: int) -> list[list[Pair]]:
+    return [list(texts[start : start + size]) for start in range(0, len(texts), size)]
+
+
+def new_model(name: str, size: str = "full", seed: int = 0) -> nn.Module:
+    """One of `SYSTEMS` with random weights and a head for STS-B's one number, in evaluation mode; "small": a try-out's size."""
+    torch.manual_seed(seed)
+    small = size == "small"
+    head = {"num_labels": 1, "problem_type": "regression"}
+    if name == "elmo":
+        sizes = {"filters": (8, 8, 16), "character_size": 8, "cell_size": 96, "projection_size": 32, "encoder_size": 48}
+        model = ElmoForSequenceClassification(ElmoConfig(**head, **(sizes if small else {})))
+    elif name == "bert-base":
+        sizes = {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 384}
+        model = BertForSequenceClassification(BertConfig(**head, **(sizes if small else {})))
+    elif name == "distilbert":
+        sizes = {"dim": 96, "n_heads": 4, "hidden_dim": 384}
+        model = DistilBertForSequenceClassification(DistilBertConfig(**head, **(sizes if small else {})))
+    else:
+        raise UserError(f"There is no system {name!r}.", f"Choose from {', '.join(SYSTEMS)}.")
+    return model.eval()
+
+
+def encoder_parameters(model: nn.Module) -> int:
+    """All but the head's, as the paper counts."""
+    return sum(p.numel() for name, p in model.named_parameters() if "classifier" not in name)
+
+
+def new_system(name: str, tokenizer: str, size: str = "full") -> System:
+    """tokenizer: folder or Hub name, of the two BERTs; ELMo reads characters."""
+    model = new_model(name, size)
+    reader = new_tokenizer() if name == "elmo" else load_tokenizer(locate(tokenizer))
+    if name == "distilbert":
+        reader.model_input_names = ["input_ids", "attention_mask"]
+
+    def prepare(batch: Sequence[Pair]) -> dict[str, Tensor]:
+        return dict(reader(*map(list, zip(*batch, strict=True)), padding="longest" if len(batch) > 1 else False, return_tensors="pt"))
+
+    @torch.inference_mode()
+    def run(inputs: dict[str, Tensor]) -> Tensor:
+        return model(**inputs).logits
+
+    return System(prepare, run, encoder_parameters(model))
+
+
+def summarize(rounds: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], pairs: int, sizes: Sequence[float]) -> dict[str, dict]:
+    """Of each system: `seconds` for the whole set by rounds, `tokenizer` likewise, `pair_ms`, `speed` against the reference.
+
+    rounds: what `System.measure` found, for each system and round. pairs: how many were passed over. sizes: of each batch.
+    """
+    totals = {name: [WHOLE / pairs * float(np.sum(one["model"])) for one in found] for name, found in rounds.items()}
+    summary = {}
+    for name, found in rounds.items():
+        each = np.median([one["model"] for one in found], axis=0)
+        summary[name] = {
+            "seconds": spread(totals[name]),
+            "tokenizer": spread([WHOLE / pairs * float(np.sum(one["tokenizer"])) for one in found]),
+            "pair_ms": 1000 * statistics.median(totals[name]) / WHOLE,
+            "sampling_error": sampling_error(each, np.asarray(sizes), WHOLE * len(each) // pairs),
+        }
+        if REFERENCE in totals:
+            summary[name]["speed"] = quotient(totals[REFERENCE], totals[name])
+    return summary
+
+
+# --------------------------------------------------------------------------------------------------------------------- the program
+@dataclass
+class TimingConfig:
+    """Settings of the command line."""
+
+    systems: list[str] = field(default_factory=lambda: [*SYSTEMS], metadata={"help": ", ".join(SYSTEMS)})
+    threads: list[int] = field(default_factory=lambda: [1], metadata={"help": "counts of threads, each in a process of its own"})
+    batch: int = option(1, "pairs in a batch")
+    pairs: int = option(100, "a sample of the 1,500 with their distribution of lengths, scaled up; 1500 for all")
+    rounds: int = option(5, "passes of every system")
+    warmup: int = option(5, "batches before the first round")
+    data: str = option("docs", "docs: installed documentation, to STS-B's lengths; stsb: the set itself")
+    data_dir: str | None = option(None, "folder with STS-B's files, instead of the Hub")
+    tokenizer: str | None = option(None, "of the BERTs; by default data/tokenizer, for stsb BERT's own")
+    size: str = option("full", "full, or small: a try-out in seconds")
+    output: str = option("", "JSON file to write, with all samples")
+
+    def __post_init__(self):
+        for name in ("batch", "pairs", "rounds", *(["threads"] if not self.threads else [])):
+            if getattr(self, name) in (0, []) or (isinstance(getattr(self, name), int) and getattr(self, name) < 0):
+                raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
+        if min(self.threads) < 1 or self.warmup < 0:
+            raise UserError(f"threads are {self.threads}, warmup {self.warmup}.", "Both count something.")
+        if unknown := [name for name in self.systems if name not in SYSTEMS]:
+            raise UserError(f"There is no system {unknown[0]!r}.", f"Choose from {', '.join(SYSTEMS)}.")
+        for name, choices in (("data", ("docs", "stsb")), ("size", ("full", "small"))):
+            if getattr(self, name) not in choices:
+                raise UserError(f"{name} is {getattr(self, name)!r}.", f"Choose {' or '.join(choices)}.")
+        if self.output and Path(self.output).exists():
+            raise UserError(f"{self.output} exists.", "Choose another --output, or delete the file.")
+        self.tokenizer = self.tokenizer or ("data/tokenizer" if self.data == "docs" else "google-bert/bert-base-uncased")
+        self.systems = list(dict.fromkeys(self.systems))
+
+
+def load_texts(config: TimingConfig) -> tuple[list[Pair], dict[str, Any]]:
+    """The pairs to be read, and what the record says of them."""
+    tokenizer = load_tokenizer(locate(config.tokenizer))
+    if config.data == "docs":
+        lengths = stsb_lengths()
+        rows = sample(lengths["pieces_a"] + lengths["pieces_b"], config.pairs)
+        texts = documentation_pairs(tokenizer, lengths.iloc[rows])
+    else:
+        texts = stsb_pairs(config.data_dir)
+        lengths = measured_lengths(texts, tokenizer)
+        texts = [texts[row] for row in sample(lengths["pieces_a"] + lengths["pieces_b"], config.pairs)]
+    found = measured_lengths(texts, tokenizer)
+    mean = {name: {"read": float(found[name].mean()), "whole set": float(lengths[name].mean())} for name in found}
+    return texts, {"data": config.data, "pairs": len(texts), "of": len(lengths), "mean_lengths": mean}
+
+
+def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
+    """All systems in this process: samples, and what `summarize` makes of them."""
+    batches = in_batches(texts, config.batch)
+    systems = {name: new_system(name, config.tokenizer, config.size) for name in config.systems}
+    for system in systems.values():
+        system.warm_up(batches, config.warmup)
+    passes = {name: lambda system=system: system.measure(batches) for name, system in systems.items()}
+    rounds = interleave(passes, config.rounds, lambda line: print(line, file=sys.stderr, flush=True))
+    masks = {name: [system.prepare(batch)["attention_mask"] for batch in batches] for name, system in systems.items()}
+    sizes = [mask.numel() for mask in masks[config.systems[0]]]
+    return {
+        "threads": torch.get_num_threads(),
+        "machine": machine(),
+        "parameters": {name: system.parameters for name, system in systems.items()},
+        "fill": {name: sum(int(mask.sum()) for mask in each) / sum(mask.numel() for mask in each) for name, each in masks.items()},
+        "summary": summarize(rounds, len(texts), sizes),
+        "rounds": {name: [{part: np.round(s, 6).tolist() for part, s in one.items()} for one in found] for name, found in rounds.items()},
+    }
+
+
+def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
+    """The whole record; written to `config.output` if that is not empty. Raises `UserError` for bad input, before anything is timed."""
+    if config.output:
+        probe_output(Path(config.output))
+    texts, described = load_texts(config)
+    record = {
+        "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),
+        "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "configuration": asdict(config), "texts": described, "padding": "none" if config.batch == 1 else "to the longest of the batch",
+        "machine": machine(), "threads": {},
+    }  # fmt: skip
+    for threads in dict.fromkeys(config.threads):
+        with fresh_process(threads) as process:
+            record["threads"][str(threads)] = process.submit(measure, config, texts).result()
+    if config.output:
+        write_result(Path(config.output), record)
+    return record
+
+
+def report(record: dict) -> str:
+    """The table, beside the paper's."""
+    paper, reference = table(3), SYSTEMS[REFERENCE]
+    size, seconds = paper.columns
+    machine, texts = record["machine"], record["texts"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}); torch {machine['torch']}",
+        f"{texts['pairs']} of {texts['of']} pairs ({texts['data']}), scaled to {WHOLE}; batch {record['configuration']['batch']}, "
+        f"padding {record['padding']}; {record['configuration']['rounds']} rounds: median (quartiles); x: lowest to highest round",
+    ]
+    for threads, found in record["threads"].items():
+        lines += [
+            "", f"threads: {threads}", "",
+            f"| system | parameters (M) | seconds | ms a pair | of tokenization | x {reference} | paper: M | seconds | x {reference} |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]  # fmt: skip
+        for name, one in found["summary"].items():
+            row, total = paper.loc[SYSTEMS[name]], one["seconds"]
+            speed = "{median:.2f} ({low:.2f}-{high:.2f})".format(**one["speed"]) if "speed" in one else ""
+            cells = [
+                SYSTEMS[name], f"{found['parameters'][name] / 1e6:.1f}", "{median:.1f} ({q1:.1f}-{q3:.1f})".format(**total),
+                f"{one['pair_ms']:.2f}", f"{1000 * one['tokenizer']['median'] / WHOLE:.2f}", speed,
+                f"{row[size]:.0f}", f"{row[seconds]:.0f}", f"{paper.loc[reference, seconds] / row[seconds]:.2f}",
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+        error = max(one["sampling_error"] for one in found["summary"].values())
+        fill = ", ".join(f"{SYSTEMS[name]} {share:.0%}" for name, share in found["fill"].items())
+        lines.append(f"\nthe sample adds a standard error of at most {error:.1%} to the seconds; tokens that are no padding: {fill}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    transformers_logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    with exit_on_user_error():
+        parser = SettingsParser(
+            TimingConfig, prog="python -m distil_lib.timing", allow_abbrev=False,
+            description="Time systems on a CPU (Sanh et al. 2019, Table 3).", epilog="Exit codes: 0 done, 2 bad input.",
+        )  # fmt: skip
+        config = TimingConfig(**vars(parser.parse_args(arguments)))
+        print(report(run(config, arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The pretraining program: settings, set-up, loop, optimizers, checkpoints, run folder, costs."""
