@@ -1,8 +1,8 @@
 """The ways to do a training step that `step.py` compares, and what they share: models, batches, optimizers.
 
-    shop = Workshop("default", "docs:pandas,scikit-learn", 64, 64, torch.device("cpu"))
-    step = Step(shop, all_arms("bf16", "fp32")["ours, masked"])
-    step.seconds(), step.peak_bytes(), step.parts()
+shop = BenchmarkContext("default", "docs:pandas,scikit-learn", 64, 64, torch.device("cpu"))
+step = Step(shop, all_arms("bf16", "fp32")["ours, masked"])
+step.seconds(), step.peak_bytes(), step.parts()
 """
 
 import copy
@@ -19,19 +19,27 @@ from distil_lib.common.paths import data_folder
 from distil_lib.distillation import DistillationStep
 from distil_lib.fused_losses import CHUNK_BYTES, Projection
 from distil_lib.initialization import initialize_student
-from distil_lib.losses import TripleLoss
-from distil_lib.masking import IGNORED, DynamicMasking, random_stream
+from distil_lib.losses import IGNORED, TripleLoss
+from distil_lib.masking import DynamicMasking, MicroBatch, random_stream
 from distil_lib.teacher import MaskedLM, load_teacher
-from distil_lib.text.batches import MicroBatch, StepBatches
-from distil_lib.text.blocks import load_blocks, load_tokenizer
+from distil_lib.text.batches import StepBatches
+from distil_lib.text.blocks import load_blocks
 from distil_lib.text.documents import load_documents
 from distil_lib.text.packing import tokenize
+from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.training.config import PretrainConfig, load_preset
 from distil_lib.training.costs import step_cost
 from distil_lib.training.optimization import build_optimizers
 
 PRESETS = {"default": "mini", "base": "paper"}
-PARTS = ("teacher layers", "teacher head", "student layers", "student head, losses", "optimizer", "rest")
+PARTS = (
+    "teacher layers",
+    "teacher head",
+    "student layers",
+    "student head, losses",
+    "optimizer",
+    "rest",
+)
 
 
 @dataclass(frozen=True)
@@ -51,28 +59,48 @@ def all_arms(precision: str, teacher: str, compiled: bool = False) -> dict[str, 
     """precision, teacher: what this machine and the default configuration choose for ours."""
     textbook = Arm(padded=True, fused=False, fused_optimizer=False)
     arms = {"textbook": textbook, "textbook, packed": replace(textbook, padded=False)}
-    ours = {soft: Arm(soft, precision, teacher if precision == "bf16" else "fp32") for soft in ("all", "sample", "masked")}
+    ours = {
+        soft: Arm(soft, precision, teacher if precision == "bf16" else "fp32")
+        for soft in ("all", "sample", "masked")
+    }
     arms |= {f"ours, {soft}": arm for soft, arm in ours.items()}
-    changes = {"padded": {"padded": True}, "definition": {"fused": False}, "plain AdamW": {"fused_optimizer": False}}
+    changes = {
+        "padded": {"padded": True},
+        "definition": {"fused": False},
+        "plain AdamW": {"fused_optimizer": False},
+    }
     if precision == "bf16":
         other = "bf16" if teacher == "fp32" else "fp32"
-        changes |= {"fp32": {"precision": "fp32", "teacher": "fp32"}, f"teacher kept in {other}": {"teacher": other}}
+        changes |= {
+            "fp32": {"precision": "fp32", "teacher": "fp32"},
+            f"teacher kept in {other}": {"teacher": other},
+        }
     if compiled:
         changes["torch.compile"] = {"compiled": True}
-    return arms | {f"{soft}: {name}": replace(ours[soft], **change) for soft in ("all", "masked") for name, change in changes.items()}
+    return arms | {
+        f"{soft}: {name}": replace(ours[soft], **change)
+        for soft in ("all", "masked")
+        for name, change in changes.items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------------- material
 def make_teacher(size: str) -> MaskedLM:
     if size == "default":
         return load_teacher(data_folder("teacher"))
-    return MaskedLM(BertForMaskedLM(BertConfig())).eval()  # BERT-base is that class's default; speed does not ask for sense
+    return MaskedLM(
+        BertForMaskedLM(BertConfig())
+    ).eval()  # BERT-base is that class's default; speed does not ask for sense
 
 
 def piece_lengths(corpus: str, tokenizer, sequences: int, block: int, seed: int) -> np.ndarray:
     """Lengths of `sequences` paragraphs of the corpus drawn at random, [CLS] and [SEP] included, none longer than a block: what a
     padded batch holds that gives each piece of text a row of its own."""
-    texts = [paragraph for document in load_documents(corpus)["text"][:400] for paragraph in document.split("\n\n")]
+    texts = [
+        paragraph
+        for document in load_documents(corpus)["text"][:400]
+        for paragraph in document.split("\n\n")
+    ]
     lengths = [len(ids) + 2 for ids in tokenize(texts, tokenizer)]
     return np.minimum(random_stream(seed).choice(lengths, sequences), block)
 
@@ -80,8 +108,11 @@ def piece_lengths(corpus: str, tokenizer, sequences: int, block: int, seed: int)
 def cut(batch: MicroBatch, lengths: np.ndarray, pad: int) -> MicroBatch:
     """The same blocks, each ended after its length and padded."""
     counted = torch.arange(batch.input_ids.shape[1]) < torch.from_numpy(lengths)[:, None]
-    ids, labels = batch.input_ids.masked_fill(~counted, pad), batch.labels.masked_fill(~counted, IGNORED)
-    return replace(batch, input_ids=ids, labels=labels, counted=counted, padded=True)
+    ids, labels = (
+        batch.input_ids.masked_fill(~counted, pad),
+        batch.labels.masked_fill(~counted, IGNORED),
+    )
+    return replace(batch, input_ids=ids, labels=labels, loss_mask=counted, padded=True)
 
 
 def compiled(model: nn.Module, part: str) -> nn.Module:
@@ -91,25 +122,47 @@ def compiled(model: nn.Module, part: str) -> nn.Module:
     return twin
 
 
-class Workshop:
+class BenchmarkContext:
     """Models, batches and optimizers that all arms share, so that they fit into memory together."""
 
-    def __init__(self, size: str, corpus: str, sequences: int, block: int, device: torch.device, dropout: float = 0.0, seed: int = 0):
+    def __init__(
+        self,
+        size: str,
+        corpus: str,
+        sequences: int,
+        block: int,
+        device: torch.device,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ):
         self.block, self.device, self.preset = block, device, PRESETS[size]
         self.config = self.configure("all")
         tokenizer = load_tokenizer(data_folder("tokenizer"))
-        masking = DynamicMasking(tokenizer, self.config.mlm_probability, 0.0, seed, sample=self.config.soft_target_share)
-        self.loader = StepBatches(load_blocks(corpus, tokenizer, block).train, masking, sequences, sequences, seed=seed)
+        masking = DynamicMasking(
+            tokenizer,
+            self.config.mlm_probability,
+            0.0,
+            seed,
+            sample=self.config.soft_target_fraction,
+        )
+        self.loader = StepBatches(
+            load_blocks(corpus, tokenizer, block).train, masking, sequences, sequences, seed=seed
+        )
         (packed,) = self.loader[0]
         lengths = piece_lengths(corpus, tokenizer, sequences, block, seed)
         self.batches = {False: packed, True: cut(packed, lengths, tokenizer.pad_token_id)}
         torch.manual_seed(seed)
         teacher = make_teacher(size).requires_grad_(False)
         self.student = initialize_student(teacher, "spread", dropout=dropout).to(device).train()
-        self.teachers = {"fp32": teacher.to(device), "bf16": copy.deepcopy(teacher).to(device, torch.bfloat16)}
+        self.teachers = {
+            "fp32": teacher.to(device),
+            "bf16": copy.deepcopy(teacher).to(device, torch.bfloat16),
+        }
         (fused,) = build_optimizers(self.student, "adamw", 1e-5)
         settings = {"lr": 1e-5, "betas": (0.9, 0.98), "eps": 1e-6, "foreach": False, "fused": False}
-        plain = torch.optim.AdamW([{k: g[k] for k in ("params", "weight_decay")} for g in fused.param_groups], **settings)
+        plain = torch.optim.AdamW(
+            [{k: g[k] for k in ("params", "weight_decay")} for g in fused.param_groups], **settings
+        )
         self.optimizers = {True: fused, False: plain}
 
     def configure(self, soft_targets: str) -> PretrainConfig:
@@ -117,9 +170,20 @@ class Workshop:
 
     def flops(self, soft_targets: str) -> dict[str, float]:
         """Of a step's parts, per token."""
-        cost = step_cost(self.configure(soft_targets), self.student.config, self.teachers["fp32"].config)
-        teacher, student = cost.teacher_layers + cost.teacher_attention, cost.student_layers + cost.student_attention
-        return dict(zip(PARTS, (teacher, cost.teacher_head, student, cost.student_head, 0.0, 0.0), strict=True))
+        cost = step_cost(
+            self.configure(soft_targets), self.student.config, self.teachers["fp32"].config
+        )
+        teacher, student = (
+            cost.teacher_layers + cost.teacher_attention,
+            cost.student_layers + cost.student_attention,
+        )
+        return dict(
+            zip(
+                PARTS,
+                (teacher, cost.teacher_head, student, cost.student_head, 0.0, 0.0),
+                strict=True,
+            )
+        )
 
     def now(self) -> float:
         if self.device.type == "cuda":
@@ -127,13 +191,17 @@ class Workshop:
         return time.perf_counter()
 
     def autocast(self, precision: str):
-        return torch.autocast(self.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+        return (
+            torch.autocast(self.device.type, torch.bfloat16)
+            if precision == "bf16"
+            else nullcontext()
+        )
 
 
 class Step:
     """An arm, ready to run."""
 
-    def __init__(self, shop: Workshop, arm: Arm):
+    def __init__(self, shop: BenchmarkContext, arm: Arm):
         self.shop, self.arm, self.marks = shop, arm, {}
         student, teacher = shop.student, shop.teachers[arm.teacher]
         if arm.compiled:
@@ -168,9 +236,15 @@ class Step:
             torch.cuda.reset_peak_memory_stats()
             self()
             return torch.cuda.max_memory_allocated() - before
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as profile:
             self()
-        events = [(e.start_ns(), e.nbytes()) for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+        events = [
+            (e.start_ns(), e.nbytes())
+            for e in profile.profiler.kineto_results.events()
+            if e.name() == "[memory]"
+        ]
         held = np.cumsum([size for _, size in sorted(events, key=lambda event: event[0])])
         return int(held.max())
 
@@ -182,8 +256,14 @@ class Step:
         def mark(name: str) -> None:
             marks[name] = shop.now()
 
-        encoders = {"student": self.step.student.distilbert, "teacher": self.step.teacher.model.base_model}
-        hooks = [module.register_forward_pre_hook(lambda *_, name=name: mark(name)) for name, module in encoders.items()]
+        encoders = {
+            "student": self.step.student.distilbert,
+            "teacher": self.step.teacher.model.base_model,
+        }
+        hooks = [
+            module.register_forward_pre_hook(lambda *_, name=name: mark(name))
+            for name, module in encoders.items()
+        ]
         hooks.append(encoders["teacher"].register_forward_hook(lambda *_: mark("teacher's end")))
 
         def end_of_student(module, inputs, hidden_states) -> None:
@@ -196,10 +276,20 @@ class Step:
         mark("end")
         for hook in hooks:
             hook.remove()
-        took = {"teacher layers": marks["teacher's end"] - marks["teacher"], "teacher head": self.teacher_head()}
-        took["student layers"] = marks["student's end"] - marks["student"] + marks["optimizer"] - marks["layers' backward"]
+        took = {
+            "teacher layers": marks["teacher's end"] - marks["teacher"],
+            "teacher head": self.teacher_head(),
+        }
+        took["student layers"] = (
+            marks["student's end"]
+            - marks["student"]
+            + marks["optimizer"]
+            - marks["layers' backward"]
+        )
         both_heads = marks["layers' backward"] - marks["student's end"]
-        took["student head, losses"] = both_heads - took["teacher head"]  # the fused losses ask for the teacher's logits
+        took["student head, losses"] = (
+            both_heads - took["teacher head"]
+        )  # the fused losses ask for the teacher's logits
         took["optimizer"] = marks["end"] - marks["optimizer"]
         took["rest"] = marks["end"] - marks["start"] - sum(took.values())
         return took
@@ -212,6 +302,8 @@ class Step:
             start = self.shop.now()
             logits = teacher.head(hidden, Projection)
             rows = torch.arange(len(hidden), device=self.shop.device)
-            for chunk in rows.split(max(CHUNK_BYTES[self.shop.device.type] // (4 * teacher.config.vocab_size), 1)):
+            for chunk in rows.split(
+                max(CHUNK_BYTES[self.shop.device.type] // (4 * teacher.config.vocab_size), 1)
+            ):
                 logits[chunk]
             return self.shop.now() - start

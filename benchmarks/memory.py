@@ -25,7 +25,9 @@ def write_corpus(path: Path, megabytes: int) -> Path:
     chance, written = random.Random(0), 0
     with path.open("w") as file:
         while written < megabytes * 1_000_000:
-            paragraphs = (f"{chance.random()} {' '.join(chance.choices(WORDS, k=50))}" for _ in range(10))
+            paragraphs = (
+                f"{chance.random()} {' '.join(chance.choices(WORDS, k=50))}" for _ in range(10)
+            )
             written += file.write(json.dumps({"text": "\n\n".join(paragraphs)}) + "\n")
     return path
 
@@ -33,7 +35,9 @@ def write_corpus(path: Path, megabytes: int) -> Path:
 def private_bytes() -> int:
     """Memory of this process that no file backs."""
     status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+    return next(
+        int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")
+    )
 
 
 def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
@@ -42,10 +46,13 @@ def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
 
     from distil_lib.masking import DynamicMasking
     from distil_lib.text.batches import StepBatches
-    from distil_lib.text.blocks import load_blocks, load_tokenizer
+    from distil_lib.text.blocks import load_blocks
+    from distil_lib.text.tokenizer import load_tokenizer
 
     datasets.disable_progress_bars()
-    os.cpu_count = lambda: 1  # tokenize here: forked workers share pages with their parent, which have no owner to be counted for
+    os.cpu_count = (
+        lambda: 1
+    )  # tokenize here: forked workers share pages with their parent, which have no owner to be counted for
     peak, done = 0, threading.Event()
 
     def watch() -> None:
@@ -57,7 +64,12 @@ def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
     watcher.start()
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     blocks = load_blocks(str(corpus), tokenizer, 64, cache=cache)
-    steps = StepBatches(blocks.train, DynamicMasking(tokenizer, counts=blocks.counts), batch_size=256, micro_batch_size=256)
+    steps = StepBatches(
+        blocks.train,
+        DynamicMasking(tokenizer, counts=blocks.counts),
+        batch_size=256,
+        micro_batch_size=256,
+    )
     for step in range(0, len(blocks.train) // 256, 8):
         steps[step]
     done.set()
@@ -71,7 +83,9 @@ def measure(megabytes: int) -> tuple[int, int]:
         corpus = write_corpus(Path(folder, "corpus.jsonl"), megabytes)
         context = multiprocessing.get_context("spawn")
         answer = context.Queue()
-        process = context.Process(target=peak_of_reading, args=(corpus, Path(folder, "cache"), answer))
+        process = context.Process(
+            target=peak_of_reading, args=(corpus, Path(folder, "cache"), answer)
+        )
         process.start()
         found = answer.get(timeout=1200)
         process.join()
@@ -79,13 +93,17 @@ def measure(megabytes: int) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--megabytes", type=int, nargs=2, default=(16, 128))
     small, large = parser.parse_args().megabytes
     found = {size: measure(size) for size in (small, large)}
     for size, (peak, blocks) in found.items():
         print(f"{size:5} MB of text, {blocks:9,} blocks: {peak / 1e6:6.0f} MB of memory at most")
-    print(f"a further MB of text takes {(found[large][0] - found[small][0]) / 1e6 / (large - small):.2f} MB of memory")
+    print(
+        f"a further MB of text takes {(found[large][0] - found[small][0]) / 1e6 / (large - small):.2f} MB of memory"
+    )
 
 
 if __name__ == "__main__":

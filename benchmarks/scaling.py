@@ -15,26 +15,47 @@ import tempfile
 from pathlib import Path
 
 from distil_lib.common.hardware import describe_machine
-from distil_lib.training.run_folder import read_metrics
+from distil_lib.training.metrics_file import read_metrics
 
 PROGRAM = Path(__file__).parents[1] / "distil_lib" / "pretrain.py"
 ARMS = ((1, 1), (2, 1), (1, 2))  # (processes, threads of each)
 
 
-def tokens_per_second(processes: int, threads: int, preset: str, steps: int, output: Path) -> list[float]:
+def tokens_per_second(
+    processes: int, threads: int, preset: str, steps: int, output: Path
+) -> list[float]:
     """Of every ten steps but the first ten, which warm up."""
-    settings = {"preset": preset, "max_steps": steps, "log_every": 10, "eval_every": 10**6, "save_every": 10**6, "eval_blocks": 64}
+    settings = {
+        "preset": preset,
+        "max_steps": steps,
+        "log_every": 10,
+        "eval_every": 10**6,
+        "save_every": 10**6,
+        "eval_blocks": 64,
+    }
     settings |= {"threads": threads, "output": output}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), str(PROGRAM)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+        str(PROGRAM),
+    ]
     command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    done = subprocess.run(command, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(done.stderr)
     return [row["tokens_per_second"] for row in read_metrics(output) if "loss" in row][1:]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
@@ -46,13 +67,17 @@ def main() -> None:
                 output = Path(folder, f"{number}-{arm[0]}-{arm[1]}")
                 speeds[arm] += tokens_per_second(*arm, options.preset, options.steps, output)
     machine = describe_machine()
-    print(f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; preset {options.preset}")
+    print(
+        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; preset {options.preset}"
+    )
     print("processes  threads  tokens/s  (quartiles)    relative  efficiency")
     alone = statistics.median(speeds[ARMS[0]])
     for (processes, threads), values in speeds.items():
         low, middle, high = statistics.quantiles(values, n=4)
         gain = middle / alone
-        print(f"{processes:9}  {threads:7}  {middle:8,.0f}  ({low:,.0f}-{high:,.0f})  {gain:8.2f}  {gain / (processes * threads):9.0%}")
+        print(
+            f"{processes:9}  {threads:7}  {middle:8,.0f}  ({low:,.0f}-{high:,.0f})  {gain:8.2f}  {gain / (processes * threads):9.0%}"
+        )
 
 
 if __name__ == "__main__":

@@ -23,21 +23,25 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from arms import PARTS, Arm, Step, Workshop, all_arms
+from arms import PARTS, Arm, BenchmarkContext, Step, all_arms
 
 from distil_lib.common.hardware import describe_machine, matmul_ceiling, probe_precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def measure(shop: Workshop, arms: dict[str, Arm], rounds: int) -> dict:
+def measure(shop: BenchmarkContext, arms: dict[str, Arm], rounds: int) -> dict:
     steps = {name: Step(shop, arm) for name, arm in arms.items()}
-    for step in steps.values():  # the first step makes the optimizer's state, compiles, and fills caches
+    for (
+        step
+    ) in steps.values():  # the first step makes the optimizer's state, compiles, and fills caches
         step()
     peaks = {name: step.peak_bytes() for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     parts = {soft: {part: [] for part in PARTS} for soft in ("all", "masked")}
-    ceiling: dict[str, list[float]] = {name: [] for name in sorted({"fp32", *(arm.precision for arm in arms.values())})}
+    ceiling: dict[str, list[float]] = {
+        name: [] for name in sorted({"fp32", *(arm.precision for arm in arms.values())})
+    }
     loader = []
     for number in range(rounds):
         names = list(arms)
@@ -52,11 +56,19 @@ def measure(shop: Workshop, arms: dict[str, Arm], rounds: int) -> dict:
         shop.loader[number + 1]
         loader.append(time.perf_counter() - start)
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    made = {name: asdict(arm) | {"tokens": steps[name].tokens, "peak_bytes": peaks[name]} for name, arm in arms.items()}
+    made = {
+        name: asdict(arm) | {"tokens": steps[name].tokens, "peak_bytes": peaks[name]}
+        for name, arm in arms.items()
+    }
     for name, arm in arms.items():
-        made[name] |= {"flops_per_token": math.fsum(shop.flops(arm.soft_targets).values()), "seconds": seconds[name]}
+        made[name] |= {
+            "flops_per_token": math.fsum(shop.flops(arm.soft_targets).values()),
+            "seconds": seconds[name],
+        }
     tokens = steps["ours, all"].tokens
-    flops = {soft: {part: value * tokens for part, value in shop.flops(soft).items()} for soft in parts}
+    flops = {
+        soft: {part: value * tokens for part, value in shop.flops(soft).items()} for soft in parts
+    }
     made_parts = {soft: {"seconds": parts[soft], "flops": flops[soft]} for soft in parts}
     return {"ceiling": ceiling, "arms": made, "parts": made_parts, "loader": {"seconds": loader}}
 
@@ -70,20 +82,35 @@ def speeds(result: dict, name: str) -> np.ndarray:
 def table(result: dict) -> str:
     """Markdown: medians over the rounds, quartiles in brackets; how much faster than the textbook's step of the same round, with its
     padding and without."""
-    lines = ["| arm | tokens/s | x textbook | x the same, packed | memory (MB) | MFU |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| arm | tokens/s | x textbook | x the same, packed | memory (MB) | MFU |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, arm in result["arms"].items():
         low, middle, high = np.quantile(speeds(result, name), [0.25, 0.5, 0.75])
-        ratios = (f"{np.median(speeds(result, name) / speeds(result, other)):.2f}" for other in ("textbook", "textbook, packed"))
-        mfu = middle * arm["flops_per_token"] / statistics.median(result["ceiling"][arm["precision"]])
+        ratios = (
+            f"{np.median(speeds(result, name) / speeds(result, other)):.2f}"
+            for other in ("textbook", "textbook, packed")
+        )
+        mfu = (
+            middle * arm["flops_per_token"] / statistics.median(result["ceiling"][arm["precision"]])
+        )
         memory = f"{arm['peak_bytes'] / 1e6:,.0f}"
-        lines.append(f"| {name} | {middle:,.0f} ({low:,.0f}-{high:,.0f}) | {' | '.join(ratios)} | {memory} | {mfu:.0%} |")
+        lines.append(
+            f"| {name} | {middle:,.0f} ({low:,.0f}-{high:,.0f}) | {' | '.join(ratios)} | {memory} | {mfu:.0%} |"
+        )
     return "\n".join(lines)
 
 
 def summary(result: dict) -> str:
     """What the table leaves out."""
-    reached = ", ".join(f"{name} {statistics.median(values) / 1e9:,.0f}" for name, values in result["ceiling"].items())
-    loader, step = (statistics.median(x["seconds"]) for x in (result["loader"], result["arms"]["ours, masked"]))
+    reached = ", ".join(
+        f"{name} {statistics.median(values) / 1e9:,.0f}"
+        for name, values in result["ceiling"].items()
+    )
+    loader, step = (
+        statistics.median(x["seconds"]) for x in (result["loader"], result["arms"]["ours, masked"])
+    )
     lines = [
         f"\nproducts of matrices reach, in GFLOP/s: {reached}; padded batches are filled to {result['fill']:.0%}",
         f"the loader makes {1 / loader:.1f} batches a second and takes {loader / step:.1%} of the time of a step (ours, masked)\n",
@@ -91,25 +118,61 @@ def summary(result: dict) -> str:
     for soft, parts in result["parts"].items():
         medians = {part: statistics.median(values) for part, values in parts["seconds"].items()}
         whole, flops = math.fsum(medians.values()), math.fsum(parts["flops"].values())
-        each = (f"{part} {medians[part] / whole:.0%} ({parts['flops'][part] / flops:.0%})" for part in PARTS)
+        each = (
+            f"{part} {medians[part] / whole:.0%} ({parts['flops'][part] / flops:.0%})"
+            for part in PARTS
+        )
         lines.append(f"time of ours, {soft} (share of the FLOPs): " + ", ".join(each))
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=("default", "base"), default="default")
-    parser.add_argument("--sequences", type=int, default=None, help="a step: 64 by default, 8 at BERT-base size on a CPU")
-    parser.add_argument("--block", type=int, default=None, help="tokens of a sequence: 64 by default; base: 128, on a GPU 512")
+    parser.add_argument(
+        "--sequences",
+        type=int,
+        default=None,
+        help="a step: 64 by default, 8 at BERT-base size on a CPU",
+    )
+    parser.add_argument(
+        "--block",
+        type=int,
+        default=None,
+        help="tokens of a sequence: 64 by default; base: 128, on a GPU 512",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", choices=("auto", *DTYPES), default="auto", help="of our arms; auto: what is quicker here")
-    parser.add_argument("--tf32", action="store_true", help="let a GPU round the operands of fp32 products")
-    parser.add_argument("--teacher", choices=DTYPES, default=None, help="what our arms keep the teacher in; by default, the preset's")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", *DTYPES),
+        default="auto",
+        help="of our arms; auto: what is quicker here",
+    )
+    parser.add_argument(
+        "--tf32", action="store_true", help="let a GPU round the operands of fp32 products"
+    )
+    parser.add_argument(
+        "--teacher",
+        choices=DTYPES,
+        default=None,
+        help="what our arms keep the teacher in; by default, the preset's",
+    )
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--compile", action="store_true", help="arms with torch.compile besides; compiling takes a minute or more")
-    parser.add_argument("--only", nargs="+", default=None, help="keep arms whose names begin so, and textbook and ours")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="arms with torch.compile besides; compiling takes a minute or more",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=None,
+        help="keep arms whose names begin so, and textbook and ours",
+    )
     parser.add_argument("--corpus", default="docs:pandas,scikit-learn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None, help="write all samples into this file")
@@ -117,23 +180,45 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler that counts memory need not say that it does
+    os.environ["KINETO_LOG_LEVEL"] = (
+        "99"  # the profiler that counts memory need not say that it does
+    )
     torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
     device = torch.device(options.device)
     base, gpu = options.size == "base", device.type == "cuda"
     options.block = options.block or ((512 if gpu else 128) if base else 64)
     options.sequences = options.sequences or (8 if base and not gpu else 64)
-    shop = Workshop(options.size, options.corpus, options.sequences, options.block, device, options.dropout, options.seed)
+    shop = BenchmarkContext(
+        options.size,
+        options.corpus,
+        options.sequences,
+        options.block,
+        device,
+        options.dropout,
+        options.seed,
+    )
     precision = probe_precision(device) if options.precision == "auto" else options.precision
     kept = options.teacher or {"float32": "fp32", "bfloat16": "bf16"}[shop.config.teacher_dtype]
     arms = all_arms(precision, kept, options.compile)
     if options.only:
-        arms = {name: arm for name, arm in arms.items() if name.startswith(("textbook", "ours", *options.only))}
-    result = {"date": date.today().isoformat(), "command": " ".join(["python", *sys.argv]), "machine": describe_machine()}
-    result |= {k: getattr(options, k) for k in ("size", "sequences", "block", "rounds", "dropout", "tf32")} | {"device": device.type}
-    result["fill"] = shop.batches[True].counted.float().mean().item()
+        arms = {
+            name: arm
+            for name, arm in arms.items()
+            if name.startswith(("textbook", "ours", *options.only))
+        }
+    result = {
+        "date": date.today().isoformat(),
+        "command": " ".join(["python", *sys.argv]),
+        "machine": describe_machine(),
+    }
+    result |= {
+        k: getattr(options, k) for k in ("size", "sequences", "block", "rounds", "dropout", "tf32")
+    } | {"device": device.type}
+    result["fill"] = shop.batches[True].loss_mask.float().mean().item()
     result |= measure(shop, arms, options.rounds)
-    print(f"{options.size}: {options.sequences} x {options.block} tokens, {precision}; {result['machine']}\n")
+    print(
+        f"{options.size}: {options.sequences} x {options.block} tokens, {precision}; {result['machine']}\n"
+    )
     print(table(result) + "\n" + summary(result))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from distil_lib.masking import IGNORED
+from distil_lib.losses import IGNORED
 
 # fp32 bytes of a chunk of logits, of which four or five are alive at once. On a CPU they should stay in the cache, which asks for small
 # chunks, but each of them reads and writes the matrix's gradient, which asks for large ones: of 2 to 64 MiB, 16 was near the best both for
@@ -56,7 +56,9 @@ class Projection:
         self.states, self.weight, self.bias = states.to(dtype), weight.to(dtype), bias
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        return _product(self.states[rows], self.weight.t(), _wide(self.states.dtype)).add_(self.bias)
+        return _product(self.states[rows], self.weight.t(), _wide(self.states.dtype)).add_(
+            self.bias
+        )
 
 
 def _soft(z: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -80,7 +82,10 @@ def _chunks(ce_mask: Tensor, predicted: Tensor, size: int) -> Iterator[tuple[Ten
 
     Sorted by what they need (soft targets only, both, label only), either loss is on one slice of each chunk.
     """
-    groups = [group.nonzero().flatten() for group in (ce_mask & ~predicted, ce_mask & predicted, ~ce_mask & predicted)]
+    groups = [
+        group.nonzero().flatten()
+        for group in (ce_mask & ~predicted, ce_mask & predicted, ~ce_mask & predicted)
+    ]
     hard_from, soft_to = len(groups[0]), len(groups[0]) + len(groups[1])
     order = torch.cat(groups)
     for start in range(0, len(order), size):
@@ -91,12 +96,29 @@ def _chunks(ce_mask: Tensor, predicted: Tensor, size: int) -> Iterator[tuple[Ten
 
 class _FusedLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states, weight, bias, teacher, labels, ce_mask, temperature, ce_weight, mlm_weight, size, learning):
+    def forward(
+        ctx,
+        states,
+        weight,
+        bias,
+        teacher,
+        labels,
+        ce_mask,
+        temperature,
+        ce_weight,
+        mlm_weight,
+        size,
+        learning,
+    ):
         student, wide = Projection(states, weight, bias), _wide(states.dtype)
         learning = learning and any(ctx.needs_input_grad)
         ce, mlm = states.new_zeros((), dtype=wide), states.new_zeros((), dtype=wide)
-        gradients = [torch.zeros_like(x, dtype=wide) for x in (states, weight, bias)] if learning else []
-        teacher_row = ce_mask.cumsum(0) - 1  # the teacher has a row for each token with soft targets
+        gradients = (
+            [torch.zeros_like(x, dtype=wide) for x in (states, weight, bias)] if learning else []
+        )
+        teacher_row = (
+            ce_mask.cumsum(0) - 1
+        )  # the teacher has a row for each token with soft targets
         with torch.autocast(states.device.type, enabled=False):
             for rows, c, m in _chunks(ce_mask, (labels != IGNORED) & bool(mlm_weight), size):
                 z = student[rows]  # the one product that both losses share
@@ -105,7 +127,9 @@ class _FusedLosses(torch.autograd.Function):
                     loss, g_hard = _hard(z[hard], labels[rows[hard]])
                     mlm += loss
                 if c:
-                    loss, g_soft = _soft(z[soft], teacher[teacher_row[rows[soft]]].to(wide), temperature)
+                    loss, g_soft = _soft(
+                        z[soft], teacher[teacher_row[rows[soft]]].to(wide), temperature
+                    )
                     ce += loss
                     g_soft.mul_(ce_weight)  # in the memory of z
                 if not learning:
@@ -119,7 +143,9 @@ class _FusedLosses(torch.autograd.Function):
                 g = g.to(student.states.dtype)
                 g_states[rows] = _product(g, student.weight, wide)
                 g_weight += _product(g.t(), student.states[rows], wide)
-        ctx.save_for_backward(*(g.to(x.dtype) for g, x in zip(gradients, (states, weight, bias), strict=False)))
+        ctx.save_for_backward(
+            *(g.to(x.dtype) for g, x in zip(gradients, (states, weight, bias), strict=False))
+        )
         ctx.mark_non_differentiable(ce, mlm)
         return ce_weight * ce + mlm_weight * mlm, ce, mlm
 
@@ -154,8 +180,20 @@ def fused_vocabulary_losses(
     if ce_mask is None or not ce_weight:
         ce_mask = torch.zeros_like(labels, dtype=torch.bool)
     if chunk is None:
-        chunk = max(CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"]) // (len(weight) * 4), 1)
+        chunk = max(
+            CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"]) // (len(weight) * 4), 1
+        )
     learning = torch.is_grad_enabled()  # which is off inside the function
     return _FusedLosses.apply(
-        states, weight, bias, teacher, labels, ce_mask, temperature, ce_weight, mlm_weight, chunk, learning
-    )  # fmt: skip
+        states,
+        weight,
+        bias,
+        teacher,
+        labels,
+        ce_mask,
+        temperature,
+        ce_weight,
+        mlm_weight,
+        chunk,
+        learning,
+    )

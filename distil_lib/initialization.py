@@ -13,14 +13,16 @@ from collections.abc import Sequence
 import torch
 from transformers import DistilBertConfig, PreTrainedModel
 
-from distil_lib.common.errors import UserError
+from distil_lib.errors import UserError
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
 
 STRATEGIES = ("spread", "alternate", "first", "last", "random")
 
 
-def select_layers(teacher_layers: int, student_layers: int, strategy: str = "spread", seed: int = 0) -> list[int]:
+def select_layers(
+    teacher_layers: int, student_layers: int, strategy: str = "spread", seed: int = 0
+) -> list[int]:
     """The teacher's layers (counted from 0) that the student keeps, in rising order.
 
     spread:    evenly from the first to the last, round(linspace): 12 to 6 gives the released 0, 2, 4, 7, 9, 11
@@ -36,7 +38,9 @@ def select_layers(teacher_layers: int, student_layers: int, strategy: str = "spr
     if strategy == "spread":
         if student_layers == 1:
             return [teacher_layers - 1]
-        return [round(i * (teacher_layers - 1) / (student_layers - 1)) for i in range(student_layers)]
+        return [
+            round(i * (teacher_layers - 1) / (student_layers - 1)) for i in range(student_layers)
+        ]
     if strategy == "alternate":
         return [i * (teacher_layers // student_layers) for i in range(student_layers)]
     if strategy == "first":
@@ -46,7 +50,10 @@ def select_layers(teacher_layers: int, student_layers: int, strategy: str = "spr
     if strategy == "random":
         generator = torch.Generator().manual_seed(seed)
         return sorted(torch.randperm(teacher_layers, generator=generator)[:student_layers].tolist())
-    raise UserError(f"There is no strategy {strategy!r}.", f"Choose one of {', '.join(STRATEGIES)}, or pass a list of layers.")
+    raise UserError(
+        f"There is no strategy {strategy!r}.",
+        f"Choose one of {', '.join(STRATEGIES)}, or pass a list of layers.",
+    )
 
 
 # BERT's and RoBERTa's name of a part of a layer -> the student's. Weight and bias go together.
@@ -75,19 +82,27 @@ def skipped_positions(config) -> int:
     return config.pad_token_id + 1 if config.model_type == "roberta" else 0
 
 
-def student_config(teacher_config, student_layers: int, dropout: float | None = None) -> DistilBertConfig:
+def student_config(
+    teacher_config, student_layers: int, dropout: float | None = None
+) -> DistilBertConfig:
     """The configuration of a student of the teacher's width. `dropout`: the teacher's by default."""
     if teacher_config.hidden_act != "gelu":
-        raise UserError(f"The teacher's activation is {teacher_config.hidden_act}.", "The student can only take over 'gelu' layers.")
+        raise UserError(
+            f"The teacher's activation is {teacher_config.hidden_act}.",
+            "The student can only take over 'gelu' layers.",
+        )
     return DistilBertConfig(
         vocab_size=teacher_config.vocab_size,
-        max_position_embeddings=teacher_config.max_position_embeddings - skipped_positions(teacher_config),
+        max_position_embeddings=teacher_config.max_position_embeddings
+        - skipped_positions(teacher_config),
         dim=teacher_config.hidden_size,
         hidden_dim=teacher_config.intermediate_size,
         n_layers=student_layers,
         n_heads=teacher_config.num_attention_heads,
         dropout=teacher_config.hidden_dropout_prob if dropout is None else dropout,
-        attention_dropout=teacher_config.attention_probs_dropout_prob if dropout is None else dropout,
+        attention_dropout=teacher_config.attention_probs_dropout_prob
+        if dropout is None
+        else dropout,
         initializer_range=teacher_config.initializer_range,
         pad_token_id=teacher_config.pad_token_id,
         layer_norm_eps=teacher_config.layer_norm_eps,  # not a DistilBERT setting: read by our Student alone (1e-12 in every BERT)
@@ -117,18 +132,36 @@ def initialize_student(
     model = teacher.model if isinstance(teacher, MaskedLM) else teacher
     config = model.config
     if config.model_type not in ("bert", "roberta"):
-        raise UserError(f"A teacher of type {config.model_type!r} is not known here.", "Use a BERT or a RoBERTa.")
-    if config.is_decoder or getattr(config, "position_embedding_type", "absolute") not in ("absolute", None):
-        raise UserError("The teacher is no encoder with absolute positions.", "Only such layers fit into the student.")
+        raise UserError(
+            f"A teacher of type {config.model_type!r} is not known here.",
+            "Use a BERT or a RoBERTa.",
+        )
+    if config.is_decoder or getattr(config, "position_embedding_type", "absolute") not in (
+        "absolute",
+        None,
+    ):
+        raise UserError(
+            "The teacher is no encoder with absolute positions.",
+            "Only such layers fit into the student.",
+        )
     if isinstance(layers, int):
         layers, student_layers = "spread", layers
     if isinstance(layers, str):
-        layers = select_layers(config.num_hidden_layers, student_layers or config.num_hidden_layers // 2, layers, seed)
+        layers = select_layers(
+            config.num_hidden_layers, student_layers or config.num_hidden_layers // 2, layers, seed
+        )
     layers = list(layers)
     if not layers or not all(0 <= i < config.num_hidden_layers for i in layers):
-        raise UserError(f"The teacher has no layers {layers}.", f"Its layers are 0 to {config.num_hidden_layers - 1}.")
-    with torch.random.fork_rng(devices=[]):  # what is not copied is drawn from `seed`, and nobody else's random numbers change
-        torch.default_generator.manual_seed(seed)  # the CPU's; `torch.manual_seed` would reach the GPUs' as well
+        raise UserError(
+            f"The teacher has no layers {layers}.",
+            f"Its layers are 0 to {config.num_hidden_layers - 1}.",
+        )
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # what is not copied is drawn from `seed`, and nobody else's random numbers change
+        torch.default_generator.manual_seed(
+            seed
+        )  # the CPU's; `torch.manual_seed` would reach the GPUs' as well
         student = Student(student_config(config, len(layers), dropout))
     # Never below float32, whatever the teacher is kept in: these are the weights that an optimizer will add small numbers to.
     student = student.to(torch.promote_types(model.dtype, torch.float32))
@@ -138,7 +171,9 @@ def initialize_student(
     return student
 
 
-def _copied_weights(model: PreTrainedModel, layers: list[int], copy_embeddings: bool, copy_head: bool) -> dict[str, torch.Tensor]:
+def _copied_weights(
+    model: PreTrainedModel, layers: list[int], copy_embeddings: bool, copy_head: bool
+) -> dict[str, torch.Tensor]:
     """The student's parameters that come from the teacher, by the student's names."""
     weights = model.state_dict()
     # "bert.encoder..." with a head around the encoder, "encoder..." without.
@@ -148,17 +183,26 @@ def _copied_weights(model: PreTrainedModel, layers: list[int], copy_embeddings: 
         if match := re.fullmatch(rf"{prefix}encoder\.layer\.(\d+)\.(.+)\.(weight|bias)", name):
             for new, old in enumerate(layers):
                 if old == int(match[1]):
-                    copied[f"distilbert.transformer.layer.{new}.{LAYER_PARTS[match[2]]}.{match[3]}"] = tensor
+                    copied[
+                        f"distilbert.transformer.layer.{new}.{LAYER_PARTS[match[2]]}.{match[3]}"
+                    ] = tensor
         elif copy_head and (part := HEAD_PARTS.get(name.rpartition(".")[0])):
             copied[f"{part}.{name.rpartition('.')[2]}"] = tensor
     if copy_embeddings:
-        words, positions, types = (weights[f"{prefix}embeddings.{kind}_embeddings.weight"] for kind in ("word", "position", "token_type"))
+        words, positions, types = (
+            weights[f"{prefix}embeddings.{kind}_embeddings.weight"]
+            for kind in ("word", "position", "token_type")
+        )
         skipped = skipped_positions(model.config)
         dtype = torch.promote_types(words.dtype, torch.float32)
         copied["distilbert.embeddings.word_embeddings.weight"] = words
-        copied["distilbert.embeddings.position_embeddings.weight"] = positions[skipped:].to(dtype) + types[0].to(dtype)
+        copied["distilbert.embeddings.position_embeddings.weight"] = positions[skipped:].to(
+            dtype
+        ) + types[0].to(dtype)
         for kind in ("weight", "bias"):
-            copied[f"distilbert.embeddings.LayerNorm.{kind}"] = weights[f"{prefix}embeddings.LayerNorm.{kind}"]
+            copied[f"distilbert.embeddings.LayerNorm.{kind}"] = weights[
+                f"{prefix}embeddings.LayerNorm.{kind}"
+            ]
         copied.setdefault("vocab_projector.weight", words)
     else:  # the tied projection must not bring the words back in
         copied.pop("vocab_projector.weight", None)

@@ -17,6 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IGNORED = (
+    -100
+)  # the label of a position that is not predicted, as in `torch.nn.functional.cross_entropy`
+
 
 def _wide(x: Tensor) -> Tensor:
     """fp32, or fp64 if it is that already: a sum over 30,000 words loses the small ones in 16 bits."""
@@ -37,12 +41,18 @@ def _select(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x.reshape(-1, x.shape[-1])
     if mask.shape != x.shape[:-1]:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}, but one entry per token is {tuple(x.shape[:-1])}.")
+        raise ValueError(
+            f"mask has shape {tuple(mask.shape)}, but one entry per token is {tuple(x.shape[:-1])}."
+        )
     return x[mask.bool()]
 
 
 def soft_target_loss(
-    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None = None, temperature: float = 2.0, reduction: str = "mean"
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    mask: Tensor | None = None,
+    temperature: float = 2.0,
+    reduction: str = "mean",
 ) -> Tensor:
     """L_ce: T^2 * KL(teacher || student) of the distributions softened by T, summed over the vocabulary, mean over tokens.
 
@@ -53,7 +63,9 @@ def soft_target_loss(
     size when T changes (Hinton et al. 2015, section 2).
     """
     if student_logits.shape != teacher_logits.shape:
-        raise ValueError(f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} differ.")
+        raise ValueError(
+            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} differ."
+        )
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be positive.")
     log_student = F.log_softmax(_wide(_select(student_logits, mask)) / temperature, dim=-1)
@@ -67,17 +79,26 @@ def mlm_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
 
     logits: (..., V). labels: (...), the true id where a word is to be predicted and -100 elsewhere.
     """
-    mask = labels != -100
-    return _reduce(F.cross_entropy(_wide(_select(logits, mask)), labels[mask], reduction="none"), reduction)
+    mask = labels != IGNORED
+    return _reduce(
+        F.cross_entropy(_wide(_select(logits, mask)), labels[mask], reduction="none"), reduction
+    )
 
 
-def cosine_loss(student_hidden: Tensor, teacher_hidden: Tensor, mask: Tensor | None = None, reduction: str = "mean") -> Tensor:
+def cosine_loss(
+    student_hidden: Tensor,
+    teacher_hidden: Tensor,
+    mask: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """L_cos: 1 - cos of the angle between the last hidden states, mean over tokens.
 
     student_hidden, teacher_hidden: (..., H). mask: (...), True at the tokens that count (all that are not padding); None for all.
     """
     if student_hidden.shape != teacher_hidden.shape:
-        raise ValueError(f"student states {tuple(student_hidden.shape)} and teacher states {tuple(teacher_hidden.shape)} differ.")
+        raise ValueError(
+            f"student states {tuple(student_hidden.shape)} and teacher states {tuple(teacher_hidden.shape)} differ."
+        )
     student, teacher = _wide(_select(student_hidden, mask)), _wide(_select(teacher_hidden, mask))
     return _reduce(1 - F.cosine_similarity(student, teacher, dim=-1), reduction)
 
@@ -116,7 +137,9 @@ class TripleLoss:
     def __post_init__(self):
         alphas = (self.alpha_ce, self.alpha_mlm, self.alpha_cos)
         if min(alphas) < 0 or sum(alphas) == 0 or self.temperature <= 0:
-            raise ValueError(f"alphas {alphas} must not be negative nor all 0, and temperature {self.temperature} must be positive.")
+            raise ValueError(
+                f"alphas {alphas} must not be negative nor all 0, and temperature {self.temperature} must be positive."
+            )
 
     def __call__(
         self,
@@ -139,14 +162,22 @@ class TripleLoss:
         ce = mlm = cos = zero
         reduction = "mean" if counts is None else "sum"
         if self.alpha_ce:
-            ce = soft_target_loss(student_logits, teacher_logits, ce_mask, self.temperature, reduction)
+            ce = soft_target_loss(
+                student_logits, teacher_logits, ce_mask, self.temperature, reduction
+            )
         if self.alpha_mlm:
             mlm = mlm_loss(student_logits, labels, reduction)
         if self.alpha_cos:
             cos = cosine_loss(student_hidden, teacher_hidden, cos_mask, reduction)
         if counts is not None:
-            ce, mlm, cos = ce / max(counts.ce, 1), mlm / max(counts.mlm, 1), cos / max(counts.cos, 1)
+            ce, mlm, cos = (
+                ce / max(counts.ce, 1),
+                mlm / max(counts.mlm, 1),
+                cos / max(counts.cos, 1),
+            )
         loss = self.alpha_ce * ce + self.alpha_mlm * mlm + self.alpha_cos * cos
         if not self.alpha_ce and not self.alpha_mlm:
-            loss = loss + 0.0 * student_logits.sum()  # distributed training wants a gradient, be it 0, for the head as well
+            loss = (
+                loss + 0.0 * student_logits.sum()
+            )  # distributed training wants a gradient, be it 0, for the head as well
         return TripleLossOutput(loss, ce.detach(), mlm.detach(), cos.detach())

@@ -9,15 +9,15 @@ DistilBERT code: a word that occurs `count` times is chosen with a chance propor
 their turn.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label of a position that is not predicted, as in `torch.nn.functional.cross_entropy`
+from distil_lib.losses import IGNORED
 
 
 def random_stream(seed: int, *key: int) -> np.random.Generator:
@@ -36,7 +36,9 @@ def sample_size(share: float, length: int) -> int:
     return max(round(share * length), 1)
 
 
-def sample_tokens(shape: tuple[int, int], share: float, seed: int, examples: Sequence[int], epochs: Sequence[int]) -> Tensor:
+def sample_tokens(
+    shape: tuple[int, int], share: float, seed: int, examples: Sequence[int], epochs: Sequence[int]
+) -> Tensor:
     """(B, L) bool: the same number of tokens of each block, without replacement, every token with the same chance.
 
     As all blocks are of one length, a mean over these tokens is an unbiased estimate of that over all. Like the masks it depends
@@ -44,7 +46,11 @@ def sample_tokens(shape: tuple[int, int], share: float, seed: int, examples: Seq
     """
     sampled = torch.zeros(shape, dtype=torch.bool)
     for row, example, epoch in zip(sampled, examples, epochs, strict=True):
-        row[random_stream(seed, int(epoch), int(example), SAMPLE).permutation(shape[1])[: sample_size(share, shape[1])]] = True
+        row[
+            random_stream(seed, int(epoch), int(example), SAMPLE).permutation(shape[1])[
+                : sample_size(share, shape[1])
+            ]
+        ] = True
     return sampled
 
 
@@ -86,13 +92,24 @@ class DynamicMasking:
         vocab_size = len(tokenizer)
         if counts is not None and len(counts) != vocab_size:
             raise ValueError(f"counts has {len(counts)} entries for a vocabulary of {vocab_size}.")
-        self.probability, self.seed, self.mask_id, self.sample = probability, seed, tokenizer.mask_token_id, sample
-        frequency = np.ones(vocab_size) if counts is None else np.maximum(np.asarray(counts, np.float64), 1.0)
+        self.probability, self.seed, self.mask_id, self.sample = (
+            probability,
+            seed,
+            tokenizer.mask_token_id,
+            sample,
+        )
+        frequency = (
+            np.ones(vocab_size)
+            if counts is None
+            else np.maximum(np.asarray(counts, np.float64), 1.0)
+        )
         self.weights = frequency**-smoothing
         self.weights[tokenizer.all_special_ids] = 0.0
         self.words = np.flatnonzero(self.weights)  # what a random replacement is drawn from
 
-    def __call__(self, input_ids: Tensor, examples: Sequence[int], epoch: int | Sequence[int] = 0) -> MaskedBatch:
+    def __call__(
+        self, input_ids: Tensor, examples: Sequence[int], epoch: int | Sequence[int] = 0
+    ) -> MaskedBatch:
         """Mask blocks.
 
         input_ids: (B, L) ids. examples: (B,) the blocks' numbers in the corpus. epoch: one for all, or (B,).
@@ -104,7 +121,11 @@ class DynamicMasking:
             chosen, replacement = self._choose(ids, int(example), int(number))
             labels[row, chosen] = input_ids[row, chosen]
             corrupted[row, chosen] = torch.from_numpy(replacement).to(input_ids.dtype)
-        sampled = sample_tokens(input_ids.shape, self.sample, self.seed, examples, epochs) if self.sample else None
+        sampled = (
+            sample_tokens(input_ids.shape, self.sample, self.seed, examples, epochs)
+            if self.sample
+            else None
+        )
         return MaskedBatch(corrupted, labels, sampled)
 
     def _choose(self, ids: np.ndarray, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,3 +141,40 @@ class DynamicMasking:
         fate = random.random(len(ids))[chosen]
         word = self.words[random.integers(len(self.words), size=len(ids))[chosen]]
         return chosen, np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, word, ids[chosen]))
+
+
+@dataclass
+class MicroBatch:
+    """What goes through the model at once.
+
+    input_ids, labels: (B, L), the corrupted ids and what stood there (-100 where nothing is to be predicted).
+    loss_mask: (B, L) bool, the tokens that the losses see: all that are not padding.
+    examples: (B,) the blocks' numbers in the corpus. padded: whether there is padding that attention must not look at.
+    sampled: (B, L) bool, a random sample of the tokens (see `masking.sample_tokens`); None if none was drawn.
+
+    A process that has no sequence left in a step gets one of which nothing is counted, because in distributed training every
+    process has to take part in every exchange of gradients.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    loss_mask: Tensor
+    examples: Tensor
+    padded: bool = False
+    sampled: Tensor | None = None
+
+    @property
+    def attention_mask(self) -> Tensor | None:
+        """(B, L) for the models, or None where there is no padding: attention then takes its fastest form."""
+        return self.loss_mask if self.padded else None
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "MicroBatch":
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
+        return replace(
+            self, **{k: change(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        )

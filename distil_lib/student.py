@@ -39,13 +39,17 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.dim, padding_idx=config.pad_token_id)
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, config.dim, padding_idx=config.pad_token_id
+        )
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.dim)
         self.LayerNorm = nn.LayerNorm(config.dim, eps=layer_norm_eps(config))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        positions = self.position_embeddings.weight[: input_ids.shape[1]]  # (L, H), the same for every sequence
+        positions = self.position_embeddings.weight[
+            : input_ids.shape[1]
+        ]  # (L, H), the same for every sequence
         return self.dropout(self.LayerNorm(self.word_embeddings(input_ids) + positions))
 
 
@@ -62,9 +66,14 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, visible: Tensor | None) -> Tensor:
         B, L, H = hidden.shape
-        q, k, v = (lin(hidden).view(B, L, self.n_heads, -1).transpose(1, 2) for lin in (self.q_lin, self.k_lin, self.v_lin))
+        q, k, v = (
+            lin(hidden).view(B, L, self.n_heads, -1).transpose(1, 2)
+            for lin in (self.q_lin, self.k_lin, self.v_lin)
+        )
         dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout)  # (B, heads, L, H / heads)
+        context = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=visible, dropout_p=dropout
+        )  # (B, heads, L, H / heads)
         return self.out_lin(context.transpose(1, 2).reshape(B, L, H))
 
 
@@ -102,7 +111,9 @@ class Encoder(nn.Module):
     def __init__(self, config: DistilBertConfig):
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.transformer = nn.ModuleDict({"layer": nn.ModuleList(Layer(config) for _ in range(config.n_layers))})
+        self.transformer = nn.ModuleDict(
+            {"layer": nn.ModuleList(Layer(config) for _ in range(config.n_layers))}
+        )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
         # (B, 1, 1, L), True where a position may be looked at: one row for all heads and all positions that look.
@@ -122,7 +133,9 @@ class Student(nn.Module):
     def __init__(self, config: DistilBertConfig):
         super().__init__()
         if config.activation != "gelu":
-            raise ValueError(f"activation is {config.activation!r}; the student knows only the exact 'gelu' of BERT.")
+            raise ValueError(
+                f"activation is {config.activation!r}; the student knows only the exact 'gelu' of BERT."
+            )
         self.config = config
         self.distilbert = Encoder(config)
         self.vocab_transform = nn.Linear(config.dim, config.dim)
@@ -160,11 +173,17 @@ class Student(nn.Module):
         logits = self.head(last if positions is None else last[positions], project)
         return StudentOutput(last, logits, tuple(hidden_states) if output_hidden_states else None)
 
-    def head(self, hidden: Tensor, project: Callable[[Tensor, Tensor, Tensor], Any] | None = None) -> Any:
+    def head(
+        self, hidden: Tensor, project: Callable[[Tensor, Tensor, Tensor], Any] | None = None
+    ) -> Any:
         """Hidden states (..., H) to logits over the vocabulary (..., V), or to what `project` makes of them (see `forward`)."""
         states = self.vocab_layer_norm(F.gelu(self.vocab_transform(hidden)))
         projector = self.vocab_projector
-        return projector(states) if project is None else project(states, projector.weight, projector.bias)
+        return (
+            projector(states)
+            if project is None
+            else project(states, projector.weight, projector.bias)
+        )
 
     def to_transformers(self) -> DistilBertForMaskedLM:
         """The same model as an object of `transformers`, sharing no memory with this one."""

@@ -18,7 +18,7 @@ os.environ |= {
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def corpus(documents, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(documents):
     """A WordPiece tokenizer of at most 160 pieces, learned from those documents."""
-    from distil_lib.text.blocks import train_tokenizer
+    from distil_lib.text.tokenizer import train_tokenizer
 
     return train_tokenizer((d["text"] for d in documents), vocab_size=160)
 
@@ -73,14 +73,31 @@ def teacher_folder(tokenizer, tmp_path_factory):
 def small_run(corpus, tokenizer_folder, teacher_folder):
     """Arguments of a distillation that takes about a second: 12 steps of 8 sequences of 16 tokens."""
     settings = {
-        "corpus": corpus, "tokenizer": tokenizer_folder, "teacher": teacher_folder, "block_size": 16, "batch_size": 8,
-        "micro_batch_size": 8, "max_steps": 12, "log_every": 3, "eval_every": 6, "eval_blocks": 12, "save_every": 4,
-        "dropout": 0.0, "learning_rate": 0.003, "precision": "fp32", "threads": 1,
-    }  # fmt: skip
+        "corpus": corpus,
+        "tokenizer": tokenizer_folder,
+        "teacher": teacher_folder,
+        "block_size": 16,
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        "max_steps": 12,
+        "log_every": 3,
+        "eval_every": 6,
+        "eval_blocks": 12,
+        "save_every": 4,
+        "dropout": 0.0,
+        "learning_rate": 0.003,
+        "precision": "fp32",
+        "threads": 1,
+    }
 
     def arguments(output, **changes) -> list[str]:
         chosen = settings | {"output": output} | changes
-        return [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
+        return [
+            word
+            for name, value in chosen.items()
+            if value is not None
+            for word in (f"--{name}", str(value))
+        ]
 
     return arguments
 
@@ -105,7 +122,10 @@ def fresh_accelerator():
         for state in (AcceleratorState, GradientState, PartialState):
             state._reset_state()
 
-    threads, handlers = torch.get_num_threads(), {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    threads, handlers = (
+        torch.get_num_threads(),
+        {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)},
+    )
     forget()
     yield
     forget()

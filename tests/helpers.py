@@ -23,13 +23,15 @@ ADJECTIVES = "big cold common empty fresh given hidden large late new old open r
 def sentence(chance: random.Random) -> str:
     """The words' frequencies fall like 1 / rank, as in real text."""
     noun, verb, adjective = ([*words] for words in (NOUNS, VERBS, ADJECTIVES))
-    pick = lambda words: chance.choices(words, [1 / (rank + 1) for rank in range(len(words))])[0]  # noqa: E731
+    pick = lambda words: chance.choices(words, [1 / (rank + 1) for rank in range(len(words))])[0]
     return f"The {pick(adjective)} {pick(noun)} {pick(verb)} the {pick(noun)} of a {pick(adjective)} {pick(noun)}."
 
 
 def random_documents(number: int, seed: int = 0, paragraphs: int = 4) -> list[dict[str, str]]:
     chance = random.Random(seed)
-    text = lambda: "\n\n".join(" ".join(sentence(chance) for _ in range(4)) for _ in range(paragraphs))  # noqa: E731
+    text = lambda: "\n\n".join(
+        " ".join(sentence(chance) for _ in range(4)) for _ in range(paragraphs)
+    )
     return [{"name": f"document-{i}", "text": text()} for i in range(number)]
 
 
@@ -59,7 +61,9 @@ def newest_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(max((run / "checkpoints").glob("step-*")) / "model.safetensors")
 
 
-def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], but_for: str = "nothing") -> float:
+def apart(
+    a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], but_for: str = "nothing"
+) -> float:
     """The largest difference of two sets of weights, relative to the largest weight of its tensor."""
     assert a.keys() == b.keys()
     return max(((a[k] - b[k]).abs().max() / b[k].abs().max()).item() for k in a if but_for not in k)
@@ -67,7 +71,10 @@ def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], but_for: str =
 
 def without_times(rows: list[dict]) -> list[dict]:
     """Rows of `metrics.jsonl` without what no two runs have in common."""
-    return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second", "mfu", "fill")} for row in rows]
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second", "mfu", "fill")}
+        for row in rows
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------ the program, launched
@@ -80,7 +87,12 @@ class Finished:
     err: str
 
 
-def _child(arguments: list[str], environment: dict[str, str], prepare: Callable[[], None] | None, output: Path) -> None:
+def _child(
+    arguments: list[str],
+    environment: dict[str, str],
+    prepare: Callable[[], None] | None,
+    output: Path,
+) -> None:
     for descriptor, stream in ((1, "out"), (2, "err")):
         file = os.open(output / stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
@@ -104,12 +116,16 @@ class Launcher:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["distil_lib.pretrain"])
 
-    def start(self, arguments: list[str], prepare=None, **environment: str) -> Callable[[float], Finished]:
+    def start(
+        self, arguments: list[str], prepare=None, **environment: str
+    ) -> Callable[[float], Finished]:
         """Start, and return a function that waits for the end."""
         output = self.folder / str(self.started)
         output.mkdir()
         self.started += 1
-        process = self.context.Process(target=_child, args=(list(map(str, arguments)), environment, prepare, output))
+        process = self.context.Process(
+            target=_child, args=(list(map(str, arguments)), environment, prepare, output)
+        )
         process.start()
 
         def wait(timeout: float = 300) -> Finished:
@@ -117,8 +133,13 @@ class Launcher:
             if process.is_alive():
                 process.kill()
                 process.join()
-                raise TimeoutError(f"still running after {timeout} s: {(output / 'err').read_text()}")
-            out, err = ((output / s).read_text(errors="replace") if (output / s).exists() else "" for s in ("out", "err"))
+                raise TimeoutError(
+                    f"still running after {timeout} s: {(output / 'err').read_text()}"
+                )
+            out, err = (
+                (output / s).read_text(errors="replace") if (output / s).exists() else ""
+                for s in ("out", "err")
+            )
             return Finished(process.exitcode, out, err)
 
         return wait
@@ -133,12 +154,22 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def together(program: Launcher, arguments: list[str], *prepare, world: int = 2, timeout: float = 300) -> list[Finished]:
+def together(
+    program: Launcher, arguments: list[str], *prepare, world: int = 2, timeout: float = 300
+) -> list[Finished]:
     """What `torchrun` does, from processes that have imported everything already. `prepare`: one for all, or one for each."""
-    shared = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
-              "ACCELERATE_USE_CPU": "true"}  # fmt: skip
+    shared = {
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "ACCELERATE_USE_CPU": "true",
+    }
     each = prepare if len(prepare) == world else [*prepare, None][:1] * world
-    waits = [program.start(arguments, p, **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank, p in enumerate(each)]
+    waits = [
+        program.start(arguments, p, **shared, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank, p in enumerate(each)
+    ]
     return [wait(timeout) for wait in waits]
 
 
@@ -166,7 +197,7 @@ class double_precision:
     """Prepare a program to train in float64, where differences of rounding do not hide those of arithmetic."""
 
     def __call__(self) -> None:
-        from distil_lib.pretrain import Run
+        from distil_lib.training.loop import Run
 
         for name in ("_new_model", "_load_teacher"):
             function = getattr(Run, name)

@@ -25,13 +25,18 @@ def to_rst(lines: list[str]) -> list[str]:
         if not in_code:
             text = line or text
             parts = PARTS.split(line)
-            line = "".join(part if i % 2 else re.sub(r"([*|\\]|_\b)", r"\\\1", part) for i, part in enumerate(parts))
+            line = "".join(
+                part if i % 2 else re.sub(r"([*|\\]|_\b)", r"\\\1", part)
+                for i, part in enumerate(parts)
+            )
         out.append(line)
     return out
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    def process(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    def process(
+        app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+    ) -> None:
         if name.startswith("distil_lib"):
             lines[:] = to_rst(lines)
 

@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from transformers.utils import logging
 
-from distil_lib.text.blocks import load_tokenizer
+from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.export.browser import fill_blank, load_as_student, pack
 from distil_lib.common.paths import data_folder
 
@@ -70,11 +70,15 @@ def widget(sentences: list[str]) -> str:
         )
         weights = sum(p.numel() for p in model.parameters()) / 1e6
         description = f"{model.config.n_layers} layers, {weights:.1f} million weights"
-        answers.append(ANSWER.format(name=name, title=name.title(), description=description, words=words))
+        answers.append(
+            ANSWER.format(name=name, title=name.title(), description=description, words=words)
+        )
     return WIDGET.format(
         megabytes=sum(len(loaded(name)[2]) for name in MODELS) / 1e6,
         sentence=escape(sentences[0]),
-        examples="".join(f'<li><button type="button">{escape(sentence)}</button></li>' for sentence in sentences),
+        examples="".join(
+            f'<li><button type="button">{escape(sentence)}</button></li>' for sentence in sentences
+        ),
         answers="".join(answers),
     )
 
@@ -93,12 +97,16 @@ class FillMask(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         sentences = [line.strip() for line in self.content if line.strip()]
         if not sentences:
-            raise self.error("fill-mask needs a sentence with [MASK] in it, and may have more, one a line.")
+            raise self.error(
+                "fill-mask needs a sentence with [MASK] in it, and may have more, one a line."
+            )
         self.env.metadata[self.env.docname][KEY] = "yes"
         return [nodes.raw("", widget(sentences), format="html")]
 
 
-def add_files(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+def add_files(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
     if KEY in app.env.metadata.get(pagename, ()):  # no other page carries these scripts
         app.add_css_file("fill_mask.css")
         for file in FILES:
@@ -106,7 +114,11 @@ def add_files(app: Sphinx, pagename: str, templatename: str, context: dict, doct
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
-    if error is None and app.builder.format == "html" and any(KEY in page for page in app.env.metadata.values()):
+    if (
+        error is None
+        and app.builder.format == "html"
+        and any(KEY in page for page in app.env.metadata.values())
+    ):
         write_models(Path(app.outdir, "_static"))
 
 

@@ -1,8 +1,8 @@
 """What all chapters have in common: the set-up cell, how they are executed, and how they are stored.
 
-    python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each (make cells)
-    python book/_ext/notebooks.py execute book/*.ipynb    # run each in a fresh kernel and store the outputs (make execute)
-    python book/_ext/notebooks.py show                    # print the set-up cell
+python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each (make cells)
+python book/_ext/notebooks.py execute book/*.ipynb    # run each in a fresh kernel and store the outputs (make execute)
+python book/_ext/notebooks.py show                    # print the set-up cell
 """
 
 import argparse
@@ -22,7 +22,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "_config.yml"
 CELL_ID = "set-up"
 # Silent where the library is installed. Elsewhere (Colab, somebody's own kernel) it fetches the repository into the working
 # folder and installs the library alone, so that the kernel keeps its own torch and numpy.
-CELL = '''\
+CELL = """\
 # Set-up: nothing to do where distil_lib is installed; elsewhere, fetch this book's
 # repository and install its library alone.
 import importlib.util
@@ -49,12 +49,14 @@ if importlib.util.find_spec("distil_lib") is None:
     report = subprocess.run([*pip, "check"], capture_output=True, text=True).stdout
     faults = (line for line in report.splitlines() if line.startswith("distil-lib "))
     print("\\n".join(faults), end="")  # what is missing or too old
-import distil_lib'''
+import distil_lib"""
 
 
 def repository_url() -> str:
     """`repository.url` of `_config.yml`; "" while it is not known."""
-    return (yaml.safe_load(CONFIG.read_text(encoding="utf-8")).get("repository") or {}).get("url") or ""
+    return (yaml.safe_load(CONFIG.read_text(encoding="utf-8")).get("repository") or {}).get(
+        "url"
+    ) or ""
 
 
 def setup_cell(url: str | None = None) -> NotebookNode:
@@ -76,7 +78,11 @@ def write(notebook: NotebookNode, path: Path) -> None:
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+            "language_info": {
+                "file_extension": ".py",
+                "mimetype": "text/x-python",
+                "name": "python",
+            },
         }
     )
     for cell in notebook.cells:
@@ -108,13 +114,21 @@ def execute(path: Path) -> str:
             cell.update(outputs=[], execution_count=None)
     begin = time.perf_counter()
     place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place, extra_arguments=["--log-level=40"]).execute()
+    NotebookClient(
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        resources=place,
+        extra_arguments=["--log-level=40"],
+    ).execute()
     write(notebook, path)
     return f"{path}: executed in {time.perf_counter() - begin:.0f} s"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=["cells", "execute", "show"])
     parser.add_argument("chapters", nargs="*", type=Path)
     arguments = parser.parse_args()

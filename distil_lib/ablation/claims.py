@@ -63,7 +63,10 @@ def alive(path: Path) -> bool:
         return age < PATIENCE
     try:
         process = psutil.Process(owner["pid"])
-        return abs(process.create_time() - owner["began"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        return (
+            abs(process.create_time() - owner["began"]) < 2
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.NoSuchProcess:
         return False
 

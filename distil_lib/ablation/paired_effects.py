@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from distil_lib.common.errors import UserError
+from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 
 EXACT = 12  # differences up to which all 2^n flips of the signs are looked at
@@ -28,7 +28,10 @@ RESAMPLES = 9999
 
 def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> np.ndarray:
     """(n,) `values` minus `reference` for the n seeds that both have, in rising order."""
-    return np.array([values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())], np.float64)
+    return np.array(
+        [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())],
+        np.float64,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------- intervals
@@ -42,7 +45,9 @@ def t_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float
     return mean - half, mean + half
 
 
-def bootstrap_interval(differences: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    differences: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
     """Percentiles of the means of `resamples` draws with replacement; (nan, nan) of fewer than two. Too narrow for few (see above)."""
     drawn = np.asarray(differences, np.float64)
     if len(drawn) < 2:
@@ -89,7 +94,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The smallest of m is multiplied by m, the next by m - 1, ...; none may fall below one before it. nan is nobody's rival and stays.
     """
     adjusted = [math.nan] * len(p_values)
-    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    order = sorted(
+        (i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i]
+    )
     highest = 0.0
     for rank, i in enumerate(order):
         highest = max(highest, min((len(order) - rank) * p_values[i], 1.0))
@@ -108,11 +115,15 @@ def power(seeds: int, effect: float, deviation: float, alpha: float = 0.05) -> f
     if deviation == 0:
         return float(effect != 0)
     limit, shift = stats.t.ppf(1 - alpha / 2, seeds - 1), abs(effect) / deviation * math.sqrt(seeds)
-    wrong_side = np.nan_to_num(stats.nct.cdf(-limit, seeds - 1, shift))  # nan where it is too small for `scipy`
+    wrong_side = np.nan_to_num(
+        stats.nct.cdf(-limit, seeds - 1, shift)
+    )  # nan where it is too small for `scipy`
     return float(stats.nct.sf(limit, seeds - 1, shift) + wrong_side)
 
 
-def detectable_effect(seeds: int, deviation: float, alpha: float = 0.05, wanted: float = 0.8) -> float:
+def detectable_effect(
+    seeds: int, deviation: float, alpha: float = 0.05, wanted: float = 0.8
+) -> float:
     """The smallest true mean difference that so many seeds would have found with the chance `wanted`; nan of fewer than two."""
     if seeds < 2 or math.isnan(deviation):
         return math.nan
@@ -121,14 +132,19 @@ def detectable_effect(seeds: int, deviation: float, alpha: float = 0.05, wanted:
     high = 1.0  # in units of the deviation
     while power(seeds, high, 1.0, alpha) < wanted:
         high *= 2
-    return deviation * optimize.brentq(lambda effect: power(seeds, effect, 1.0, alpha) - wanted, 0.0, high)
+    return deviation * optimize.brentq(
+        lambda effect: power(seeds, effect, 1.0, alpha) - wanted, 0.0, high
+    )
 
 
 def seeds_needed(effect: float, deviation: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
     """The fewest seeds that find a true mean difference of this size with the chance `wanted`. Raises `UserError` for no effect."""
     if effect == 0:
-        raise UserError("No number of seeds finds an effect of 0.", "Ask for the smallest one that would matter.")
-    enough = lambda seeds: power(seeds, effect, deviation, alpha) >= wanted  # noqa: E731
+        raise UserError(
+            "No number of seeds finds an effect of 0.",
+            "Ask for the smallest one that would matter.",
+        )
+    enough = lambda seeds: power(seeds, effect, deviation, alpha) >= wanted
     few, many = 1, 2
     while not enough(many):
         few, many = many, 2 * many
@@ -165,7 +181,10 @@ class Effect:
 
 
 def paired_effects(
-    values: Mapping[str, Mapping[int, float]], reference: str, level: float = 0.95, arms: Iterable[str] | None = None
+    values: Mapping[str, Mapping[int, float]],
+    reference: str,
+    level: float = 0.95,
+    arms: Iterable[str] | None = None,
 ) -> list[Effect]:
     """The effects of all arms (or of `arms`) that have a seed in common with the reference, in their order.
 
@@ -173,7 +192,10 @@ def paired_effects(
     has no value.
     """
     if not values.get(reference):
-        raise UserError(f"There is no value of the reference {reference!r}.", "Run it first: every effect is a difference from it.")
+        raise UserError(
+            f"There is no value of the reference {reference!r}.",
+            "Run it first: every effect is a difference from it.",
+        )
     differences = {
         arm: paired_differences(values[arm], values[reference])
         for arm in (values if arms is None else arms)
@@ -184,7 +206,17 @@ def paired_effects(
     for (arm, d), *ps in zip(differences.items(), p, holm(p), p_flip, holm(p_flip), strict=True):
         deviation = float(np.std(d, ddof=1)) if len(d) > 1 else math.nan
         intervals = (*t_interval(d, level), *bootstrap_interval(d, level))
-        effects.append(Effect(arm, len(d), float(d.mean()), deviation, *intervals, *ps, detectable_effect(len(d), deviation)))
+        effects.append(
+            Effect(
+                arm,
+                len(d),
+                float(d.mean()),
+                deviation,
+                *intervals,
+                *ps,
+                detectable_effect(len(d), deviation),
+            )
+        )
     return effects
 
 
@@ -206,7 +238,10 @@ class PooledEffect:
 
 
 def pooled_effects(
-    values: Mapping[str, Mapping[int, float]], reference: str, arms: Iterable[str], level: float = 0.95
+    values: Mapping[str, Mapping[int, float]],
+    reference: str,
+    arms: Iterable[str],
+    level: float = 0.95,
 ) -> list[PooledEffect]:
     """The effects of `arms` if each value is an arm's plus a seed's plus a scatter that is normal and *equally wide in all arms*.
 
@@ -216,21 +251,42 @@ def pooled_effects(
     """
     names = [reference, *(arm for arm in arms if arm != reference)]
     if missing := [arm for arm in names if not values.get(arm)]:
-        raise UserError(f"There is no value of {', '.join(missing)}.", "Run it first, or leave it out.")
+        raise UserError(
+            f"There is no value of {', '.join(missing)}.", "Run it first, or leave it out."
+        )
     cells = [(arm, seed) for arm in names for seed in values[arm]]
     columns = [*names, *sorted({seed for _, seed in cells})[1:]]
     design = np.array([[column in cell for column in columns] for cell in cells], np.float64)
     y = np.array([values[arm][seed] for arm, seed in cells], np.float64)
     freedom = len(cells) - len(columns)
     if freedom < 1 or np.linalg.matrix_rank(design) < len(columns):
-        raise UserError("Too few values for a scatter that is common to all arms.", "Give the arms more seeds in common.")
+        raise UserError(
+            "Too few values for a scatter that is common to all arms.",
+            "Give the arms more seeds in common.",
+        )
     fitted = np.linalg.lstsq(design, y, rcond=None)[0]
     covariance = ((y - design @ fitted) ** 2).sum() / freedom * np.linalg.inv(design.T @ design)
     means = fitted[1 : len(names)] - fitted[0]
-    errors = np.sqrt(np.diag(covariance)[1 : len(names)] + covariance[0, 0] - 2 * covariance[0, 1 : len(names)])
-    p = np.where(errors > 0, 2 * stats.t.sf(np.abs(means) / np.where(errors > 0, errors, 1.0), freedom), means == 0).tolist()
+    errors = np.sqrt(
+        np.diag(covariance)[1 : len(names)] + covariance[0, 0] - 2 * covariance[0, 1 : len(names)]
+    )
+    p = np.where(
+        errors > 0,
+        2 * stats.t.sf(np.abs(means) / np.where(errors > 0, errors, 1.0), freedom),
+        means == 0,
+    ).tolist()
     half = stats.t.ppf((1 + level) / 2, freedom) * errors
     return [
-        PooledEffect(arm, len(values[arm]), float(m), float(e), float(m - h), float(m + h), q, q_holm, freedom)
+        PooledEffect(
+            arm,
+            len(values[arm]),
+            float(m),
+            float(e),
+            float(m - h),
+            float(m + h),
+            q,
+            q_holm,
+            freedom,
+        )
         for arm, m, e, h, q, q_holm in zip(names[1:], means, errors, half, p, holm(p), strict=True)
     ]

@@ -1,8 +1,8 @@
 """What an ablation has measured: one JSON file an arm and seed, and what can be said of them together.
 
-    records = read_records("data/results/ablation")
-    values = values_by_seed(records, "documentation")         # {"triple": {0: 61.2, ...}, "without-ce": ...}
-    paired_effects(values, reference="triple")
+records = read_records("data/results/ablation")
+values = values_by_seed(records, "documentation")         # {"triple": {0: 61.2, ...}, "without-ce": ...}
+paired_effects(values, reference="triple")
 """
 
 import json
@@ -11,17 +11,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from distil_lib.ablation.grid import Grid, Job, near
+from distil_lib.ablation.grid import Grid, Job
 from distil_lib.ablation.paired_effects import Effect
-from distil_lib.common.errors import UserError
+from distil_lib.common.cli import near
 from distil_lib.common.paths import locate
+from distil_lib.errors import UserError
 from distil_lib.tasks.registry import find_task
 
 # What a record can be asked for, besides its tasks: by how much it is multiplied, and its unit then.
 MEASURES = {
-    "documentation": (1, "points"), "glue": (1, "points"), "mlm_loss": (1, "nats"), "accuracy": (100, "points"), "kl": (1, "nats"),
-    "agreement": (100, "points"), "cosine": (1, ""),
-}  # fmt: skip
+    "documentation": (1, "points"),
+    "glue": (1, "points"),
+    "mlm_loss": (1, "nats"),
+    "accuracy": (100, "points"),
+    "kl": (1, "nats"),
+    "agreement": (100, "points"),
+    "cosine": (1, ""),
+}
 
 
 def record_file(output: Path, job: Job) -> Path:
@@ -39,12 +45,22 @@ def read_records(output: str | Path, grid: Grid | None = None) -> list[dict]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{path} is no record of an ablation ({error}).", "Delete it; the next call makes it again.") from error
-        if isinstance(record, dict) and {"arm", "seed", "figures", "scores", "macro", "common", "family"} <= record.keys():
+            raise UserError(
+                f"{path} is no record of an ablation ({error}).",
+                "Delete it; the next call makes it again.",
+            ) from error
+        if (
+            isinstance(record, dict)
+            and {"arm", "seed", "figures", "scores", "macro", "common", "family"} <= record.keys()
+        ):
             records.append(record)
     if grid is not None:
         of_grid = Counter(r["common"] for r in records if r["family"] == grid.family)
-        texts = [grid.common] if grid.common in of_grid else [common for common, _ in of_grid.most_common(1)]
+        texts = (
+            [grid.common]
+            if grid.common in of_grid
+            else [common for common, _ in of_grid.most_common(1)]
+        )
         records = [r for r in records if r["common"] in texts]
     return sorted(records, key=lambda record: (record["arm"], record["seed"]))
 
@@ -54,7 +70,9 @@ def macro_scores(scores: Mapping[str, float]) -> dict[str, float]:
     suites: dict[str, list[float]] = {}
     for name, score in scores.items():
         source = find_task(name).source
-        suite = "glue" if "GLUE" in source else "documentation" if "documentation" in source else None
+        suite = (
+            "glue" if "GLUE" in source else "documentation" if "documentation" in source else None
+        )
         if suite:
             suites.setdefault(suite, []).append(score)
     return {suite: sum(values) / len(values) for suite, values in suites.items()}
@@ -77,7 +95,10 @@ def values_by_seed(records: Iterable[Mapping], measure: str) -> dict[str, dict[i
                 raise UserError(problem, "Read those of one grid: read_records(folder, grid).")
             of_arm[record["seed"]] = measured[measure] * MEASURES.get(measure, (1, ""))[0]
     if not found:
-        raise UserError(f"No record has the measure {measure!r}.", f"{near(measure, known)}There are {', '.join(known) or 'no records'}.")
+        raise UserError(
+            f"No record has the measure {measure!r}.",
+            f"{near(measure, known)}There are {', '.join(known) or 'no records'}.",
+        )
     return found
 
 
@@ -96,7 +117,9 @@ def estimate(jobs: Iterable[Job], records: Sequence[Mapping]) -> float:
     return sum(taken.get(job.arm.name, taken.get("", math.nan)) for job in jobs)
 
 
-def effects_table(measure: str, effects: Sequence[Effect], reference: Mapping[int, float], name: str) -> str:
+def effects_table(
+    measure: str, effects: Sequence[Effect], reference: Mapping[int, float], name: str
+) -> str:
     """Effects as lines of text, with what the reference itself has."""
     unit = MEASURES.get(measure, (1, "points"))[1]
     mean = sum(reference.values()) / len(reference)

@@ -1,7 +1,4 @@
-"""The one exception that is meant for the person who typed the command.
-
-    raise UserError("data/teachr is not a folder.", "Pass a folder that holds config.json and model.safetensors.")
-"""
+"""How a program ends: one message and exit code 2 for what the user asked for and cannot be done."""
 
 import contextlib
 import errno
@@ -9,27 +6,21 @@ import os
 import sys
 from collections.abc import Iterator
 
+from distil_lib.errors import UserError
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class UserError(ValueError):
-    """Something the user asked for cannot be done.
-
-    `problem` says what was found and what was expected, `remedy` what to do about it. Programs print both and exit with
-    code 2 (`exit_on_user_error`); in a notebook the exception itself reads the same.
-    """
-
-    def __init__(self, problem: str, remedy: str):
-        super().__init__(problem, remedy)  # both, so that the error survives the journey to another process
-        self.problem, self.remedy = problem, remedy
-
-    def __str__(self) -> str:
-        return f"{self.problem} {self.remedy}"
 
 
 def other_process_lost(error: BaseException) -> bool:
     """Whether an exchange between processes failed because one of them is gone (the words are gloo's and NCCL's)."""
-    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Connection refused", "Timed out waiting")
+    words = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "NCCL",
+        "Connection refused",
+        "Timed out waiting",
+    )
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
@@ -39,11 +30,14 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        _complain(error.problem, error.remedy)
+        _complain(error.problem, error.remedy, error.settings)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        _complain(f"The disk is full: {error.filename or 'a file'} could not be written.", "Free some space and go on with --resume.")
+        _complain(
+            f"The disk is full: {error.filename or 'a file'} could not be written.",
+            "Free some space and go on with --resume.",
+        )
     except RuntimeError as error:
         if not other_process_lost(error):
             raise
@@ -57,7 +51,11 @@ def exit_on_user_error() -> Iterator[None]:
         os._exit(1)  # at once: what is left to tidy up would wait for the one that is gone
 
 
-def _complain(problem: str, remedy: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of several processes that met the same error, the first one speaks
+def _complain(problem: str, remedy: str, settings: tuple[str, ...] = ()) -> None:
+    if settings:
+        remedy = f"{remedy} ({', '.join(f'--{name}' for name in settings)})".lstrip()
+    if (
+        os.environ.get("RANK", "0") == "0"
+    ):  # of several processes that met the same error, the first one speaks
         print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr, flush=True)
     sys.exit(2)

@@ -1,8 +1,8 @@
 """What this machine is and what it is good at.
 
-    probe_precision(torch.device("cpu"))        # "bf16" where 16-bit products are really quicker, else "fp32"
-    matmul_ceiling(torch.device("cpu"), torch.float32)          # FLOP/s that no training step exceeds
-    describe_machine()                          # {"processor": ..., "cores": 2, ...}
+probe_precision(torch.device("cpu"))        # "bf16" where 16-bit products are really quicker, else "fp32"
+matmul_ceiling(torch.device("cpu"), torch.float32)          # FLOP/s that no training step exceeds
+describe_machine()                          # {"processor": ..., "cores": 2, ...}
 """
 
 import os
@@ -51,7 +51,9 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype, budget: float = 0.1
             taken.append(time.perf_counter() - start)
         best = max(best, 2 * size**3 / min(taken))
         size *= 2
-        if size > 16_384 or time.perf_counter() + 4 * 8 * min(taken) > end:  # the next size has 8 times the work
+        if (
+            size > 16_384 or time.perf_counter() + 4 * 8 * min(taken) > end
+        ):  # the next size has 8 times the work
             return best
 
 
@@ -85,8 +87,14 @@ def describe_machine() -> dict[str, str | int]:
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             names = dict(line.split(":", 1) for line in file if line.startswith("model name"))
-    processor = next((v.strip() for v in names.values()), platform.processor() or platform.machine())
-    machine: dict[str, str | int] = {"processor": processor, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}
+    processor = next(
+        (v.strip() for v in names.values()), platform.processor() or platform.machine()
+    )
+    machine: dict[str, str | int] = {
+        "processor": processor,
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+    }
     if torch.cuda.is_available():
         machine |= {"gpu": torch.cuda.get_device_name(), "gpus": torch.cuda.device_count()}
     machine["python"] = platform.python_version()

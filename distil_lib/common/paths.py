@@ -1,12 +1,12 @@
 """Where the project's own data lies: found from this file, so that every page and program works from any folder.
 
-    data_folder("teacher")    # .../data/teacher
+data_folder("teacher")    # .../data/teacher
 """
 
 import os
 from pathlib import Path
 
-from distil_lib.common.errors import UserError
+from distil_lib.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -16,7 +16,8 @@ def data_folder(*parts: str) -> Path:
     folder = PROJECT.joinpath("data", *parts)
     if not folder.exists():
         raise UserError(
-            f"{folder} does not exist.", "Install from a clone of the project (`pip install -e .`): the wheel alone holds no data."
+            f"{folder} does not exist.",
+            "Install from a clone of the project (`pip install -e .`): the wheel alone holds no data.",
         )
     return folder
 

@@ -28,7 +28,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from distil_lib.common.errors import UserError
+from distil_lib.errors import UserError
 
 # Character ids: 0 where there is no word, 1 to 256 the bytes of UTF-8, and five that no byte has.
 BEGIN_TEXT, END_TEXT, BEGIN_WORD, END_WORD, NO_CHARACTER = range(257, 262)
@@ -73,10 +73,16 @@ def character_ids(texts: Sequence[Sequence[str]], max_characters: int = 50) -> T
 
     A word: BEGIN_WORD, the bytes of its UTF-8 (+ 1; what does not fit is cut off), END_WORD, then NO_CHARACTER up to the end.
     """
-    ids = torch.zeros(len(texts), max(map(len, texts), default=0) or 1, max_characters, dtype=torch.int64)
+    ids = torch.zeros(
+        len(texts), max(map(len, texts), default=0) or 1, max_characters, dtype=torch.int64
+    )
     for row, words in zip(ids, texts, strict=True):
         for place, word in zip(row, words, strict=False):
-            characters = [BEGIN_WORD, *(byte + 1 for byte in word.encode()[: max_characters - 2]), END_WORD]
+            characters = [
+                BEGIN_WORD,
+                *(byte + 1 for byte in word.encode()[: max_characters - 2]),
+                END_WORD,
+            ]
             place.fill_(NO_CHARACTER)[: len(characters)] = torch.tensor(characters)
     return ids
 
@@ -84,7 +90,9 @@ def character_ids(texts: Sequence[Sequence[str]], max_characters: int = 50) -> T
 def ends(max_characters: int = 50) -> Tensor:
     """(2, max_characters) ids of what stands for a text's begin and end: words of one character that no text has."""
     ids = torch.full((2, max_characters), NO_CHARACTER)
-    ids[:, :3] = torch.tensor([[BEGIN_WORD, BEGIN_TEXT, END_WORD], [BEGIN_WORD, END_TEXT, END_WORD]])
+    ids[:, :3] = torch.tensor(
+        [[BEGIN_WORD, BEGIN_TEXT, END_WORD], [BEGIN_WORD, END_TEXT, END_WORD]]
+    )
     return ids
 
 
@@ -131,13 +139,19 @@ class CharacterEncoder(nn.Module):
         super().__init__()
         self.embeddings = nn.Embedding(config.vocab_size, config.character_size, padding_idx=0)
         widths = enumerate(config.filters, start=1)
-        self.convolutions = nn.ModuleList(nn.Conv1d(config.character_size, filters, width) for width, filters in widths)
-        self.highways = nn.Sequential(*(Highway(sum(config.filters)) for _ in range(config.highways)))
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.character_size, filters, width) for width, filters in widths
+        )
+        self.highways = nn.Sequential(
+            *(Highway(sum(config.filters)) for _ in range(config.highways))
+        )
         self.projection = nn.Linear(sum(config.filters), config.projection_size)
 
     def forward(self, character_ids: Tensor) -> Tensor:
         characters = self.embeddings(character_ids.flatten(0, -2)).transpose(1, 2)  # (words, 16, C)
-        features = [F.relu(convolution(characters).amax(-1)) for convolution in self.convolutions]  # a maximum over the windows
+        features = [
+            F.relu(convolution(characters).amax(-1)) for convolution in self.convolutions
+        ]  # a maximum over the windows
         vectors = self.projection(self.highways(torch.cat(features, -1)))
         return vectors.view(*character_ids.shape[:-1], -1)
 
@@ -158,18 +172,34 @@ class BiLM(nn.Module):
     def __init__(self, config: ElmoConfig):
         super().__init__()
         if not config.projection_size < config.cell_size:
-            raise UserError(f"{config.cell_size} cells cannot be projected to {config.projection_size}.", "Choose more cells than that.")
-        new = lambda: nn.LSTM(config.projection_size, config.cell_size, proj_size=config.projection_size, batch_first=True)  # noqa: E731
-        self.forwards, self.backwards = (nn.ModuleList(new() for _ in range(config.layers)) for _ in range(2))
+            raise UserError(
+                f"{config.cell_size} cells cannot be projected to {config.projection_size}.",
+                "Choose more cells than that.",
+            )
+        new = lambda: nn.LSTM(
+            config.projection_size,
+            config.cell_size,
+            proj_size=config.projection_size,
+            batch_first=True,
+        )
+        self.forwards, self.backwards = (
+            nn.ModuleList(new() for _ in range(config.layers)) for _ in range(2)
+        )
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> list[Tensor]:
         left, right = vectors, reverse(vectors, lengths)
         outputs = [torch.cat([vectors, vectors], -1)]
-        for number, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-            with warnings.catch_warnings():  # that only PyTorch's own kernel knows projections: so it is
+        for number, (forwards, backwards) in enumerate(
+            zip(self.forwards, self.backwards, strict=True)
+        ):
+            with (
+                warnings.catch_warnings()
+            ):  # that only PyTorch's own kernel knows projections: so it is
                 warnings.filterwarnings("ignore", "LSTM with projections")
                 read_left, read_right = forwards(left)[0], backwards(right)[0]
-            left, right = (read_left, read_right) if number == 0 else (left + read_left, right + read_right)
+            left, right = (
+                (read_left, read_right) if number == 0 else (left + read_left, right + read_right)
+            )
             outputs.append(torch.cat([left, reverse(right, lengths)], -1))
         return outputs
 
@@ -187,7 +217,12 @@ class ElmoPreTrainedModel(PreTrainedModel):
                 if name.startswith("weight"):
                     init.normal_(p, std=p.shape[1] ** -0.5)
                 else:  # forget gates, the second quarter, start open: 1 in one of the two biases
-                    init.copy_(p, torch.tensor([0.0, float("ih" in name), 0.0, 0.0]).repeat_interleave(module.hidden_size))
+                    init.copy_(
+                        p,
+                        torch.tensor([0.0, float("ih" in name), 0.0, 0.0]).repeat_interleave(
+                            module.hidden_size
+                        ),
+                    )
         elif hasattr(module, "reset_parameters"):
             module.reset_parameters()
 
@@ -211,7 +246,9 @@ class Elmo(ElmoPreTrainedModel):
         """(B, T + 2, C): between the two `ends`."""
         texts = F.pad(character_ids, (0, 0, 1, 1))
         texts[:, 0], end = ends(texts.shape[-1]).to(texts.device)
-        texts[torch.arange(len(texts), device=texts.device), (character_ids > 0).any(-1).sum(1) + 1] = end
+        texts[
+            torch.arange(len(texts), device=texts.device), (character_ids > 0).any(-1).sum(1) + 1
+        ] = end
         return texts
 
 
@@ -228,7 +265,9 @@ class ScalarMix(nn.Module):
         nn.init.ones_(self.gamma)
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        return self.gamma * sum(weight * layer for weight, layer in zip(self.weights.softmax(0), layers, strict=True))
+        return self.gamma * sum(
+            weight * layer for weight, layer in zip(self.weights.softmax(0), layers, strict=True)
+        )
 
 
 class ElmoForSequenceClassification(ElmoPreTrainedModel):
@@ -238,21 +277,36 @@ class ElmoForSequenceClassification(ElmoPreTrainedModel):
         super().__init__(config)
         if config.texts not in (1, 2):
             raise UserError(f"texts is {config.texts}.", "A task has 1 text or 2.")
-        self.elmo, self.mix, self.dropout = Elmo(config), ScalarMix(config.layers + 1), nn.Dropout(config.dropout)
+        self.elmo, self.mix, self.dropout = (
+            Elmo(config),
+            ScalarMix(config.layers + 1),
+            nn.Dropout(config.dropout),
+        )
         self.encoder = nn.LSTM(
-            config.hidden_size, config.encoder_size, config.encoder_layers, batch_first=True, bidirectional=True,
+            config.hidden_size,
+            config.encoder_size,
+            config.encoder_layers,
+            batch_first=True,
+            bidirectional=True,
             dropout=config.dropout if config.encoder_layers > 1 else 0.0,
-        )  # fmt: skip
+        )
         size = 2 * config.encoder_size * (4 if config.texts == 2 else 1)
         hidden = [nn.Linear(size, config.classifier_size), nn.Tanh(), nn.Dropout(config.dropout)]
         if config.problem_type == "regression":
             self.classifier = nn.Linear(size, config.num_labels)
         else:
-            self.classifier = nn.Sequential(nn.Dropout(config.dropout), *hidden, nn.Linear(config.classifier_size, config.num_labels))
+            self.classifier = nn.Sequential(
+                nn.Dropout(config.dropout),
+                *hidden,
+                nn.Linear(config.classifier_size, config.num_labels),
+            )
         self.post_init()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """`logits` (B, num_labels) for what `ElmoTokenizer` gives: ids, 0 at padding, and of which text each is, (B, L) all three.
 
@@ -260,10 +314,17 @@ class ElmoForSequenceClassification(ElmoPreTrainedModel):
         """
         kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if self.config.texts == 1:
-            return SequenceClassifierOutput(logits=self.classify(cut_words(input_ids, kept > 0, self.config.max_characters)))
+            return SequenceClassifierOutput(
+                logits=self.classify(cut_words(input_ids, kept > 0, self.config.max_characters))
+            )
         if token_type_ids is None:
-            raise ValueError("Of a pair, token_type_ids must tell which characters belong to which text.")
-        texts = (cut_words(input_ids, (kept > 0) & (token_type_ids == text), self.config.max_characters) for text in (0, 1))
+            raise ValueError(
+                "Of a pair, token_type_ids must tell which characters belong to which text."
+            )
+        texts = (
+            cut_words(input_ids, (kept > 0) & (token_type_ids == text), self.config.max_characters)
+            for text in (0, 1)
+        )
         return SequenceClassifierOutput(logits=self.classify(*texts))
 
     def classify(self, first: Tensor, second: Tensor | None = None) -> Tensor:

@@ -29,20 +29,35 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers import logging as transformers_logging
 
-from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.cli import SettingsParser, option
+from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.files import atomic_folder
 from distil_lib.common.hardware import default_threads, describe_machine, probe_precision
+from distil_lib.common.trainer import environment_kept
 from distil_lib.elmo.model import Elmo, ElmoConfig, ElmoPreTrainedModel
 from distil_lib.elmo.resume import MetricsLine, Stop, begin, clear, full_disk_named, note
 from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.elmo.vocabulary import Batches, load_words, unigram_perplexity
-from distil_lib.finetune.runner import environment_kept
+from distil_lib.errors import UserError
 from distil_lib.fused_losses import fused_vocabulary_losses
-from distil_lib.masking import IGNORED
-from distil_lib.training.checkpoint import whole_folder
-from distil_lib.training.config import SettingsParser, option
+from distil_lib.losses import IGNORED
 
-SIZES = ("max_characters", "filters", "cell_size", "projection_size", "encoder_size", "classifier_size")  # go into the `ElmoConfig`
-FREE_ON_RESUME = ("output", "resume", "threads", "log_every", "save_every", "eval_blocks")  # they change nothing of what is learned
+SIZES = (
+    "max_characters",
+    "filters",
+    "cell_size",
+    "projection_size",
+    "encoder_size",
+    "classifier_size",
+)  # go into the `ElmoConfig`
+RESUMABLE_OVERRIDES = (
+    "output",
+    "resume",
+    "threads",
+    "log_every",
+    "save_every",
+    "eval_blocks",
+)  # they change nothing of what is learned
 
 
 @dataclass
@@ -50,25 +65,41 @@ class ElmoPretrainConfig:
     """Every setting of a run; the sizes are those of a model that learns something within minutes."""
 
     output: str = option("runs/elmo-mini", "run folder to write: model/ and metrics.jsonl")
-    corpus: str = option("docs", '"docs" (installed documentation), a file or folder, or "hub:OWNER/NAME[:CONFIG[:SPLIT]]"')
-    vocabulary: int = option(8192, "classes of the softmax: the most frequent words, and one for all others")
+    corpus: str = option(
+        "docs",
+        '"docs" (installed documentation), a file or folder, or "hub:OWNER/NAME[:CONFIG[:SPLIT]]"',
+    )
+    vocabulary: int = option(
+        8192, "classes of the softmax: the most frequent words, and one for all others"
+    )
     block_size: int = option(32, "most words of a text; longer documents become several")
-    max_characters: int = option(24, "of a word, its begin and end among them; what is longer is cut")
+    max_characters: int = option(
+        24, "of a word, its begin and end among them; what is longer is cut"
+    )
     filters: list[int] = field(
-        default_factory=lambda: [16, 16, 32, 64, 128], metadata={"help": "convolutions of widths 1, 2, ...: how many of each"}
+        default_factory=lambda: [16, 16, 32, 64, 128],
+        metadata={"help": "convolutions of widths 1, 2, ...: how many of each"},
     )
     cell_size: int = option(512, "cells of each LSTM")
-    projection_size: int = option(128, "numbers that they are projected to; a word's vector has twice as many")
-    encoder_size: int = option(192, "of the baseline that a fine-tuning puts on top: its LSTM's cells in each direction")
+    projection_size: int = option(
+        128, "numbers that they are projected to; a word's vector has twice as many"
+    )
+    encoder_size: int = option(
+        192, "of the baseline that a fine-tuning puts on top: its LSTM's cells in each direction"
+    )
     classifier_size: int = option(128, "of the baseline: its hidden layer")
     batch_size: int = option(32, "texts of a step")
     epochs: float = option(1.0, "passes over the training documents")
     max_steps: int = option(0, "steps, instead of passes; 0 to count those")
     learning_rate: float = option(1e-2, "at its highest, after the warm-up")
-    warmup: float = option(0.05, "share of the steps in which the learning rate rises; then it falls linearly to 0")
+    warmup_ratio: float = option(
+        0.05, "share of the steps in which the learning rate rises; then it falls linearly to 0"
+    )
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
     seed: int = option(0, "of weights and order")
-    precision: str = option("auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured")
+    precision: str = option(
+        "auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured"
+    )
     threads: int = option(0, "CPU threads; 0 for all cores")
     log_every: int = option(50, "steps between two lines of metrics.jsonl")
     save_every: int = option(250, "steps between two checkpoints; a signal has one written, too")
@@ -76,19 +107,42 @@ class ElmoPretrainConfig:
     eval_blocks: int = option(500, "held-out texts that are evaluated at the end")
 
     def __post_init__(self):
-        sizes = ("block_size", "batch_size", "cell_size", "projection_size", "encoder_size", "classifier_size")
-        for name in (*sizes, "log_every", "save_every", "eval_blocks", "learning_rate", "max_grad_norm"):
+        sizes = (
+            "block_size",
+            "batch_size",
+            "cell_size",
+            "projection_size",
+            "encoder_size",
+            "classifier_size",
+        )
+        for name in (
+            *sizes,
+            "log_every",
+            "save_every",
+            "eval_blocks",
+            "learning_rate",
+            "max_grad_norm",
+        ):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
         for name in ("max_steps", "epochs", "seed", "threads"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It must not be negative.")
         if not self.filters or min(self.filters) < 1 or len(self.filters) > self.max_characters:
-            raise UserError(f"filters are {self.filters}.", f"Give 1 to {self.max_characters} positive numbers, one for each width.")
+            raise UserError(
+                f"filters are {self.filters}.",
+                f"Give 1 to {self.max_characters} positive numbers, one for each width.",
+            )
         if self.max_characters < 4 or self.vocabulary < 3:
-            raise UserError(f"max_characters is {self.max_characters}, vocabulary {self.vocabulary}.", "At least 4 and 3 are needed.")
-        if not (self.max_steps or self.epochs) or not 0 <= self.warmup < 1:
-            raise UserError(f"epochs is {self.epochs}, warmup {self.warmup}.", "Ask for some training; the warm-up is a share of it.")
+            raise UserError(
+                f"max_characters is {self.max_characters}, vocabulary {self.vocabulary}.",
+                "At least 4 and 3 are needed.",
+            )
+        if not (self.max_steps or self.epochs) or not 0 <= self.warmup_ratio < 1:
+            raise UserError(
+                f"epochs is {self.epochs}, warmup_ratio {self.warmup_ratio}.",
+                "Ask for some training; the warm-up is a share of it.",
+            )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"precision is {self.precision!r}.", "Choose one of auto, fp32, bf16.")
 
@@ -111,38 +165,61 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
         vectors, lengths = self.elmo.characters(characters)[places], (labels != IGNORED).sum(1)
         left, right = self.elmo.bilm(vectors, lengths)[-1].chunk(2, -1)
         words = (lengths - 1).sum()
-        directions = ((left[:, :-1], labels[:, 1:]), (right[:, 1:], labels[:, :-1].where(labels[:, 1:] != IGNORED, IGNORED)))
+        directions = (
+            (left[:, :-1], labels[:, 1:]),
+            (right[:, 1:], labels[:, :-1].where(labels[:, 1:] != IGNORED, IGNORED)),
+        )
         weight = 0.5 / words.item()
         results = [
-            fused_vocabulary_losses(states.flatten(0, 1), self.softmax.weight, self.softmax.bias, None, y.flatten(), mlm_weight=weight)
+            fused_vocabulary_losses(
+                states.flatten(0, 1),
+                self.softmax.weight,
+                self.softmax.bias,
+                None,
+                y.flatten(),
+                mlm_weight=weight,
+            )
             for states, y in directions
         ]
-        return {"loss": results[0][0] + results[1][0], "sums": torch.stack([result[2] for result in results]), "words": words}
+        return {
+            "loss": results[0][0] + results[1][0],
+            "sums": torch.stack([result[2] for result in results]),
+            "words": words,
+        }
 
 
 @torch.no_grad()
-def perplexities(model: ElmoForPreTraining, texts: Sequence[np.ndarray], batches: Batches, batch_size: int) -> tuple[float, float]:
+def perplexities(
+    model: ElmoForPreTraining, texts: Sequence[np.ndarray], batches: Batches, batch_size: int
+) -> tuple[float, float]:
     """Of the words of texts, from the left and from the right: e to the mean loss over all words, not over batches."""
     was_training = model.training
     model.eval()
     sums, words = torch.zeros(2, dtype=torch.float64), 0
     for start in range(0, len(texts), batch_size):
-        outputs = model(**{k: v.to(model.device) for k, v in batches(texts[start : start + batch_size]).items()})
+        outputs = model(
+            **{k: v.to(model.device) for k, v in batches(texts[start : start + batch_size]).items()}
+        )
         sums, words = sums + outputs["sums"].cpu(), words + int(outputs["words"])
     model.train(was_training)
     return tuple((sums / words).exp().tolist())
 
 
 # --------------------------------------------------------------------------------------------------------------------------- run
-def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: Stop | None = None) -> dict:
+def pretrain(
+    config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: Stop | None = None
+) -> dict:
     """Train, and write the model with its tokenizer: the record that stands beside them.
 
     Raises `UserError` for bad input, and `SystemExit` (128 + the signal) where `stop` was called and there is something to go on from.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError("ELMo is pretrained in one process.", "Start it with `python -m distil_lib.elmo.pretrain`, without a launcher.")
+        raise UserError(
+            "ELMo is pretrained in one process.",
+            "Start it with `python -m distil_lib.elmo.pretrain`, without a launcher.",
+        )
     folder, stop = Path(config.output), stop or Stop()
-    checkpoint, begun, settings = begin(folder, asdict(config), config.resume, FREE_ON_RESUME)
+    checkpoint, begun, settings = begin(folder, asdict(config), config.resume, RESUMABLE_OVERRIDES)
     torch.set_num_threads(config.threads or default_threads())
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     precision = settings["precision"]
@@ -151,18 +228,28 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: St
     torch.manual_seed(config.seed)
     words = load_words(config.corpus, config.vocabulary, config.block_size, config.max_characters)
     size, unigram = sum(map(len, words.train)), unigram_perplexity(words, words.held_out)
-    print(f"{size:,} words to learn from; held-out unigram perplexity {unigram:.1f} (loss {math.log(unigram):.3f})", flush=True)
-    model = ElmoForPreTraining(ElmoConfig(**{name: getattr(config, name) for name in SIZES}, classes=len(words.frequency)))
+    print(
+        f"{size:,} words to learn from; held-out unigram perplexity {unigram:.1f} (loss {math.log(unigram):.3f})",
+        flush=True,
+    )
+    model = ElmoForPreTraining(
+        ElmoConfig(**{name: getattr(config, name) for name in SIZES}, classes=len(words.frequency))
+    )
     # How frequent the words are need not be learned: it is where the softmax starts.
-    model.softmax.bias.data = torch.from_numpy(np.log((words.frequency + 1) / (words.frequency + 1).sum())).float()
+    model.softmax.bias.data = torch.from_numpy(
+        np.log((words.frequency + 1) / (words.frequency + 1).sum())
+    ).float()
     note(folder, settings, words.fingerprint(), new=checkpoint is None)
     steps = config.max_steps or max(round(config.epochs * len(words.train) / config.batch_size), 1)
     metrics = MetricsLine(folder / "metrics.jsonl", begun)
     with environment_kept(), full_disk_named(folder, 16 * model.num_parameters()):
         trainer = Trainer(
-            model=model, args=_arguments(config, steps, precision, device), train_dataset=words.train, data_collator=Batches(words),
+            model=model,
+            args=_arguments(config, steps, precision, device),
+            train_dataset=words.train,
+            data_collator=Batches(words),
             callbacks=[metrics, stop],
-        )  # fmt: skip
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
         if begun < steps:
@@ -171,18 +258,33 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: St
             load_model(model, str(checkpoint / "model.safetensors"))
     seconds = metrics.seconds()
     if (done := trainer.state.global_step or begun) < steps:
-        print(f"stopped by {signal.Signals(stop.number).name} and saved at step {done}; go on with --resume", flush=True)
+        print(
+            f"stopped by {signal.Signals(stop.number).name} and saved at step {done}; go on with --resume",
+            flush=True,
+        )
         sys.exit(128 + stop.number)
-    held_out = words.held_out[:: max(len(words.held_out) // config.eval_blocks, 1)][: config.eval_blocks]  # from all over
+    held_out = words.held_out[:: max(len(words.held_out) // config.eval_blocks, 1)][
+        : config.eval_blocks
+    ]  # from all over
     left, right = perplexities(model, held_out, trainer.data_collator, config.batch_size)
     read = steps * config.batch_size / len(words.train)  # passes
     record = {
         "command": shlex.join(["python", "-m", "distil_lib.elmo.pretrain", *arguments]),
-        "configuration": asdict(config) | {"precision": precision}, "parameters": model.num_parameters(), "machine": describe_machine(),
-        "steps": steps, "epochs": read, "seconds": round(seconds), "words_per_second": round(read * size / seconds),
-        "perplexity": {"left": left, "right": right, "unigram": unigram_perplexity(words, held_out), "texts": len(held_out)},
-    }  # fmt: skip
-    with whole_folder(folder / "model") as beside:
+        "configuration": asdict(config) | {"precision": precision},
+        "parameters": model.num_parameters(),
+        "machine": describe_machine(),
+        "steps": steps,
+        "epochs": read,
+        "seconds": round(seconds),
+        "words_per_second": round(read * size / seconds),
+        "perplexity": {
+            "left": left,
+            "right": right,
+            "unigram": unigram_perplexity(words, held_out),
+            "texts": len(held_out),
+        },
+    }
+    with atomic_folder(folder / "model") as beside:
         model.save_pretrained(beside)
         new_tokenizer().save_pretrained(beside)
         (beside / "pretraining.json").write_text(json.dumps(record, indent=1))
@@ -190,15 +292,33 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = (), stop: St
     return record
 
 
-def _arguments(config: ElmoPretrainConfig, steps: int, precision: str, device: torch.device) -> TrainingArguments:
+def _arguments(
+    config: ElmoPretrainConfig, steps: int, precision: str, device: torch.device
+) -> TrainingArguments:
     arguments = TrainingArguments(
-        output_dir=config.output, seed=config.seed, max_steps=steps, per_device_train_batch_size=config.batch_size, weight_decay=0.0,
-        learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=round(config.warmup * steps),
-        max_grad_norm=config.max_grad_norm, optim="adamw_torch_fused", adam_beta2=0.99, bf16=precision == "bf16",
-        use_cpu=device.type == "cpu", dataloader_pin_memory=device.type == "cuda", logging_steps=config.log_every, save_strategy="steps",
-        save_steps=config.save_every, save_total_limit=2, report_to="none", disable_tqdm=True, remove_unused_columns=False,
-    )  # fmt: skip
-    arguments.n_gpu  # noqa: B018  (looked up once, and then kept)
+        output_dir=config.output,
+        seed=config.seed,
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        weight_decay=0.0,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(config.warmup_ratio * steps),
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch_fused",
+        adam_beta2=0.99,
+        bf16=precision == "bf16",
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=device.type == "cuda",
+        logging_steps=config.log_every,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    arguments.n_gpu
     arguments._n_gpu = 1  # as in fine-tuning
     return arguments
 
@@ -227,8 +347,13 @@ def main(arguments: list[str] | None = None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         record = pretrain(config, arguments, stop)
-        told = ", ".join(f"{value:.1f} {name}" for name, value in record["perplexity"].items() if name != "texts")
-        print(f"held-out perplexity: {told}; {record['words_per_second']:,} words/s; model in {config.output}/model", flush=True)
+        told = ", ".join(
+            f"{value:.1f} {name}" for name, value in record["perplexity"].items() if name != "texts"
+        )
+        print(
+            f"held-out perplexity: {told}; {record['words_per_second']:,} words/s; model in {config.output}/model",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
 
-from distil_lib.common.errors import UserError
-from distil_lib.finetune.results import write_result, write_whole
+from distil_lib.common.files import atomic_write_text, write_result
+from distil_lib.errors import UserError
 
 SETTINGS = "settings.json"
 
@@ -36,7 +36,7 @@ class MetricsLine(TrainerCallback):
             if row["step"] <= begun:
                 kept.append(line)
                 self.before = row["seconds"]
-        write_whole(path, "".join(line + "\n" for line in kept))
+        atomic_write_text(path, "".join(line + "\n" for line in kept))
 
     def seconds(self) -> float:
         """Of training, in all calls up to now."""
@@ -47,10 +47,17 @@ class MetricsLine(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in logs:
-            row = {"step": state.global_step, "loss": float(logs["loss"]), "learning_rate": float(logs["learning_rate"])}
+            row = {
+                "step": state.global_step,
+                "loss": float(logs["loss"]),
+                "learning_rate": float(logs["learning_rate"]),
+            }
             with self.path.open("a") as file:
                 file.write(json.dumps(row | {"seconds": round(self.seconds(), 2)}) + "\n")
-            print(f"step {state.global_step:,} of {state.max_steps:,}: loss {row['loss']:.3f}", flush=True)
+            print(
+                f"step {state.global_step:,} of {state.max_steps:,}: loss {row['loss']:.3f}",
+                flush=True,
+            )
 
 
 class Stop(TrainerCallback):
@@ -67,7 +74,9 @@ class Stop(TrainerCallback):
             control.should_log = control.should_save = control.should_training_stop = True
 
 
-def begin(folder: Path, settings: Mapping, resume: bool, free: Collection[str] = ()) -> tuple[Path | None, int, dict]:
+def begin(
+    folder: Path, settings: Mapping, resume: bool, free: Collection[str] = ()
+) -> tuple[Path | None, int, dict]:
     """A run's checkpoint to go on from, its step, and the settings that it was begun with; of a new run None, 0 and `settings`.
 
     free: settings that may have changed. A setting "auto" stands for what it was found to be. Raises `UserError` if the folder of a new
@@ -75,21 +84,41 @@ def begin(folder: Path, settings: Mapping, resume: bool, free: Collection[str] =
     """
     if not resume:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} is there already, and not empty.", "Go on (--resume), choose another --output, or delete it.")
+            raise UserError(
+                f"{folder} is there already, and not empty.",
+                "Go on (--resume), choose another --output, or delete it.",
+            )
         return None, 0, dict(settings)
     if (folder / "model").exists():
-        raise UserError(f"{folder} is finished: it has its model.", "Leave --resume out and choose another --output for a new run.")
-    steps = sorted((int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*")), reverse=True)
+        raise UserError(
+            f"{folder} is finished: it has its model.",
+            "Leave --resume out and choose another --output for a new run.",
+        )
+    steps = sorted(
+        (int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*")), reverse=True
+    )
     whole = next((step for step in steps if _is_whole(folder / f"checkpoint-{step}")), None)
     if whole is None or not (folder / SETTINGS).is_file():
-        raise UserError(f"{folder} has no whole checkpoint.", "Delete it, and start anew without --resume.")
+        raise UserError(
+            f"{folder} has no whole checkpoint.", "Delete it, and start anew without --resume."
+        )
     if whole != steps[0]:
-        print(f"checkpoint-{steps[0]} is damaged; going on from checkpoint-{whole}", file=sys.stderr, flush=True)
+        print(
+            f"checkpoint-{steps[0]} is damaged; going on from checkpoint-{whole}",
+            file=sys.stderr,
+            flush=True,
+        )
     begun = json.loads((folder / SETTINGS).read_text())
-    changed = [name for name in settings.keys() - {*free} if settings[name] not in (begun.get(name), "auto")]
+    changed = [
+        name
+        for name in settings.keys() - {*free}
+        if settings[name] not in (begun.get(name), "auto")
+    ]
     if changed:
         was = ", ".join(f"{name} {begun.get(name)}" for name in sorted(changed))
-        raise UserError(f"{folder} was begun with {was}.", "Go on with that, or start anew in another --output.")
+        raise UserError(
+            f"{folder} was begun with {was}.", "Go on with that, or start anew in another --output."
+        )
     return folder / f"checkpoint-{whole}", whole, begun
 
 
@@ -112,9 +141,14 @@ def note(folder: Path, settings: Mapping, text: str, new: bool) -> None:
         try:
             write_result(path, {**settings, "text": text})
         except OSError as error:
-            raise UserError(f"{folder} cannot be written ({error.strerror}).", "Choose another --output.") from error
+            raise UserError(
+                f"{folder} cannot be written ({error.strerror}).", "Choose another --output."
+            ) from error
     elif json.loads(path.read_text())["text"] != text:
-        raise UserError(f"The text has changed since {folder} was begun.", "Bring it back, or start anew in another --output.")
+        raise UserError(
+            f"The text has changed since {folder} was begun.",
+            "Bring it back, or start anew in another --output.",
+        )
 
 
 @contextmanager
@@ -125,7 +159,10 @@ def full_disk_named(folder: Path, needed: int) -> Iterator[None]:
     except (RuntimeError, SafetensorError) as error:
         if shutil.disk_usage(folder).free > needed:
             raise
-        raise UserError(f"The disk is full: no checkpoint fits into {folder}.", "Free some space and go on with --resume.") from error
+        raise UserError(
+            f"The disk is full: no checkpoint fits into {folder}.",
+            "Free some space and go on with --resume.",
+        ) from error
 
 
 def clear(folder: Path) -> None:

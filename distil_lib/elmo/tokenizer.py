@@ -7,7 +7,13 @@ There is nothing to learn: an id is a character of `elmo`, and a mark stands bef
 """
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from distil_lib.elmo.model import (
     BEGIN_TEXT,
@@ -18,11 +24,16 @@ from distil_lib.elmo.model import (
     Elmo,
     ElmoConfig,
     ElmoForSequenceClassification,
-)  # fmt: skip
+)
 
 # `transformers` asks for these five; a text never holds any of them (`split_special_tokens`).
-SPECIAL = {"pad_token": ("[PAD]", 0), "cls_token": ("[CLS]", BEGIN_TEXT), "sep_token": ("[SEP]", END_TEXT),
-           "unk_token": ("[UNK]", END_WORD), "mask_token": ("[MASK]", NO_CHARACTER)}  # fmt: skip
+SPECIAL = {
+    "pad_token": ("[PAD]", 0),
+    "cls_token": ("[CLS]", BEGIN_TEXT),
+    "sep_token": ("[SEP]", END_TEXT),
+    "unk_token": ("[UNK]", END_WORD),
+    "mask_token": ("[MASK]", NO_CHARACTER),
+}
 
 
 class ElmoTokenizer(PreTrainedTokenizerFast):
@@ -54,34 +65,58 @@ class ElmoTokenizer(PreTrainedTokenizerFast):
             a, b = ([len(self._spans(t)) for t in texts] for texts in (firsts, seconds))
             half = max_length // 2
             b_kept = [min(y, max(max_length - x, half)) for x, y in zip(a, b, strict=True)]
-            firsts = [self._cut(first, max_length - kept) for first, kept in zip(firsts, b_kept, strict=True)]
-            seconds = [self._cut(second, kept) for second, kept in zip(seconds, b_kept, strict=True)]
+            firsts = [
+                self._cut(first, max_length - kept)
+                for first, kept in zip(firsts, b_kept, strict=True)
+            ]
+            seconds = [
+                self._cut(second, kept) for second, kept in zip(seconds, b_kept, strict=True)
+            ]
         return super().__call__(*((t and t[0]) if one else t for t in (firsts, seconds)), **options)
 
 
 def new_tokenizer() -> ElmoTokenizer:
     """The tokenizer: there is only one, and nothing to learn."""
     # ByteLevel writes each byte as a character of its own and a space, here the mark, before each word: a word itself has none.
-    alphabet = {_byte_character(byte): byte + 1 for byte in range(256) if byte != ord(" ")} | {_byte_character(ord(" ")): BEGIN_WORD}
+    alphabet = {_byte_character(byte): byte + 1 for byte in range(256) if byte != ord(" ")} | {
+        _byte_character(ord(" ")): BEGIN_WORD
+    }
     tokenizer = Tokenizer(models.BPE(vocab=alphabet | dict(SPECIAL.values()), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)]
+        [
+            pre_tokenizers.BertPreTokenizer(),
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
+        ]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A:0", pair="$A:0 $B:1", special_tokens=[]
+    )
     names = {name: token for name, (token, _) in SPECIAL.items()}
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    return ElmoTokenizer(tokenizer_object=tokenizer, model_input_names=inputs, split_special_tokens=True, **names)
+    return ElmoTokenizer(
+        tokenizer_object=tokenizer, model_input_names=inputs, split_special_tokens=True, **names
+    )
 
 
 def _byte_character(byte: int) -> str:
     """How `tokenizers` writes a byte: as its Latin-1 character if that is visible, else as one from U+0100 on, in order."""
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return chr(byte) if byte in visible else chr(256 + [b for b in range(256) if b not in visible].index(byte))
+    visible = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    return (
+        chr(byte)
+        if byte in visible
+        else chr(256 + [b for b in range(256) if b not in visible].index(byte))
+    )
 
 
 def register() -> None:
     """Let the Auto classes of `transformers` know ELMo; a second call changes nothing."""
     AutoConfig.register("elmo", ElmoConfig, exist_ok=True)
     AutoModel.register(ElmoConfig, Elmo, exist_ok=True)
-    AutoModelForSequenceClassification.register(ElmoConfig, ElmoForSequenceClassification, exist_ok=True)
+    AutoModelForSequenceClassification.register(
+        ElmoConfig, ElmoForSequenceClassification, exist_ok=True
+    )
     AutoTokenizer.register(ElmoConfig, fast_tokenizer_class=ElmoTokenizer, exist_ok=True)

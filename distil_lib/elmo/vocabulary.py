@@ -13,15 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distil_lib.common.errors import UserError
 from distil_lib.elmo.model import character_ids, ends
 from distil_lib.elmo.tokenizer import new_tokenizer
-from distil_lib.masking import IGNORED
+from distil_lib.errors import UserError
+from distil_lib.losses import IGNORED
 from distil_lib.text.blocks import split_documents
 from distil_lib.text.documents import load_documents
 
-PADDING, BEGIN, END, FIRST = range(4)  # numbers of words: none, a text's begin and end, and the first of the words proper
-UNKNOWN, EDGE = 0, 1  # classes: all that is rare, and a text's begin or end; then the frequent words
+PADDING, BEGIN, END, FIRST = range(
+    4
+)  # numbers of words: none, a text's begin and end, and the first of the words proper
+UNKNOWN, EDGE = (
+    0,
+    1,
+)  # classes: all that is rare, and a text's begin or end; then the frequent words
 
 
 @dataclass
@@ -53,12 +58,26 @@ def load_words(corpus: str, vocabulary: int, block_size: int, max_characters: in
     """
     documents = load_documents(corpus)
     if isinstance(documents, datasets.IterableDataset):
-        raise UserError(f"{corpus} does not fit on the disk.", "Take a corpus that does: its words are counted beforehand.")
+        raise UserError(
+            f"{corpus} does not fit on the disk.",
+            "Take a corpus that does: its words are counted beforehand.",
+        )
     numbers: dict[str, int] = {}
     split, texts = new_tokenizer().words, []
     for part in split_documents(documents):
-        rows = (np.array([numbers.setdefault(word, FIRST + len(numbers)) for word in split(text)], np.int32) for text in part["text"])
-        texts.append([row[start : start + block_size] for row in rows for start in range(0, len(row), block_size)])
+        rows = (
+            np.array(
+                [numbers.setdefault(word, FIRST + len(numbers)) for word in split(text)], np.int32
+            )
+            for text in part["text"]
+        )
+        texts.append(
+            [
+                row[start : start + block_size]
+                for row in rows
+                for start in range(0, len(row), block_size)
+            ]
+        )
     train, held_out = texts
     if not train or not held_out:
         raise UserError(f"{corpus} has no words to learn from or to hold out.", "Give more text.")
@@ -66,11 +85,20 @@ def load_words(corpus: str, vocabulary: int, block_size: int, max_characters: in
     frequent = np.argsort(-count[FIRST:], kind="stable")[: vocabulary - EDGE - 1] + FIRST
     frequent = frequent[count[frequent] > 0]
     classes = np.full(len(count), UNKNOWN)
-    classes[PADDING], classes[[BEGIN, END]], classes[frequent] = IGNORED, EDGE, np.arange(len(frequent)) + EDGE + 1
-    count[[BEGIN, END]] = len(train), 0  # of its two ends a text's one is predicted in each direction
+    classes[PADDING], classes[[BEGIN, END]], classes[frequent] = (
+        IGNORED,
+        EDGE,
+        np.arange(len(frequent)) + EDGE + 1,
+    )
+    count[[BEGIN, END]] = (
+        len(train),
+        0,
+    )  # of its two ends a text's one is predicted in each direction
     frequency = np.bincount(classes[1:], weights=count[1:], minlength=EDGE + 1 + len(frequent))
     proper = character_ids([list(numbers)], max_characters)
-    characters = torch.cat([torch.zeros(1, max_characters, dtype=torch.int64), ends(max_characters), *proper]).to(torch.int16)
+    characters = torch.cat(
+        [torch.zeros(1, max_characters, dtype=torch.int64), ends(max_characters), *proper]
+    ).to(torch.int16)
     return Words(characters, torch.from_numpy(classes), frequency, train, held_out)
 
 
@@ -87,7 +115,11 @@ class Batches:
         distinct, places = np.unique(numbers, return_inverse=True)
         places = torch.from_numpy(places.reshape(numbers.shape))
         characters = self.words.characters[torch.from_numpy(distinct)].long()
-        return {"characters": characters, "places": places, "labels": self.words.classes[torch.from_numpy(numbers)]}
+        return {
+            "characters": characters,
+            "places": places,
+            "labels": self.words.classes[torch.from_numpy(numbers)],
+        }
 
 
 def unigram_perplexity(words: Words, texts: Sequence[np.ndarray]) -> float:

@@ -23,18 +23,24 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, HfArgumentParser, PreTrainedTokenizerFast
 
-from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.files import atomic_write_text, check_writable
 from distil_lib.common.paths import locate
-from distil_lib.finetune.results import probe_output, write_whole
+from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student
 from distil_lib.student import Student, layer_norm_eps
 from distil_lib.teacher import load_teacher
-from distil_lib.text.blocks import load_tokenizer
+from distil_lib.text.tokenizer import load_tokenizer
 
 KINDS = ("int8", "float32")
 POSITIONS = "embeddings.position_embeddings.weight"
 TIED = "vocab_projector.weight"  # the word embeddings once more
-UNCASED = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True}
+UNCASED = {
+    "type": "BertNormalizer",
+    "clean_text": True,
+    "handle_chinese_chars": True,
+    "lowercase": True,
+}
 
 
 def load_as_student(name: str | Path) -> Student:
@@ -53,10 +59,19 @@ def load_as_student(name: str | Path) -> Student:
     try:
         return Student.from_pretrained(name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{name} could not be loaded ({str(error).splitlines()[0]}).", "Save or download the model again.") from error
+        raise UserError(
+            f"{name} could not be loaded ({str(error).splitlines()[0]}).",
+            "Save or download the model again.",
+        ) from error
 
 
-def pack(student: Student, tokenizer: PreTrainedTokenizerFast, name: str, kind: str = "int8", positions: int | None = None) -> str:
+def pack(
+    student: Student,
+    tokenizer: PreTrainedTokenizerFast,
+    name: str,
+    kind: str = "int8",
+    positions: int | None = None,
+) -> str:
     """The script that puts a model into `FILL_MASK_MODELS[name]` of a page: sizes, vocabulary, and all weights in base64.
 
     tokenizer: an uncased one of BERT's. kind: "int8", a quarter of the size, or "float32". positions: how many tokens the page may
@@ -65,11 +80,19 @@ def pack(student: Student, tokenizer: PreTrainedTokenizerFast, name: str, kind: 
     """
     config = student.config
     if kind not in KINDS:
-        raise UserError(f"Weights cannot be packed as {kind!r}.", f"Choose from {', '.join(KINDS)}.")
+        raise UserError(
+            f"Weights cannot be packed as {kind!r}.", f"Choose from {', '.join(KINDS)}."
+        )
     if not config.tie_word_embeddings:
-        raise UserError("The model reads words in and out by two matrices.", "Pass one with tied embeddings: the page has one for both.")
+        raise UserError(
+            "The model reads words in and out by two matrices.",
+            "Pass one with tied embeddings: the page has one for both.",
+        )
     if positions is not None and not 8 <= positions <= config.max_position_embeddings:
-        raise UserError(f"A text of {positions} tokens is not possible.", f"Choose from 8 to {config.max_position_embeddings}.")
+        raise UserError(
+            f"A text of {positions} tokens is not possible.",
+            f"Choose from 8 to {config.max_position_embeddings}.",
+        )
     _check_tokenizer(tokenizer, config.vocab_size)
     tensors, blob = {}, bytearray()
     for key, tensor in student.state_dict().items():
@@ -77,21 +100,33 @@ def pack(student: Student, tokenizer: PreTrainedTokenizerFast, name: str, kind: 
             continue
         key, values = key.removeprefix("distilbert."), tensor.detach().float().cpu().numpy()
         values = values[:positions] if key == POSITIONS else values
-        bytewise = kind == "int8" and values.ndim == 2  # vectors are few, and every output depends on each
+        bytewise = (
+            kind == "int8" and values.ndim == 2
+        )  # vectors are few, and every output depends on each
         rows, columns = np.atleast_2d(values).shape
-        tensors[key] = {"kind": "int8" if bytewise else "float32", "start": len(blob), "rows": rows, "columns": columns}
-        for part in quantize(values) if bytewise else [values]:  # scales first, and the byte order of every machine with a browser
+        tensors[key] = {
+            "kind": "int8" if bytewise else "float32",
+            "start": len(blob),
+            "rows": rows,
+            "columns": columns,
+        }
+        for part in (
+            quantize(values) if bytewise else [values]
+        ):  # scales first, and the byte order of every machine with a browser
             blob += part.astype(part.dtype.newbyteorder("<")).tobytes()
         blob += b"\0" * (-len(blob) % 4)  # a Float32Array begins at a multiple of 4
     packed = {
         "config": {
-            "layers": config.n_layers, "heads": config.n_heads, "width": config.dim, "positions": tensors[POSITIONS]["rows"],
+            "layers": config.n_layers,
+            "heads": config.n_heads,
+            "width": config.dim,
+            "positions": tensors[POSITIONS]["rows"],
             "epsilon": layer_norm_eps(config),
         },
         "vocabulary": tokenizer.convert_ids_to_tokens(range(config.vocab_size)),
         "tensors": tensors,
         "data": base64.b64encode(blob).decode(),
-    }  # fmt: skip
+    }
     return f"globalThis.FILL_MASK_MODELS ??= {{}};\nFILL_MASK_MODELS[{json.dumps(name)}] = {json.dumps(packed)};\n"
 
 
@@ -117,7 +152,9 @@ def as_packed(student: Student) -> Student:
 
 
 @torch.no_grad()
-def fill_blank(model: Student, tokenizer: PreTrainedTokenizerFast, text: str, count: int = 5) -> list[tuple[str, float]]:
+def fill_blank(
+    model: Student, tokenizer: PreTrainedTokenizerFast, text: str, count: int = 5
+) -> list[tuple[str, float]]:
     """The `count` likeliest words for the one [MASK] of a text, each with its probability, likeliest first.
 
     model: a `Student` or a `teacher.MaskedLM`.
@@ -125,19 +162,33 @@ def fill_blank(model: Student, tokenizer: PreTrainedTokenizerFast, text: str, co
     input_ids = tokenizer(text, return_tensors="pt")["input_ids"]
     blank = input_ids == tokenizer.mask_token_id
     if (blanks := int(blank.sum())) != 1:
-        raise UserError(f"The text has {blanks} blanks: {text!r}.", f"Write {tokenizer.mask_token} exactly once.")
+        raise UserError(
+            f"The text has {blanks} blanks: {text!r}.",
+            f"Write {tokenizer.mask_token} exactly once.",
+        )
     probabilities, ids = model(input_ids, None, blank).logits[0].softmax(-1).topk(count)
-    return list(zip(tokenizer.convert_ids_to_tokens(ids.tolist()), probabilities.tolist(), strict=True))
+    return list(
+        zip(tokenizer.convert_ids_to_tokens(ids.tolist()), probabilities.tolist(), strict=True)
+    )
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:
     steps = json.loads(tokenizer.backend_tokenizer.to_str())
     normalizer = steps["normalizer"] or {}
-    uncased = all(normalizer.get(k) == v for k, v in UNCASED.items()) and normalizer.get("strip_accents") is not False
+    uncased = (
+        all(normalizer.get(k) == v for k, v in UNCASED.items())
+        and normalizer.get("strip_accents") is not False
+    )
     if steps["model"]["type"] != "WordPiece" or not uncased:
-        raise UserError("The page knows only BERT's uncased WordPiece tokenizer.", "Pass an uncased BERT or DistilBERT.")
+        raise UserError(
+            "The page knows only BERT's uncased WordPiece tokenizer.",
+            "Pass an uncased BERT or DistilBERT.",
+        )
     if len(tokenizer) != vocab_size:
-        raise UserError(f"The tokenizer has {len(tokenizer)} pieces and the model {vocab_size}.", "Pass the tokenizer of this model.")
+        raise UserError(
+            f"The tokenizer has {len(tokenizer)} pieces and the model {vocab_size}.",
+            "Pass the tokenizer of this model.",
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- command line
@@ -145,20 +196,39 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Non
 class PackingArguments:
     """Pack a masked language model into a script file for a page."""
 
-    model: str = field(metadata={"help": "folder or name on the Hub of a BERT or DistilBERT, with its tokenizer"})
-    output: str = field(metadata={"help": "script file to write; its name without .js is the model's name in the page"})
-    kind: str = field(default="int8", metadata={"help": f"how matrices are packed: {' or '.join(KINDS)}"})
-    positions: int | None = field(default=None, metadata={"help": "tokens that the page may read at most (default: all positions)"})
+    model: str = field(
+        metadata={"help": "folder or name on the Hub of a BERT or DistilBERT, with its tokenizer"}
+    )
+    output: str = field(
+        metadata={
+            "help": "script file to write; its name without .js is the model's name in the page"
+        }
+    )
+    kind: str = field(
+        default="int8", metadata={"help": f"how matrices are packed: {' or '.join(KINDS)}"}
+    )
+    positions: int | None = field(
+        default=None,
+        metadata={"help": "tokens that the page may read at most (default: all positions)"},
+    )
 
 
 def main() -> None:
-    (arguments,) = HfArgumentParser(PackingArguments, description=PackingArguments.__doc__).parse_args_into_dataclasses()
+    (arguments,) = HfArgumentParser(
+        PackingArguments, description=PackingArguments.__doc__
+    ).parse_args_into_dataclasses()
     with exit_on_user_error():
         output = Path(arguments.output)
-        probe_output(output)
+        check_writable(output)
         tokenizer = load_tokenizer(locate(arguments.model))
-        source = pack(load_as_student(arguments.model), tokenizer, output.stem, arguments.kind, arguments.positions)
-        write_whole(output, source)
+        source = pack(
+            load_as_student(arguments.model),
+            tokenizer,
+            output.stem,
+            arguments.kind,
+            arguments.positions,
+        )
+        atomic_write_text(output, source)
         print(f"{output}: {len(source) / 1e6:.1f} MB")
 
 

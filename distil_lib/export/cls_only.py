@@ -1,6 +1,6 @@
 """A classifier that computes what its answer needs: of its last layer, the first token alone.
 
-    quicker = FirstToken(model)                                         # the same logits (B, classes)
+    quicker = ClsOnlyClassifier(model)                                         # the same logits (B, classes)
     quicker(input_ids=ids, attention_mask=mask).logits
 
 A BERT or DistilBERT that classifies reads its answer off the first token ([CLS]). In the layers below, every token's vector is wanted,
@@ -13,28 +13,46 @@ from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification, DistilBertForSequenceClassification, PreTrainedModel
+from transformers import (
+    BertForSequenceClassification,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from distil_lib.common.errors import UserError
+from distil_lib.errors import UserError
 
 # Where a layer keeps its parts: query, key, value, output and its LayerNorm; feed-forward network (one behind the other) and its LayerNorm.
 PARTS = {
     "bert": (
-        *(f"attention.{part}" for part in ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")),
-        ("intermediate", "output.dense"), "output.LayerNorm",
+        *(
+            f"attention.{part}"
+            for part in ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
+        ),
+        ("intermediate", "output.dense"),
+        "output.LayerNorm",
     ),
-    "distilbert": (*(f"attention.{part}_lin" for part in ("q", "k", "v", "out")), "sa_layer_norm", ("ffn",), "output_layer_norm"),
-}  # fmt: skip
+    "distilbert": (
+        *(f"attention.{part}_lin" for part in ("q", "k", "v", "out")),
+        "sa_layer_norm",
+        ("ffn",),
+        "output_layer_norm",
+    ),
+}
 
 
-class FirstToken(nn.Module):
+class ClsOnlyClassifier(nn.Module):
     """Shares its weights with `model`, which stays as it is. For inference: it has no dropout. Raises `UserError` for another head."""
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
-        if not isinstance(model, BertForSequenceClassification | DistilBertForSequenceClassification):
-            raise UserError(f"A {type(model).__name__} reads its answer off more than the first token.", "Leave --first_token out.")
+        if not isinstance(
+            model, BertForSequenceClassification | DistilBertForSequenceClassification
+        ):
+            raise UserError(
+                f"A {type(model).__name__} reads its answer off more than the first token.",
+                "Leave --first_token out.",
+            )
         self.config, kind = model.config, model.config.model_type
         self.heads = model.config.num_attention_heads
         self.below = copy.copy(model.base_model)
@@ -45,20 +63,34 @@ class FirstToken(nn.Module):
         self.below._modules[stack] = layers
         last = getattr(model.base_model, stack).layer[-1]
         *parts, feed_forward, norm = PARTS[kind]
-        self.query, self.key, self.value, self.output, self.norm = (attrgetter(part)(last) for part in parts)
+        self.query, self.key, self.value, self.output, self.norm = (
+            attrgetter(part)(last) for part in parts
+        )
         self.feed_forward = nn.ModuleList(attrgetter(part)(last) for part in feed_forward)
         self.last_norm = attrgetter(norm)(last)
         # The head. A BERT's pooler takes (B, tokens, H) and looks at the first.
-        read = [model.base_model.pooler] if kind == "bert" else [nn.Flatten(), model.pre_classifier, nn.ReLU()]
+        read = (
+            [model.base_model.pooler]
+            if kind == "bert"
+            else [nn.Flatten(), model.pre_classifier, nn.ReLU()]
+        )
         self.head = nn.Sequential(*read, model.classifier)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **given: Tensor) -> SequenceClassifierOutput:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, **given: Tensor
+    ) -> SequenceClassifierOutput:
         """input_ids, attention_mask and, for BERT, token_type_ids: (B, L)."""
-        hidden = self.below(input_ids=input_ids, attention_mask=attention_mask, **given).last_hidden_state
+        hidden = self.below(
+            input_ids=input_ids, attention_mask=attention_mask, **given
+        ).last_hidden_state
         first = hidden[:, :1]
-        query, key, value = (self.split(part) for part in (self.query(first), self.key(hidden), self.value(hidden)))
+        query, key, value = (
+            self.split(part) for part in (self.query(first), self.key(hidden), self.value(hidden))
+        )
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (B, heads, 1, L)
-        scores = scores.masked_fill(attention_mask[:, None, None] == 0, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(
+            attention_mask[:, None, None] == 0, torch.finfo(scores.dtype).min
+        )
         mixed = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
         first = between = self.norm(self.output(mixed) + first)
         for part in self.feed_forward:

@@ -11,15 +11,11 @@ its tokenizer, its configuration, and `export.json`, which says how far its outp
 than `TOLERANCE` away is not written at all.
 """
 
-import argparse
 import contextlib
 import json
 import logging
-import shlex
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -36,23 +32,28 @@ from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
-)  # fmt: skip
-from transformers import logging as transformers_logging
+)
 
-from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.files import atomic_folder, check_writable
 from distil_lib.common.paths import locate
-from distil_lib.export.cls_only import FirstToken
+from distil_lib.errors import UserError
+from distil_lib.export.cls_only import ClsOnlyClassifier
 from distil_lib.finetune.models import load_task_tokenizer
-from distil_lib.finetune.results import probe_output
 from distil_lib.teacher import check_model_folder
-from distil_lib.training.checkpoint import whole_folder
-from distil_lib.training.config import SettingsParser, option
 
 # The head's name: the end of the architecture's name, the class that loads it, and its outputs.
 HEADS = {
     "masked-lm": ("ForMaskedLM", AutoModelForMaskedLM, ("logits",)),
-    "classification": ("ForSequenceClassification", AutoModelForSequenceClassification, ("logits",)),
-    "question-answering": ("ForQuestionAnswering", AutoModelForQuestionAnswering, ("start_logits", "end_logits")),
+    "classification": (
+        "ForSequenceClassification",
+        AutoModelForSequenceClassification,
+        ("logits",),
+    ),
+    "question-answering": (
+        "ForQuestionAnswering",
+        AutoModelForQuestionAnswering,
+        ("start_logits", "end_logits"),
+    ),
 }
 KINDS = ("bert", "distilbert")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -69,8 +70,14 @@ def need(package: str, extra: str = "export") -> ModuleType:
     try:
         return __import__(package)
     except ImportError as error:
-        what = f"pip install -e '.[{extra}]', in the project's folder" if extra else f"pip install {package}"
-        raise MissingPackage(f"The package {package} is not installed.", f"Install it: {what}.") from error
+        what = (
+            f"pip install -e '.[{extra}]', in the project's folder"
+            if extra
+            else f"pip install {package}"
+        )
+        raise MissingPackage(
+            f"The package {package} is not installed.", f"Install it: {what}."
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------------------------ the model, in PyTorch
@@ -80,7 +87,10 @@ def head_of(config: PreTrainedConfig, name: str) -> str:
         for head, (ending, _, _) in HEADS.items():
             if architecture.endswith(ending):
                 return head
-    raise UserError(f"{name} was saved as {', '.join(config.architectures or ['nothing'])}.", f"Pass --head, one of {', '.join(HEADS)}.")
+    raise UserError(
+        f"{name} was saved as {', '.join(config.architectures or ['nothing'])}.",
+        f"Pass --head, one of {', '.join(HEADS)}.",
+    )
 
 
 def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str]:
@@ -95,19 +105,35 @@ def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=False)
         if config.model_type not in KINDS:
-            raise UserError(f"{name} is a {config.model_type}.", f"What can be exported are {' and '.join(KINDS)} models.")
+            raise UserError(
+                f"{name} is a {config.model_type}.",
+                f"What can be exported are {' and '.join(KINDS)} models.",
+            )
         head = head or head_of(config, name)
-        options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+        options = {
+            "dtype": torch.float32,
+            "use_safetensors": True,
+            "trust_remote_code": False,
+            "output_loading_info": True,
+        }
         model, info = HEADS[head][1].from_pretrained(where, config=config, **options)
     except SafetensorError as error:
-        raise UserError(f"The weights of {name} are damaged ({error}).", "Copy or download the model again.") from error
+        raise UserError(
+            f"The weights of {name} are damaged ({error}).", "Copy or download the model again."
+        ) from error
     except UserError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UserError(f"{name} could not be loaded ({reason[:200]}).", "Pass a folder that `save_pretrained` has written.") from error
+        raise UserError(
+            f"{name} could not be loaded ({reason[:200]}).",
+            "Pass a folder that `save_pretrained` has written.",
+        ) from error
     if missing := sorted(info["missing_keys"]):
-        raise UserError(f"{name} has no head for {head}: {missing[0]} is missing.", "Fine-tune it first, or pass the --head that it has.")
+        raise UserError(
+            f"{name} has no head for {head}: {missing[0]} is missing.",
+            "Fine-tune it first, or pass the --head that it has.",
+        )
     return model.eval(), head
 
 
@@ -129,7 +155,9 @@ def model_inputs(model: PreTrainedModel, tokenizer: Any) -> tuple[str, ...]:
     return tuple(name for name in known if name in (*tokenizer.model_input_names, *INPUTS[:2]))
 
 
-def example(inputs: tuple[str, ...], vocab_size: int, batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
+def example(
+    inputs: tuple[str, ...], vocab_size: int, batch: int, length: int, seed: int = 0
+) -> dict[str, Tensor]:
     """Random ids (batch, length), the second half of the last text being padding and, of two types, the second half of the second."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(1, vocab_size, (batch, length), generator=generator)
@@ -137,7 +165,10 @@ def example(inputs: tuple[str, ...], vocab_size: int, batch: int, length: int, s
     types[:, length // 2 :] = 1
     if batch > 1:
         mask[-1, (length + 1) // 2 :] = 0
-    return {name: {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}[name] for name in inputs}
+    return {
+        name: {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}[name]
+        for name in inputs
+    }
 
 
 # -------------------------------------------------------------------------------------------------------------------- to ONNX
@@ -155,7 +186,9 @@ def quiet() -> Iterator[None]:
         logging.root.handlers[:] = handlers
 
 
-def to_onnx(model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], file: Path) -> None:
+def to_onnx(
+    model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], file: Path
+) -> None:
     """Write a float32 ONNX file with dynamic batch and length; `model`, which has a `config`, in evaluation mode. Needs `onnxscript`."""
     need("onnxscript")
     given = example(inputs, model.config.vocab_size, batch=2, length=8)
@@ -163,9 +196,17 @@ def to_onnx(model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...],
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest)}
     with quiet(), torch.no_grad():
         torch.onnx.export(
-            Answers(model, inputs, outputs).eval(), tuple(given.values()), file, dynamo=True, external_data=False, verbose=False,
-            input_names=list(inputs), output_names=list(outputs), opset_version=OPSET, dynamic_shapes=(tuple(shape for _ in inputs),),
-        )  # fmt: skip
+            Answers(model, inputs, outputs).eval(),
+            tuple(given.values()),
+            file,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamic_shapes=(tuple(shape for _ in inputs),),
+        )
 
 
 def quantize(source: Path, target: Path, embeddings: bool = True) -> None:
@@ -178,30 +219,51 @@ def quantize(source: Path, target: Path, embeddings: bool = True) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(source)
-    del model.graph.value_info[:]  # the exporter's shapes of transposed matrices are those of before
+    del model.graph.value_info[
+        :
+    ]  # the exporter's shapes of transposed matrices are those of before
     kinds = ["MatMul", "Gemm", *(["Gather"] if embeddings else [])]
     with quiet():
         quantize_dynamic(
-            model, target, op_types_to_quantize=kinds, per_channel=True, weight_type=QuantType.QInt8,
+            model,
+            target,
+            op_types_to_quantize=kinds,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-        )  # fmt: skip
+        )
 
 
-def open_onnx(file: str | Path, threads: int = 1) -> Callable[[Mapping[str, Any]], dict[str, np.ndarray]]:
+def open_onnx(
+    file: str | Path, threads: int = 1
+) -> Callable[[Mapping[str, Any]], dict[str, np.ndarray]]:
     """A function from the inputs' tensors or arrays, (B, L) whole numbers, to the outputs' arrays, by ONNX Runtime on the CPU.
 
     Inputs that the file does not have are passed over. Raises `UserError` for a file that is none.
     """
     runtime = need("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    slower = ["SkipLayerNormFusion"]  # sum and LayerNorm in one operator, which takes longer than the two on CPUs with wide vectors
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = (
+        threads,
+        1,
+        3,
+    )
+    slower = [
+        "SkipLayerNormFusion"
+    ]  # sum and LayerNorm in one operator, which takes longer than the two on CPUs with wide vectors
     try:
-        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=slower)
+        session = runtime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=slower
+        )
     except Exception as error:  # the runtime's own classes have nothing else in common
         reason = str(error).splitlines()[0][:200]
-        raise UserError(f"{file} could not be opened ({reason}).", "Export it again: python -m distil_lib.export.") from error
-    inputs, outputs = ([part.name for part in parts] for parts in (session.get_inputs(), session.get_outputs()))
+        raise UserError(
+            f"{file} could not be opened ({reason}).",
+            "Export it again: python -m distil_lib.export.",
+        ) from error
+    inputs, outputs = (
+        [part.name for part in parts] for parts in (session.get_inputs(), session.get_outputs())
+    )
 
     def run(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         arrays = {name: np.asarray(given[name], np.int64) for name in inputs}
@@ -210,7 +272,9 @@ def open_onnx(file: str | Path, threads: int = 1) -> Callable[[Mapping[str, Any]
     return run
 
 
-def apart(run: Callable, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[float, float]:
+def apart(
+    run: Callable, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> tuple[float, float]:
     """The largest difference of a file's outputs from PyTorch's at shapes that were not traced, and the largest of PyTorch's outputs."""
     difference = largest = 0.0
     for batch, length in ((1, 5), (3, min(33, model.config.max_position_embeddings))):
@@ -225,30 +289,40 @@ def apart(run: Callable, model: PreTrainedModel, inputs: tuple[str, ...], output
 
 
 def export(
-    name: str, output: str | Path, int8: bool = False, head: str | None = None, command: str = "", first_token: bool = False
+    name: str,
+    output: str | Path,
+    int8: bool = False,
+    head: str | None = None,
+    command: str = "",
+    first_token: bool = False,
 ) -> dict:
     """Write the folder `output`: `model.onnx` or `model_int8.onnx`, tokenizer, `config.json`, and the record that is returned.
 
-    first_token: of a classifier, the last layer for its first token alone (`FirstToken`), which gives the same answers sooner. Raises
+    first_token: of a classifier, the last layer for its first token alone (`ClsOnlyClassifier`), which gives the same answers sooner. Raises
     `UserError` for bad input, and for a float32 file that does not compute what PyTorch does; then nothing is written.
     """
     output = Path(output)
     if output.exists():
         raise UserError(f"{output} exists.", "Choose another --output, or delete it.")
-    probe_output(output)
+    check_writable(output)
     for package in ("onnx", "onnxruntime", "onnxscript"):
         need(package)
     model, head = load_model(name, head)
     tokenizer = load_task_tokenizer(name)
     inputs, outputs = model_inputs(model, tokenizer), HEADS[head][2]
-    model.set_attn_implementation("eager")  # two plain products; the fused one guards rows that attend to nothing, which takes time
-    computed = FirstToken(model) if first_token else model
-    with whole_folder(output) as folder:
+    model.set_attn_implementation(
+        "eager"
+    )  # two plain products; the fused one guards rows that attend to nothing, which takes time
+    computed = ClsOnlyClassifier(model) if first_token else model
+    with atomic_folder(output) as folder:
         file = folder / "model.onnx"
         to_onnx(computed, inputs, outputs, file)
         difference, largest = apart(open_onnx(file), model, inputs, outputs)
         if not difference <= TOLERANCE * max(largest, 1.0):
-            raise UserError(f"The ONNX file of {name} is {difference:.2g} away from PyTorch.", "Report it, with the model's config.json.")
+            raise UserError(
+                f"The ONNX file of {name} is {difference:.2g} away from PyTorch.",
+                "Report it, with the model's config.json.",
+            )
         if int8:
             file = folder / "model_int8.onnx"
             quantize(folder / "model.onnx", file)
@@ -257,48 +331,21 @@ def export(
         tokenizer.save_pretrained(folder)
         model.config.save_pretrained(folder)
         record = {
-            "command": command, "model": name, "head": head, "file": file.name, "bytes": file.stat().st_size, "opset": OPSET,
+            "command": command,
+            "model": name,
+            "head": head,
+            "file": file.name,
+            "bytes": file.stat().st_size,
+            "opset": OPSET,
             "first_token": first_token,
-            "inputs": inputs, "outputs": outputs, "largest_output": largest, "largest_difference": difference,
-            "versions": {package: version(package) for package in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript")},
-        }  # fmt: skip
+            "inputs": inputs,
+            "outputs": outputs,
+            "largest_output": largest,
+            "largest_difference": difference,
+            "versions": {
+                package: version(package)
+                for package in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript")
+            },
+        }
         (folder / "export.json").write_text(json.dumps(record, indent=1) + "\n")
     return record
-
-
-@dataclass
-class ExportConfig:
-    """Settings of the command line."""
-
-    model: str = option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
-    output: str = option("", "folder to write; by default runs/MODEL-onnx, or runs/MODEL-int8")
-    to: str = option("onnx", "format: onnx")
-    head: str | None = option(None, f"{', '.join(HEADS)}; by default, what the checkpoint was saved with")
-    int8: bool = option(False, "weights in int8, a quarter of the size")
-    first_token: bool = option(False, "of a classifier: the last layer for the first token alone; same answers, sooner")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    with exit_on_user_error():
-        parser = SettingsParser(
-            ExportConfig, prog="python -m distil_lib.export", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-            description="Write a BERT or DistilBERT as an ONNX file.", epilog="Exit codes: 0 done, 2 bad input.",
-        )  # fmt: skip
-        config = ExportConfig(**vars(parser.parse_args(arguments)))
-        if config.to != "onnx":
-            raise UserError(f"There is no format {config.to!r}.", "Choose onnx.")
-        stem = config.model.rstrip("/").rpartition("/")[2]
-        output = config.output or f"runs/{stem}-{'int8' if config.int8 else 'onnx'}"
-        command = shlex.join(["python", "-m", "distil_lib.export", *arguments])
-        record = export(config.model, output, config.int8, config.head, command, config.first_token)
-        print(
-            f"{output}/{record['file']}: {record['head']}, {record['bytes'] / 1e6:.1f} MB, inputs {', '.join(record['inputs'])}; at most "
-            f"{record['largest_difference']:.2g} from PyTorch, whose outputs reach {record['largest_output']:.3g}"
-        )
-
-
-if __name__ == "__main__":
-    main()

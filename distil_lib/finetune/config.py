@@ -1,15 +1,15 @@
 """The settings of a fine-tuning, and its command line.
 
-    config = parse_arguments(["--model", "data/student", "--task", "doc-qa", "--seeds", "5"])
+config = parse_arguments(["--model", "data/student", "--task", "doc-qa", "--seeds", "5"])
 """
 
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from distil_lib.common.errors import UserError
+from distil_lib.common.cli import SettingsParser, option
 from distil_lib.common.paths import locate
-from distil_lib.training.config import SettingsParser, option
+from distil_lib.errors import UserError
 
 
 @dataclass
@@ -24,42 +24,77 @@ class FinetuneConfig:
     train_rows: int = option(0, "train on so many examples, drawn at random; 0 for all")
     # What else is wanted
     evaluate_only: bool = option(False, "score a checkpoint that is fine-tuned already")
-    predict: str | None = option(None, "file for the first seed's answers to the test split, in the format of GLUE (or SQuAD)")
+    predict: str | None = option(
+        None,
+        "file for the first seed's answers to the test split, in the format of GLUE (or SQuAD)",
+    )
     save: str | None = option(None, "folder for the fine-tuned models: SAVE/seed-0, ...")
-    compare_with: str | None = option(None, "the teacher's result file: print how much of its score is retained")
+    compare_with: str | None = option(
+        None, "the teacher's result file: print how much of its score is retained"
+    )
     # Second distillation
-    distil_from: str | None = option(None, "folder or Hub name of a teacher that is fine-tuned on this task")
+    distil_from: str | None = option(
+        None, "folder or Hub name of a teacher that is fine-tuned on this task"
+    )
     alpha: float = option(0.5, "weight of that teacher's answers; the labels have the rest")
     temperature: float = option(2.0, "temperature of that teacher's answers")
     # Optimization
     epochs: int = option(3, "passes over the training split; the score after the last one counts")
     batch_size: int = option(32, "examples, or windows, of a step")
     learning_rate: float = option(5e-5, "at its highest; small models like more")
-    warmup: float = option(0.1, "share of the steps in which the learning rate rises; then it falls linearly to 0")
+    warmup_ratio: float = option(
+        0.1, "share of the steps in which the learning rate rises; then it falls linearly to 0"
+    )
     weight_decay: float = option(0.01, "of AdamW, but for biases and LayerNorms")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
-    max_length: int = option(0, "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the model can read")
-    group_by_length: bool = option(False, "make batches of texts of similar length: less padding, and batches that are less random")
-    precision: str = option("auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured")
+    max_length: int = option(
+        0,
+        "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the model can read",
+    )
+    group_by_length: bool = option(
+        False,
+        "make batches of texts of similar length: less padding, and batches that are less random",
+    )
+    precision: str = option(
+        "auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured"
+    )
     threads: int = option(0, "CPU threads; 0 for all cores")
 
     def __post_init__(self):
-        for name in ("seeds", "epochs", "batch_size", "learning_rate", "temperature", "max_grad_norm"):
+        for name in (
+            "seeds",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "temperature",
+            "max_grad_norm",
+        ):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
         for name in ("train_rows", "weight_decay", "max_length", "threads"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}.", "It must not be negative.")
-        if not 0 <= self.warmup < 1 or not 0 <= self.alpha <= 1:
-            raise UserError(f"warmup is {self.warmup}, alpha {self.alpha}.", "Both are shares; the warm-up's is less than 1.")
+        if not 0 <= self.warmup_ratio < 1 or not 0 <= self.alpha <= 1:
+            raise UserError(
+                f"warmup_ratio is {self.warmup_ratio}, alpha {self.alpha}.",
+                "Both are shares; the warm-up's is less than 1.",
+            )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"precision is {self.precision!r}.", "Choose one of auto, fp32, bf16.")
         if self.evaluate_only and self.distil_from:
-            raise UserError("Both --evaluate-only and --distil-from are given.", "What is only evaluated learns from nobody: drop one.")
+            raise UserError(
+                "Both --evaluate_only and --distil_from are given.",
+                "What is only evaluated learns from nobody: drop one.",
+            )
 
     def result_file(self) -> Path:
         kind = "-as-given" if self.evaluate_only else "-distilled" if self.distil_from else ""
-        return Path(locate(self.output or f"data/results/{self.model.strip('/').rpartition('/')[2]}/{self.task}{kind}.json"))
+        return Path(
+            locate(
+                self.output
+                or f"data/results/{self.model.strip('/').rpartition('/')[2]}/{self.task}{kind}.json"
+            )
+        )
 
 
 # Settings that change nothing of what a seed computes; `precision` is recorded as what it comes down to.

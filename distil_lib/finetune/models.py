@@ -23,18 +23,24 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
     set_seed,
-)  # fmt: skip
+)
 
-from distil_lib.common.errors import UserError
+from distil_lib.common.hub import CLIENT_ERROR
 from distil_lib.common.paths import locate
 from distil_lib.elmo.model import ElmoConfig
 from distil_lib.elmo.tokenizer import register
-from distil_lib.tasks.registry import Task, retried
+from distil_lib.errors import UserError
+from distil_lib.tasks.registry import Task
 from distil_lib.teacher import check_model_folder
-from distil_lib.text.blocks import load_tokenizer
-from distil_lib.text.documents import CLIENT_ERROR
+from distil_lib.text.tokenizer import load_tokenizer
 
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 OFFSET = ("roberta", "xlm-roberta", "camembert")  # number their positions from the padding's id + 1
 
 
@@ -43,7 +49,10 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
     register()
     folder = Path(locate(name))
     if folder.is_dir() and not any((folder / file).is_file() for file in VOCABULARIES):
-        raise UserError(f"{name} has no tokenizer.", "Save the model's own beside it: `tokenizer.save_pretrained(folder)`.")
+        raise UserError(
+            f"{name} has no tokenizer.",
+            "Save the model's own beside it: `tokenizer.save_pretrained(folder)`.",
+        )
     return _loaded(name, load_tokenizer)
 
 
@@ -55,22 +64,41 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
     """
     register()
     check_model_folder(locate(name))
-    Model = AutoModelForQuestionAnswering if task.kind == "question answering" else AutoModelForSequenceClassification
+    Model = (
+        AutoModelForQuestionAnswering
+        if task.kind == "question answering"
+        else AutoModelForSequenceClassification
+    )
     config = _loaded(name, lambda where: AutoConfig.from_pretrained(where, trust_remote_code=False))
     if isinstance(config, ElmoConfig) and task.kind == "question answering":
-        raise UserError("ELMo has no head for question answering here.", "Take a task of GLUE's, or IMDb.")
+        raise UserError(
+            "ELMo has no head for question answering here.", "Take a task of GLUE's, or IMDb."
+        )
     if seed is not None:
         set_seed(seed)
         _name_outputs(config, task)
     elif config.num_labels != task.num_labels:
         remedy = f"Pass a checkpoint that was fine-tuned on {task.name}, as --save writes it."
-        raise UserError(f"{name} has {config.num_labels} outputs and {task.name} {task.num_labels}.", remedy)
-    options = {"config": config, "dtype": "float32", "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+        raise UserError(
+            f"{name} has {config.num_labels} outputs and {task.name} {task.num_labels}.", remedy
+        )
+    options = {
+        "config": config,
+        "dtype": "float32",
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+    }
     model, info = _loaded(name, lambda where: Model.from_pretrained(where, **options))
     encoder = f"{model.base_model_prefix}."
-    lost = sorted(key for key in info["missing_keys"] if key.startswith(encoder) and ".pooler." not in key)
+    lost = sorted(
+        key for key in info["missing_keys"] if key.startswith(encoder) and ".pooler." not in key
+    )
     if lost:
-        raise UserError(f"{name} lacks {len(lost)} weights of its encoder, {lost[0]} among them.", "Save or download the model again.")
+        raise UserError(
+            f"{name} lacks {len(lost)} weights of its encoder, {lost[0]} among them.",
+            "Save or download the model again.",
+        )
     if seed is None and (missing := sorted(info["missing_keys"])):
         remedy = "Fine-tune it first, and keep it with --save."
         raise UserError(f"{name} has not learned {task.name}: it has no {missing[0]}.", remedy)
@@ -90,12 +118,23 @@ def _name_outputs(config: PreTrainedConfig, task: Task) -> None:
 def _loaded(name: str, load: Callable):
     """`load(where the name lies)`; whatever goes wrong is one message, after other attempts if it was the network."""
     try:
-        return retried(lambda: load(locate(name)))
+        return load(locate(name))
     except UserError:
         raise
     except SafetensorError as error:
-        raise UserError(f"The weights of {name} are damaged ({error}).", "Copy or download the model again.") from error
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, OfflineModeIsEnabled, CLIENT_ERROR) as error:
+        raise UserError(
+            f"The weights of {name} are damaged ({error}).", "Copy or download the model again."
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+        OfflineModeIsEnabled,
+        CLIENT_ERROR,
+    ) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(
             f"{name} could not be loaded ({reason[:200]}).",
@@ -116,7 +155,7 @@ def label_order(config: PreTrainedConfig, task: Task, name: str) -> list[int]:
     """
     if not task.labels:
         return []
-    plain = lambda label: str(label).casefold().replace("-", "_").replace(" ", "_")  # noqa: E731
+    plain = lambda label: str(label).casefold().replace("-", "_").replace(" ", "_")
     outputs = {plain(label): int(i) for i, label in config.id2label.items()}
     if len(outputs) == len(task.labels):
         for wanted in (map(plain, task.labels), (f"label_{i}" for i in range(len(task.labels)))):
@@ -129,16 +168,22 @@ def label_order(config: PreTrainedConfig, task: Task, name: str) -> list[int]:
     )
 
 
-def check_same_tokenizer(mine: PreTrainedTokenizerFast, teachers: PreTrainedTokenizerFast, name: str) -> None:
+def check_same_tokenizer(
+    mine: PreTrainedTokenizerFast, teachers: PreTrainedTokenizerFast, name: str
+) -> None:
     """Raise `UserError` unless both give each text the same ids: a teacher of start and end positions counts tokens."""
     rules = []
     for tokenizer in (mine, teachers):
         rule = json.loads(tokenizer.backend_tokenizer.to_str())
-        rules.append({part: rule[part] for part in rule if part not in ("padding", "truncation")})  # of the last call, not of the text
+        rules.append(
+            {part: rule[part] for part in rule if part not in ("padding", "truncation")}
+        )  # of the last call, not of the text
     if rules[0] != rules[1]:
         different = ", ".join(part for part in rules[0] if rules[0][part] != rules[1].get(part))
         remedy = "Teacher and student must share a tokenizer: distil the student from a teacher of its own family."
-        raise UserError(f"The teacher {name} has another tokenizer than the model ({different} differ).", remedy)
+        raise UserError(
+            f"The teacher {name} has another tokenizer than the model ({different} differ).", remedy
+        )
 
 
 def weights_fingerprint(name: str, config: PreTrainedConfig) -> str:

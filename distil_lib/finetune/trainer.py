@@ -42,18 +42,38 @@ def task_loss(
     if task.kind == "regression":
         numbers = outputs["logits"].float().squeeze(-1)
         hard = F.mse_loss(numbers, inputs["labels"].float())
-        soft = None if teacher is None else F.mse_loss(numbers, teacher["logits"].float().squeeze(-1))
+        soft = (
+            None if teacher is None else F.mse_loss(numbers, teacher["logits"].float().squeeze(-1))
+        )
     elif task.kind == "classification":
         hard = F.cross_entropy(outputs["logits"].float(), inputs["labels"])
-        soft = None if teacher is None else soft_target_loss(outputs["logits"], teacher["logits"], temperature=temperature)
+        soft = (
+            None
+            if teacher is None
+            else soft_target_loss(outputs["logits"], teacher["logits"], temperature=temperature)
+        )
     else:
         padding = inputs["attention_mask"] == 0
-        ends = [(outputs[f"{end}_logits"].float().masked_fill(padding, NOWHERE), end) for end in ("start", "end")]
-        hard = sum(F.cross_entropy(logits, inputs[f"{end}_positions"]) for logits, end in ends) / 2
+        ends = [
+            (outputs[f"{end}_logits"].float().masked_fill(padding, NOWHERE), end)
+            for end in ("start", "end")
+        ]
+        hard = (
+            sum(F.cross_entropy(logits, inputs[f"{end}_stream_state"]) for logits, end in ends) / 2
+        )
         soft = None
         if teacher is not None:
-            told = {end: teacher[f"{end}_logits"].float().masked_fill(padding, NOWHERE) for _, end in ends}
-            soft = sum(soft_target_loss(logits, told[end], temperature=temperature) for logits, end in ends) / 2
+            told = {
+                end: teacher[f"{end}_logits"].float().masked_fill(padding, NOWHERE)
+                for _, end in ends
+            }
+            soft = (
+                sum(
+                    soft_target_loss(logits, told[end], temperature=temperature)
+                    for logits, end in ends
+                )
+                / 2
+            )
     return hard if soft is None else (1 - alpha) * hard + alpha * soft
 
 
@@ -61,7 +81,9 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> ModelOutput
     """The model's outputs for those of the inputs that it takes, without labels: a DistilBERT, for instance, takes no token types."""
     taken = inspect.signature(type(model).forward).parameters
     answers = ("labels", "start_positions", "end_positions")
-    return model(**{name: tensor for name, tensor in inputs.items() if name in taken and name not in answers})
+    return model(
+        **{name: tensor for name, tensor in inputs.items() if name in taken and name not in answers}
+    )
 
 
 class TaskTrainer(Trainer):
@@ -83,11 +105,19 @@ class TaskTrainer(Trainer):
     ):
         super().__init__(*args, **kwargs)
         self.task, self.order, self.alpha, self.temperature = task, list(order), alpha, temperature
-        self.teacher = None if teacher is None else teacher.to(self.args.device).eval().requires_grad_(False)
-        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch, for the Trainer to divide if it accumulates
+        self.teacher = (
+            None if teacher is None else teacher.to(self.args.device).eval().requires_grad_(False)
+        )
+        self.model_accepts_loss_kwargs = (
+            False  # the loss is a mean over the batch, for the Trainer to divide if it accumulates
+        )
 
     def compute_loss(
-        self, model: PreTrainedModel, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: object = None
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: object = None,
     ) -> Tensor | tuple[Tensor, ModelOutput]:
         """`task_loss` of a batch; with `return_outputs` the model's outputs beside it."""
         outputs, answers = forward(model, inputs), None

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from distil_lib.common.errors import UserError
 from distil_lib.common.paths import data_folder
+from distil_lib.errors import UserError
 
 COLUMNS = ("system", "task", "metric", "value", "unit", "source", "place")
 SOURCE = "Sanh, Debut, Chaumond and Wolf 2019, arXiv 1910.01108"
@@ -62,7 +62,10 @@ def paper_numbers(name: str) -> pd.DataFrame:
     folder = data_folder("paper")
     names = sorted(path.stem for path in folder.glob("*.csv"))
     if name not in names:
-        raise UserError(f"There are no numbers called {name!r} in {folder}.", f"Choose one of {', '.join(names)}.")
+        raise UserError(
+            f"There are no numbers called {name!r} in {folder}.",
+            f"Choose one of {', '.join(names)}.",
+        )
     return _read(folder / f"{name}.csv")
 
 
@@ -72,19 +75,29 @@ def table(number: int) -> pd.DataFrame:
     `attrs["source"]` says whose table it is. Raises `UserError` for any other number.
     """
     if number not in TABLES:
-        raise UserError(f"The paper has no Table {number!r}.", f"Choose one of {str(TABLES)[1:-1]}.")
+        raise UserError(
+            f"The paper has no Table {number!r}.", f"Choose one of {str(TABLES)[1:-1]}."
+        )
     numbers = paper_numbers(f"table{number}")
     if number == 1:
         columns = numbers["task"].replace("GLUE", "Score")
     elif number == 2:
-        columns = numbers["task"] + " " + numbers["metric"].replace({"exact match": "EM", "accuracy": "acc."})
+        columns = (
+            numbers["task"]
+            + " "
+            + numbers["metric"].replace({"exact match": "EM", "accuracy": "acc."})
+        )
     else:
         columns = numbers["metric"] + " (" + numbers["unit"] + ")"
     try:
-        layout = numbers.assign(column=columns).pivot(index="system", columns="column", values="value")
+        layout = numbers.assign(column=columns).pivot(
+            index="system", columns="column", values="value"
+        )
     except ValueError as error:
         raise UserError(f"data/paper/table{number}.csv holds a number twice.", REMEDY) from error
-    layout = layout.loc[numbers["system"].unique(), columns.unique()].rename_axis(index=None, columns=None)
+    layout = layout.loc[numbers["system"].unique(), columns.unique()].rename_axis(
+        index=None, columns=None
+    )
     layout.attrs["source"] = f"{SOURCE}, Table {number}"
     return layout
 
@@ -99,17 +112,23 @@ def _read(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} holds no numbers.", REMEDY)
     header, records = rows[0], []
     if missing := [column for column in COLUMNS if column not in header]:
-        raise UserError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}.", REMEDY)
+        raise UserError(
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}.", REMEDY
+        )
     for line, row in enumerate(rows[1:], 2):
         if len(row) != len(header):
-            raise UserError(f"Line {line} of {path} has {len(row)} cells instead of {len(header)}.", REMEDY)
+            raise UserError(
+                f"Line {line} of {path} has {len(row)} cells instead of {len(header)}.", REMEDY
+            )
         cells = dict(zip(header, row, strict=True))
         if empty := [column for column in COLUMNS if not cells[column] and column != "unit"]:
             raise UserError(f"Line {line} of {path} has no {' and no '.join(empty)}.", REMEDY)
         try:
             records.append(cells | {"rounding": _half_unit(cells["value"])})
         except ValueError as error:
-            raise UserError(f"Line {line} of {path} has {cells['value']!r} where a number is expected.", REMEDY) from error
+            raise UserError(
+                f"Line {line} of {path} has {cells['value']!r} where a number is expected.", REMEDY
+            ) from error
     return pd.DataFrame(records).astype({"value": float})
 
 

@@ -1,7 +1,7 @@
 """How the book's pages look: one style for all figures, and listings taken from the library itself.
 
-    use_style()
-    show_source(losses.soft_target_loss)                       # in a notebook: the function's own source, highlighted
+use_style()
+show_source(losses.soft_target_loss)                       # in a notebook: the function's own source, highlighted
 """
 
 import inspect
@@ -29,7 +29,9 @@ def use_style() -> None:
             "figure.dpi": 130,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
-            "axes.prop_cycle": cycler(color=CYCLE) + cycler(linestyle=LINES) + cycler(marker=MARKERS),
+            "axes.prop_cycle": cycler(color=CYCLE)
+            + cycler(linestyle=LINES)
+            + cycler(marker=MARKERS),
             "axes.grid": True,
             "axes.spines.top": False,
             "axes.spines.right": False,

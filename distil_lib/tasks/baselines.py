@@ -19,7 +19,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from distil_lib.tasks.registry import Task
 
 
-def baselines(task: Task, data: Mapping[str, Dataset], split: str | None = None) -> dict[str, dict[str, float]]:
+def baselines(
+    task: Task, data: Mapping[str, Dataset], split: str | None = None
+) -> dict[str, dict[str, float]]:
     """The figures of two systems that learn from `data["train"]`, on a split (by default the one that the task reports).
 
     majority: the one class that scores best on the training split, the mean label, or the commonest answer of the training questions.
@@ -29,11 +31,21 @@ def baselines(task: Task, data: Mapping[str, Dataset], split: str | None = None)
     train, test = data["train"], data[split or task.evaluation[0]]
     if task.kind == "question answering":
         references = [answers["text"] for answers in test["answers"]]
-        commonest = Counter(text for answers in train["answers"] for text in answers["text"]).most_common(1)[0][0]
-        nearest = [nearest_sentence(question, context) for question, context in zip(test["question"], test["context"], strict=True)]
-        return {"majority": task.compute([commonest] * len(test), references), "bag of words": task.compute(nearest, references)}
+        commonest = Counter(
+            text for answers in train["answers"] for text in answers["text"]
+        ).most_common(1)[0][0]
+        nearest = [
+            nearest_sentence(question, context)
+            for question, context in zip(test["question"], test["context"], strict=True)
+        ]
+        return {
+            "majority": task.compute([commonest] * len(test), references),
+            "bag of words": task.compute(nearest, references),
+        }
     labels, truth = np.asarray(train["label"]), np.asarray(test["label"])
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"
+    )
     vectorizer.fit([text for column in _texts(train) for text in column])
     features = [_features(part, vectorizer) for part in (train, test)]
     if task.kind == "regression":
@@ -41,10 +53,18 @@ def baselines(task: Task, data: Mapping[str, Dataset], split: str | None = None)
         bag = np.clip(model.fit(features[0], labels).predict(features[1]), task.low, task.high)
     else:
         # The class that scores best on the training split if it is always given: of balanced pairs, for F1, the positive one.
-        score = lambda constant: task.compute(np.full(len(labels), constant), labels)[task.main_metric]  # noqa: E731
-        constant, model = max(np.unique(labels), key=lambda c: (score(c), (labels == c).sum())), LogisticRegression(C=3.0, max_iter=300)
+        score = lambda constant: task.compute(np.full(len(labels), constant), labels)[
+            task.main_metric
+        ]
+        constant, model = (
+            max(np.unique(labels), key=lambda c: (score(c), (labels == c).sum())),
+            LogisticRegression(C=3.0, max_iter=300),
+        )
         bag = model.fit(features[0], labels).predict(features[1])
-    return {"majority": task.compute(np.full(len(truth), constant), truth), "bag of words": task.compute(bag, truth)}
+    return {
+        "majority": task.compute(np.full(len(truth), constant), truth),
+        "bag of words": task.compute(bag, truth),
+    }
 
 
 def _texts(rows: Dataset) -> list[list[str]]:
@@ -59,7 +79,10 @@ def _features(rows: Dataset, vectorizer: TfidfVectorizer) -> scipy.sparse.csr_ma
     a, b = bags
     both = a.multiply(b)
     words = [[set(re.findall(r"\w+", text.lower())) for text in column] for column in _texts(rows)]
-    shares = [[len(x & y) / max(len(x), 1), len(x & y) / max(len(y), 1)] for x, y in zip(*words, strict=True)]
+    shares = [
+        [len(x & y) / max(len(x), 1), len(x & y) / max(len(y), 1)]
+        for x, y in zip(*words, strict=True)
+    ]
     overlap = np.hstack([both.sum(1), np.asarray(shares)])
     return scipy.sparse.hstack([a, b, both, abs(a - b), scipy.sparse.csr_matrix(overlap)]).tocsr()
 

@@ -14,13 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from distil_lib.text.documents import (
-    HELD_OUT_PER_MILLE,
-    MARKUP,
-    documentation_files,
-    paragraphs,
-    split_of,
-)
+from distil_lib.text.docstrings import MARKUP, paragraphs
+from distil_lib.text.documents import HELD_OUT_PER_MILLE, documentation_files, split_of
 
 # Cumulated shares of all documents, in per mille: what is beyond the last is not read, to keep the making short.
 SHARES = {"test": HELD_OUT_PER_MILLE, "validation": 60, "train": 160}
@@ -63,7 +58,9 @@ class Module:
     @property
     def path(self) -> tuple[str, ...]:
         """Distribution, folders and module; a package's own `__init__` counts as the folder."""
-        return tuple(part for part in PurePosixPath(self.name).with_suffix("").parts if part != "__init__")
+        return tuple(
+            part for part in PurePosixPath(self.name).with_suffix("").parts if part != "__init__"
+        )
 
 
 def suite_split(name: str, shares: dict[str, int] = SHARES) -> str | None:
@@ -71,10 +68,15 @@ def suite_split(name: str, shares: dict[str, int] = SHARES) -> str | None:
 
     "test" is what `corpus.split_of` holds out from pretraining.
     """
-    return next((split for split, per_mille in shares.items() if split_of(name, per_mille) == "held_out"), None)
+    return next(
+        (split for split, per_mille in shares.items() if split_of(name, per_mille) == "held_out"),
+        None,
+    )
 
 
-def read_modules(packages: Sequence[str], shares: dict[str, int] = SHARES) -> dict[str, list[Module]]:
+def read_modules(
+    packages: Sequence[str], shares: dict[str, int] = SHARES
+) -> dict[str, list[Module]]:
     """The documented modules of each split, sorted by name. Raises `UserError` if none of the packages is installed."""
     parts: dict[str, list[Module]] = {split: [] for split in shares}
     files = {split: [] for split in shares}
@@ -84,7 +86,9 @@ def read_modules(packages: Sequence[str], shares: dict[str, int] = SHARES) -> di
     seen: set[str] = set()
     for split, part in files.items():
         for file in part:
-            if (path := Path(file["path"])).is_file() and (docstrings := tuple(_fresh(parse(path.read_bytes()), seen))):
+            if (path := Path(file["path"])).is_file() and (
+                docstrings := tuple(_fresh(parse(path.read_bytes()), seen))
+            ):
                 parts[split].append(Module(file["name"], docstrings))
     return parts
 
@@ -113,9 +117,16 @@ def parse(source: bytes | str) -> list[Docstring]:
 
 
 def _walk(node: ast.AST, name: str) -> Iterator[Docstring]:
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (text := ast.get_docstring(node)):
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (
+        text := ast.get_docstring(node)
+    ):
         function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        yield Docstring(name, _arguments(node) if function else None, tuple(paragraphs(text)), tuple(parameters(text)))
+        yield Docstring(
+            name,
+            _arguments(node) if function else None,
+            tuple(paragraphs(text)),
+            tuple(parameters(text)),
+        )
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             yield from _walk(child, f"{name}.{child.name}".lstrip("."))
@@ -125,19 +136,31 @@ def _walk(node: ast.AST, name: str) -> Iterator[Docstring]:
 
 def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     arguments = node.args  # changed in place: nobody reads the tree again
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    every = [
+        *arguments.posonlyargs,
+        *arguments.args,
+        *arguments.kwonlyargs,
+        arguments.vararg,
+        arguments.kwarg,
+    ]
     for argument in every:
         if argument is not None:
             argument.annotation = None
     for group in (arguments.posonlyargs, arguments.args):
-        if group and group[0].arg in ("self", "cls") and len(arguments.defaults) < len(arguments.posonlyargs + arguments.args):
+        if (
+            group
+            and group[0].arg in ("self", "cls")
+            and len(arguments.defaults) < len(arguments.posonlyargs + arguments.args)
+        ):
             del group[0]
     return ast.unparse(arguments)
 
 
 def argument_names(arguments: str) -> frozenset[str]:
     """The names in `Docstring.arguments`."""
-    return frozenset(a.arg for a in ast.walk(ast.parse(f"def f({arguments}): pass")) if isinstance(a, ast.arg))
+    return frozenset(
+        a.arg for a in ast.walk(ast.parse(f"def f({arguments}): pass")) if isinstance(a, ast.arg)
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- parameter sections
@@ -160,7 +183,9 @@ def parameters(docstring: str) -> list[Parameter]:
         entries = _entries(found[1], GOOGLE_ENTRY, min(indents, default=0))
     else:
         return []
-    return list({entry.name: entry for entry in reversed(list(entries)) if entry.description}.values())[::-1]
+    return list(
+        {entry.name: entry for entry in reversed(list(entries)) if entry.description}.values()
+    )[::-1]
 
 
 def _entries(section: str, head: re.Pattern, indent: int) -> Iterator[Parameter]:

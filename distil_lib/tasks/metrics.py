@@ -15,10 +15,20 @@ import numpy as np
 from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from distil_lib.common.errors import UserError
+from distil_lib.errors import UserError
 from distil_lib.tasks.squad import exact_match_and_f1
 
-GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")  # in the order of the paper's Table 1
+GLUE = (
+    "cola",
+    "mnli",
+    "mrpc",
+    "qnli",
+    "qqp",
+    "rte",
+    "sst2",
+    "stsb",
+    "wnli",
+)  # in the order of the paper's Table 1
 
 
 def matthews(predictions: Sequence[int], labels: Sequence[int]) -> dict[str, float]:
@@ -32,7 +42,10 @@ def accuracy(predictions: Sequence[int], labels: Sequence[int]) -> dict[str, flo
 
 def accuracy_and_f1(predictions: Sequence[int], labels: Sequence[int]) -> dict[str, float]:
     """The mean of the two, and each of them; F1 is that of label 1 ("equivalent", "duplicate")."""
-    right, f1 = 100 * float(accuracy_score(labels, predictions)), 100 * float(f1_score(labels, predictions, zero_division=0.0))
+    right, f1 = (
+        100 * float(accuracy_score(labels, predictions)),
+        100 * float(f1_score(labels, predictions, zero_division=0.0)),
+    )
     return {"accuracy and F1": (right + f1) / 2, "accuracy": right, "f1": f1}
 
 
@@ -51,10 +64,16 @@ def spearman(predictions: Sequence[float], labels: Sequence[float]) -> dict[str,
     return {"spearman": pearson_and_spearman(predictions, labels)["spearman"]}
 
 
-METRICS = MappingProxyType({
-    "matthews": matthews, "accuracy": accuracy, "accuracy and F1": accuracy_and_f1, "Pearson and Spearman": pearson_and_spearman,
-    "spearman": spearman, "f1": exact_match_and_f1,
-})  # fmt: skip
+METRICS = MappingProxyType(
+    {
+        "matthews": matthews,
+        "accuracy": accuracy,
+        "accuracy and F1": accuracy_and_f1,
+        "Pearson and Spearman": pearson_and_spearman,
+        "spearman": spearman,
+        "f1": exact_match_and_f1,
+    }
+)
 
 
 def macro_score(scores: Mapping[str, float]) -> dict[str, float]:
@@ -66,9 +85,14 @@ def macro_score(scores: Mapping[str, float]) -> dict[str, float]:
     Without WNLI, because its 71 development examples let two of them move the mean of nine by .31. `nine` is NaN where only WNLI is
     missing. Raises `UserError` if any other task is: a mean over what happens to be there can be compared with nothing.
     """
-    named = {name.lower().replace("-", "").replace("_", ""): score for name, score in scores.items()}
+    named = {
+        name.lower().replace("-", "").replace("_", ""): score for name, score in scores.items()
+    }
     missing = [name for name in GLUE if name not in named and name != "wnli"]
     if missing:
-        raise UserError(f"GLUE's macro score lacks {', '.join(missing)}.", f"It is the mean over {', '.join(GLUE)}.")
+        raise UserError(
+            f"GLUE's macro score lacks {', '.join(missing)}.",
+            f"It is the mean over {', '.join(GLUE)}.",
+        )
     eight = [named[name] for name in GLUE if name != "wnli"]
     return {"nine": (sum(eight) + named.get("wnli", float("nan"))) / 9, "eight": sum(eight) / 8}

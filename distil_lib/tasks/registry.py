@@ -12,8 +12,7 @@ GLUE, IMDb and SQuAD 1.1 are the paper's (Sanh et al. 2019, Tables 1 and 2); the
 import difflib
 import hashlib
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,18 +21,15 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from transformers import PreTrainedTokenizerBase
 
-from distil_lib.common.errors import UserError
+from distil_lib.common.hub import CLIENT_ERROR
+from distil_lib.errors import UserError
 from distil_lib.tasks import documentation as documentation_tasks
 from distil_lib.tasks import squad
 from distil_lib.tasks.local_files import read_task_files
 from distil_lib.tasks.metrics import METRICS
-from distil_lib.text.documents import CLIENT_ERROR
 
-ATTEMPTS, WAIT = 5, 0.5  # to load over the network; seconds before the second attempt, doubled before each that follows
-PATIENCE = 20.0  # seconds after which no other attempt is begun: `huggingface_hub` has made several of its own by then
 QUESTION_ANSWERING = ("id", "question", "context", "answers")
 
 
@@ -69,7 +65,9 @@ class Task:
     @property
     def num_labels(self) -> int:
         """Outputs of the model's head: a class each, one number, or a start and an end."""
-        return {"classification": len(self.labels), "regression": 1, "question answering": 2}[self.kind]
+        return {"classification": len(self.labels), "regression": 1, "question answering": 2}[
+            self.kind
+        ]
 
     def compute(self, predictions: Sequence, labels: Sequence) -> dict[str, float]:
         """The metric's figures in points, `main_metric` the first of them.
@@ -83,7 +81,9 @@ class Task:
             predictions = predictions.argmax(-1)
         return METRICS[self.metric](predictions.reshape(len(labels)), labels)
 
-    def encode(self, batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int = 128) -> dict[str, list]:
+    def encode(
+        self, batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int = 128
+    ) -> dict[str, list]:
         """Token ids and `labels` of a batch, not padded; of question answering, windows (`squad.encode`).
 
         What is longer than `max_length` tokens is cut at its end, of a pair the longer text first.
@@ -91,18 +91,46 @@ class Task:
         if self.kind == "question answering":
             return squad.encode(batch, tokenizer, max_length)
         texts = [batch["text_a"]] + ([batch["text_b"]] if len(self.text) == 2 else [])
-        return {**tokenizer(*texts, truncation="longest_first", max_length=max_length), "labels": batch["label"]}
+        return {
+            **tokenizer(*texts, truncation="longest_first", max_length=max_length),
+            "labels": batch["label"],
+        }
 
 
 # -------------------------------------------------------------------------------------------------------------- declarations
-def _glue(name: str, text: tuple[str, ...], metric: str = "accuracy", labels: tuple[str, ...] = (), **more) -> Task:
+def _glue(
+    name: str, text: tuple[str, ...], metric: str = "accuracy", labels: tuple[str, ...] = (), **more
+) -> Task:
     kind = "classification" if labels else "regression"
-    return Task(name, kind, text, metric, "Wang et al. 2018, GLUE, section 3", "nyu-mll/glue", name, labels=labels, **more)
+    return Task(
+        name,
+        kind,
+        text,
+        metric,
+        "Wang et al. 2018, GLUE, section 3",
+        "nyu-mll/glue",
+        name,
+        labels=labels,
+        **more,
+    )
 
 
-def _documentation(name: str, text: tuple[str, ...], metric: str = "accuracy", labels: tuple[str, ...] = (), **more) -> Task:
-    kind = "classification" if labels else "question answering" if "question" in text else "regression"
-    return Task(name, kind, text, metric, "distil_lib.tasks.documentation", labels=labels, evaluation=("test",), **more)
+def _documentation(
+    name: str, text: tuple[str, ...], metric: str = "accuracy", labels: tuple[str, ...] = (), **more
+) -> Task:
+    kind = (
+        "classification" if labels else "question answering" if "question" in text else "regression"
+    )
+    return Task(
+        name,
+        kind,
+        text,
+        metric,
+        "distil_lib.tasks.documentation",
+        labels=labels,
+        evaluation=("test",),
+        **more,
+    )
 
 
 SENTENCE, PAIR = ("sentence",), ("sentence1", "sentence2")
@@ -111,8 +139,13 @@ ENTAILED, NOT_OR_IS = ("entailment", "not_entailment"), ("unacceptable", "accept
 ANSWERS = ("question", "context")
 ALL = (
     _glue("cola", SENTENCE, "matthews", NOT_OR_IS),
-    _glue("mnli", ("premise", "hypothesis"), labels=("entailment", "neutral", "contradiction"), evaluation=MATCHED,
-          splits=("train", *MATCHED, "test_matched", "test_mismatched")),
+    _glue(
+        "mnli",
+        ("premise", "hypothesis"),
+        labels=("entailment", "neutral", "contradiction"),
+        evaluation=MATCHED,
+        splits=("train", *MATCHED, "test_matched", "test_mismatched"),
+    ),
     _glue("mrpc", PAIR, "accuracy and F1", ("not_equivalent", "equivalent")),
     _glue("qnli", ("question", "sentence"), labels=ENTAILED),
     _glue("qqp", ("question1", "question2"), "accuracy and F1", ("not_duplicate", "duplicate")),
@@ -120,17 +153,33 @@ ALL = (
     _glue("sst2", SENTENCE, labels=("negative", "positive")),
     _glue("stsb", PAIR, "Pearson and Spearman"),
     _glue("wnli", PAIR, labels=("not_entailment", "entailment")),
-    Task("imdb", "classification", ("text",), "accuracy", "Maas et al. 2011", "stanfordnlp/imdb", labels=("neg", "pos"),
-         splits=("train", "test"), evaluation=("test",)),
-    Task("squad", "question answering", ANSWERS, "f1", "Rajpurkar et al. 2016, section 6.1", "rajpurkar/squad",
-         splits=("train", "validation")),
+    Task(
+        "imdb",
+        "classification",
+        ("text",),
+        "accuracy",
+        "Maas et al. 2011",
+        "stanfordnlp/imdb",
+        labels=("neg", "pos"),
+        splits=("train", "test"),
+        evaluation=("test",),
+    ),
+    Task(
+        "squad",
+        "question answering",
+        ANSWERS,
+        "f1",
+        "Rajpurkar et al. 2016, section 6.1",
+        "rajpurkar/squad",
+        splits=("train", "validation"),
+    ),
     _documentation("doc-acceptability", ("text_a",), "matthews", NOT_OR_IS),
     _documentation("doc-package", ("text_a",), labels=documentation_tasks.PACKAGES),
     _documentation("doc-same", ("text_a", "text_b"), "accuracy and F1", ("different", "same")),
     _documentation("doc-signature", ("text_a", "text_b"), labels=("other", "described")),
     _documentation("doc-near", ("text_a", "text_b"), "spearman"),
     _documentation("doc-qa", ANSWERS, "f1"),
-)  # fmt: skip
+)
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in ALL})
 
 
@@ -146,7 +195,9 @@ def find_task(name: str) -> Task:
 
 
 # ------------------------------------------------------------------------------------------------------------------ loading
-def load_task(name: str | Task, data_dir: str | Path | None = None, splits: Sequence[str] = ()) -> tuple[Task, DatasetDict]:
+def load_task(
+    name: str | Task, data_dir: str | Path | None = None, splits: Sequence[str] = ()
+) -> tuple[Task, DatasetDict]:
     """A task and its data in uniform columns.
 
     name: of `TASKS`, or a `Task` of one's own. data_dir: a folder of local files (see `task_files`) instead of the Hub.
@@ -154,12 +205,15 @@ def load_task(name: str | Task, data_dir: str | Path | None = None, splits: Sequ
 
     Returns `(task, data)`: `text_a`, `text_b` (where there are two texts) and `label`, or `id`, `question`, `context` and `answers`;
     the documentation's tasks have more columns that say where a row is from. A label is -1 where a test split has none.
-    Raises `UserError` for whatever is missing or wrong, and after `ATTEMPTS` attempts over a network that fails.
+    Raises `UserError` for whatever is missing or wrong.
     """
     task = name if isinstance(name, Task) else find_task(name)
     wanted = tuple(splits) or task.splits
     if unknown := [split for split in wanted if split not in task.splits]:
-        raise UserError(f"{task.name} has no split {', '.join(unknown)}.", f"Its splits are {', '.join(task.splits)}.")
+        raise UserError(
+            f"{task.name} has no split {', '.join(unknown)}.",
+            f"Its splits are {', '.join(task.splits)}.",
+        )
     if data_dir is not None:
         raw = read_task_files(task.name, data_dir, wanted)
     elif task.repository:
@@ -168,50 +222,47 @@ def load_task(name: str | Task, data_dir: str | Path | None = None, splits: Sequ
         raw = documentation_tasks.load(task.name)
     needed = [split for split in ("train", *task.evaluation) if split in wanted]
     if missing := [split for split in needed if split not in raw]:
-        raise UserError(f"{task.name} lacks the split {', '.join(missing)}; found are {', '.join(raw)}.", "Add its file, or ask for less.")
-    return task, DatasetDict({split: _uniform(task, split, raw[split]) for split in wanted if split in raw})
+        raise UserError(
+            f"{task.name} lacks the split {', '.join(missing)}; found are {', '.join(raw)}.",
+            "Add its file, or ask for less.",
+        )
+    return task, DatasetDict(
+        {split: _uniform(task, split, raw[split]) for split in wanted if split in raw}
+    )
 
 
 def _from_hub(task: Task) -> Mapping[str, Dataset]:
     try:
-        return retried(lambda: datasets.load_dataset(task.repository, task.config or None))
-    except (OSError, ValueError, RuntimeError, CLIENT_ERROR, datasets.exceptions.DatasetsError) as error:
+        return datasets.load_dataset(task.repository, task.config or None)
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        CLIENT_ERROR,
+        datasets.exceptions.DatasetsError,
+    ) as error:
         first = next(iter(str(error).splitlines()), "")
         raise UserError(
             f"{task.name} could not be loaded from {task.repository} on the Hub ({type(error).__name__}: {first[:200]}).",
-            "Check the network connection, pass local files with --data-dir, or take a task that needs neither: "
+            "Check the network connection, pass local files with --data_dir, or take a task that needs neither: "
             f"{', '.join(t for t in TASKS if t.startswith('doc-'))}.",
         ) from error
 
 
-def passing(error: BaseException | None) -> bool:
-    """Whether an error of the network, or the one that caused it, may be gone at the next attempt."""
-    if error is None or isinstance(error, (OfflineModeIsEnabled, datasets.exceptions.DatasetNotFoundError)):
-        return False
-    if isinstance(error, HfHubHTTPError):
-        status = getattr(error.response, "status_code", 500)
-        return status >= 500 or status in (408, 429)
-    return isinstance(error, (ConnectionError, TimeoutError, CLIENT_ERROR)) or passing(error.__cause__ or error.__context__)
-
-
-def retried(load: Callable, attempts: int = ATTEMPTS, wait: float = WAIT):
-    """`load()`, again as long as it fails for a reason that may pass, at most `attempts` times in all; then its error."""
-    begin = time.monotonic()
-    for attempt in range(attempts):
-        try:
-            return load()
-        except Exception as error:
-            if attempt == attempts - 1 or not passing(error) or time.monotonic() > begin + PATIENCE:
-                raise
-            time.sleep(wait * 2**attempt)
-
-
 def _uniform(task: Task, split: str, data: Dataset) -> Dataset:
     if not len(data):
-        raise UserError(f"The split {split!r} of {task.name} is empty.", "Load it again, or pass files that hold examples.")
+        raise UserError(
+            f"The split {split!r} of {task.name} is empty.",
+            "Load it again, or pass files that hold examples.",
+        )
     reported = split == "train" or split in task.evaluation
     if task.kind == "question answering":
-        _need(task, split, data, [name for name in QUESTION_ANSWERING if reported or name != "answers"])
+        _need(
+            task,
+            split,
+            data,
+            [name for name in QUESTION_ANSWERING if reported or name != "answers"],
+        )
         if "answers" in data.column_names:
             for batch in data.iter(1000):
                 squad.check_answers(batch)
@@ -219,29 +270,45 @@ def _uniform(task: Task, split: str, data: Dataset) -> Dataset:
     if task.label not in data.column_names and not reported:
         data = data.add_column(task.label, [-1] * len(data))
     _need(task, split, data, [*task.text, task.label])
-    names = dict(zip([*task.text, task.label], [*("text_a", "text_b")[: len(task.text)], "label"], strict=True))
+    names = dict(
+        zip(
+            [*task.text, task.label],
+            [*("text_a", "text_b")[: len(task.text)], "label"],
+            strict=True,
+        )
+    )
     if task.repository:
         data = data.select_columns(list(names))
     data = data.rename_columns({old: new for old, new in names.items() if old != new})
     data = _checked_labels(task, split, data, unlabelled=not reported)
-    return data.cast_column("label", ClassLabel(names=list(task.labels)) if task.labels else Value("float32"))
+    return data.cast_column(
+        "label", ClassLabel(names=list(task.labels)) if task.labels else Value("float32")
+    )
 
 
 def _need(task: Task, split: str, data: Dataset, columns: Sequence[str]) -> None:
     if missing := [column for column in columns if column not in data.column_names]:
         raise UserError(
-            f"The split {split!r} of {task.name} has no column {', '.join(missing)}.", f"Its columns are {', '.join(data.column_names)}."
+            f"The split {split!r} of {task.name} has no column {', '.join(missing)}.",
+            f"Its columns are {', '.join(data.column_names)}.",
         )
 
 
 def _checked_labels(task: Task, split: str, data: Dataset, unlabelled: bool) -> Dataset:
     """With labels as ids or numbers; those given as words are translated. Raises `UserError` for one outside its range."""
     low, high = (0, len(task.labels) - 1) if task.labels else (task.low, task.high)
-    expected = ", ".join(f"{i} ({name})" for i, name in enumerate(task.labels)) or f"a number from {low:g} to {high:g}"
+    expected = (
+        ", ".join(f"{i} ({name})" for i, name in enumerate(task.labels))
+        or f"a number from {low:g} to {high:g}"
+    )
     if task.labels and data.features["label"].dtype in ("string", "large_string"):
         ids = {name: i for i, name in enumerate(task.labels)}
-        data = data.add_column("ids", [ids.get(word, word) if word in ids else None for word in data["label"]])
-        bad = [word for word, number in zip(data["label"], data["ids"], strict=True) if number is None]
+        data = data.add_column(
+            "ids", [ids.get(word, word) if word in ids else None for word in data["label"]]
+        )
+        bad = [
+            word for word, number in zip(data["label"], data["ids"], strict=True) if number is None
+        ]
         data = data.remove_columns("label").rename_column("ids", "label")
     else:
         column = data.with_format("arrow")["label"][:]
@@ -252,7 +319,10 @@ def _checked_labels(task: Task, split: str, data: Dataset, unlabelled: bool) -> 
         if not bad and pc.any(pc.is_nan(pc.cast(column, "float64"))).as_py():
             bad = [float("nan")]
     if bad:
-        raise UserError(f"The split {split!r} of {task.name} has the label {bad[0]!r} ({len(bad)} such rows).", f"Expected is {expected}.")
+        raise UserError(
+            f"The split {split!r} of {task.name} has the label {bad[0]!r} ({len(bad)} such rows).",
+            f"Expected is {expected}.",
+        )
     return data
 
 

@@ -10,68 +10,37 @@ wrapped in [CLS] and [SEP]. No block holds padding, so no arithmetic is spent on
     python -m distil_lib.text.tokenizer --corpus docs --vocab_size 8192 --output data/tokenizer      # trains a tokenizer
 """
 
-import contextlib
 import hashlib
 import itertools
 import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, Features, IterableDataset, Sequence, Value, load_from_disk
-from tokenizers import BertWordPieceTokenizer
-from transformers import AutoTokenizer, BertTokenizerFast, HfArgumentParser, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.files import MAKING, _sweep
 from distil_lib.common.paths import cache_folder
-from distil_lib.text.documents import (
-    DOCUMENTED,
-    documentation_version,
-    load_documents,
-    split_of,
-    words,
-)
-from distil_lib.text.packing import DOCUMENTS_AT_ONCE, BlockStream, pack, tokenize
+from distil_lib.errors import UserError
+from distil_lib.text.documents import DOCUMENTED, documentation_version, load_documents, split_of
+from distil_lib.text.packing import DOCUMENTS_AT_ONCE, pack, tokenize
+from distil_lib.text.streaming import BlockStream
+from distil_lib.text.tokenizer import tokenizer_fingerprint
 
 FORMAT = 2  # raised whenever the same documents would give other blocks: part of the cache's key
-MAKING = ".making-"  # how the name of blocks that are not finished begins
-DOCUMENTS_A_PACK = 1000  # packing restarts after so many documents, whatever the number of processes
+DOCUMENTS_A_PACK = (
+    1000  # packing restarts after so many documents, whatever the number of processes
+)
 STREAM_SAMPLE = 2000  # blocks of a stream that are read ahead to count its words
 STREAM_HELD_OUT = 500  # held-out blocks that are collected from a stream: some 30 times as much text has to be read for them
 
 
 # ---------------------------------------------------------------------------------------------------------------- tokenizer
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
-    """An uncased WordPiece tokenizer with BERT's five special tokens, learned from `texts`."""
-    trainer = BertWordPieceTokenizer(lowercase=True)
-    trainer.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=2, show_progress=False)
-    return BertTokenizerFast(tokenizer_object=trainer._tokenizer, do_lower_case=True, model_max_length=512)
-
-
-def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a folder or a Hub repository; it must have [CLS], [SEP], [MASK] and padding tokens."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"No tokenizer could be loaded from {name} ({str(error).splitlines()[0] if str(error) else type(error).__name__}).",
-            "Pass a folder with tokenizer.json, or a name on the Hub together with a network connection.",
-        ) from error
-    missing = [k for k in ("cls_token", "sep_token", "mask_token", "pad_token") if getattr(tokenizer, k) is None]
-    if missing:
-        raise UserError(f"The tokenizer of {name} has no {', '.join(missing)}.", "Masked language modelling needs all of them.")
-    return tokenizer
-
-
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A hash of everything that decides which ids a text gets."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------------------------------------------- documents to blocks
@@ -79,23 +48,42 @@ def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -
     return {"tokens": tokenize(batch["text"], tokenizer)}
 
 
-def _pack_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerFast, block_size: int) -> dict[str, list]:
+def _pack_batch(
+    batch: dict[str, list], tokenizer: PreTrainedTokenizerFast, block_size: int
+) -> dict[str, list]:
     return {"input_ids": list(pack(batch["tokens"], tokenizer, block_size))}
 
 
-def documents_to_blocks(documents: Dataset, tokenizer: PreTrainedTokenizerFast, block_size: int, processes: int | None = None) -> Dataset:
+def documents_to_blocks(
+    documents: Dataset,
+    tokenizer: PreTrainedTokenizerFast,
+    block_size: int,
+    processes: int | None = None,
+) -> Dataset:
     """Tokenize in parallel and pack: a `Dataset` with one column, `input_ids` of (block_size,) int32 ids."""
     processes = min(processes or os.cpu_count() or 1, max(len(documents) // 100, 1))
     tokens = documents.map(
-        _tokenize, batched=True, batch_size=100, num_proc=processes, remove_columns=documents.column_names,
-        fn_kwargs={"tokenizer": tokenizer}, load_from_cache_file=False, desc="Tokenizing",
-        writer_batch_size=100, features=Features({"tokens": Sequence(Value("int32"))}),
-    )  # fmt: skip
+        _tokenize,
+        batched=True,
+        batch_size=100,
+        num_proc=processes,
+        remove_columns=documents.column_names,
+        fn_kwargs={"tokenizer": tokenizer},
+        load_from_cache_file=False,
+        desc="Tokenizing",
+        writer_batch_size=100,
+        features=Features({"tokens": Sequence(Value("int32"))}),
+    )
     return tokens.map(
-        _pack_batch, batched=True, batch_size=DOCUMENTS_A_PACK, remove_columns=["tokens"], load_from_cache_file=False, desc="Packing",
+        _pack_batch,
+        batched=True,
+        batch_size=DOCUMENTS_A_PACK,
+        remove_columns=["tokens"],
+        load_from_cache_file=False,
+        desc="Packing",
         fn_kwargs={"tokenizer": tokenizer, "block_size": block_size},
         features=Features({"input_ids": Sequence(Value("int32"), length=block_size)}),
-    )  # fmt: skip
+    )
 
 
 @dataclass
@@ -117,7 +105,9 @@ class Blocks:
         (`fingerprint` changes with a file's folder and date; of a stream, only the sample counts that was read ahead.)
         """
         size = 0 if self.streaming else len(self.train)
-        return hashlib.sha256(f"{size} {len(self.held_out)} ".encode() + self.counts.tobytes()).hexdigest()[:16]
+        return hashlib.sha256(
+            f"{size} {len(self.held_out)} ".encode() + self.counts.tobytes()
+        ).hexdigest()[:16]
 
     @property
     def streaming(self) -> bool:
@@ -128,10 +118,17 @@ def split_documents(documents: Dataset) -> tuple[Dataset, Dataset]:
     """(train, held out), by document. Raises `UserError` if there is only one document."""
     names = list(documents["name"])
     held_out = [row for row, name in enumerate(names) if split_of(name) == "held_out"]
-    if not held_out or len(held_out) == len(names):  # too few documents for their hashes to fall on both sides
-        held_out = [min(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())]
+    if not held_out or len(held_out) == len(
+        names
+    ):  # too few documents for their hashes to fall on both sides
+        held_out = [
+            min(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())
+        ]
     if len(names) < 2:
-        raise UserError("The corpus is a single document, so none can be held out.", "Give more text, or split it into several files.")
+        raise UserError(
+            "The corpus is a single document, so none can be held out.",
+            "Give more text, or split it into several files.",
+        )
     train = sorted(set(range(len(names))) - set(held_out))
     return documents.select(train), documents.select(held_out)
 
@@ -149,11 +146,17 @@ def corpus_fingerprint(source: str) -> list:
             return [source]  # blocks of this name that were packed before may still be used
     path = Path(source)
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
+    return [
+        [str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()
+    ]
 
 
 def load_blocks(
-    source: str, tokenizer: PreTrainedTokenizerFast, block_size: int, streaming: bool | None = None, cache: Path | None = None
+    source: str,
+    tokenizer: PreTrainedTokenizerFast,
+    block_size: int,
+    streaming: bool | None = None,
+    cache: Path | None = None,
 ) -> Blocks:
     """The blocks of a corpus (see `corpus.load_documents`), from the cache if they have been made before.
 
@@ -161,8 +164,19 @@ def load_blocks(
     beside and renamed, so that a run that is stopped leaves no half of it.
     """
     if not 8 <= block_size <= tokenizer.model_max_length:
-        raise UserError(f"A block of {block_size} tokens is not possible.", f"Choose from 8 to {tokenizer.model_max_length}.")
-    key = json.dumps([FORMAT, corpus_fingerprint(source), tokenizer_fingerprint(tokenizer), block_size, streaming])
+        raise UserError(
+            f"A block of {block_size} tokens is not possible.",
+            f"Choose from 8 to {tokenizer.model_max_length}.",
+        )
+    key = json.dumps(
+        [
+            FORMAT,
+            corpus_fingerprint(source),
+            tokenizer_fingerprint(tokenizer),
+            block_size,
+            streaming,
+        ]
+    )
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = (cache or cache_folder()) / "blocks" / fingerprint
     if not folder.is_dir():
@@ -173,23 +187,27 @@ def load_blocks(
         _sweep(folder.parent)
         with tempfile.TemporaryDirectory(prefix=MAKING, dir=folder.parent) as beside:
             splits = zip(("train", "held_out"), split_documents(documents), strict=True)
-            packed = {name: documents_to_blocks(part, tokenizer, block_size) for name, part in splits}
+            packed = {
+                name: documents_to_blocks(part, tokenizer, block_size) for name, part in splits
+            }
             for name, blocks in packed.items():
                 if not len(blocks):
-                    raise UserError(f"The {name} part of {source} is shorter than a block of {block_size}.", "Give it more text.")
+                    raise UserError(
+                        f"The {name} part of {source} is shorter than a block of {block_size}.",
+                        "Give it more text.",
+                    )
                 blocks.save_to_disk(Path(beside, "made", name))
-            np.save(Path(beside, "made", "counts.npy"), count_tokens(packed["train"], len(tokenizer)))
+            np.save(
+                Path(beside, "made", "counts.npy"), count_tokens(packed["train"], len(tokenizer))
+            )
             if not folder.is_dir():  # another process may have been quicker
                 shutil.move(Path(beside, "made"), folder)
-    return Blocks(load_from_disk(folder / "train"), load_from_disk(folder / "held_out"), np.load(folder / "counts.npy"), fingerprint)
-
-
-def _sweep(cache: Path) -> None:
-    """Delete what runs that were killed while they made blocks have left behind: whatever is older than a day."""
-    for path in cache.glob(f"{MAKING}*"):
-        with contextlib.suppress(FileNotFoundError):  # another process may have finished with it just now
-            if time.time() - path.stat().st_mtime > 86_400:
-                shutil.rmtree(path, ignore_errors=True)
+    return Blocks(
+        load_from_disk(folder / "train"),
+        load_from_disk(folder / "held_out"),
+        np.load(folder / "counts.npy"),
+        fingerprint,
+    )
 
 
 def count_tokens(blocks: Iterable[dict], vocab_size: int) -> np.ndarray:
@@ -202,56 +220,34 @@ def count_tokens(blocks: Iterable[dict], vocab_size: int) -> np.ndarray:
     return counts
 
 
-def _stream(documents: IterableDataset, tokenizer: PreTrainedTokenizerFast, block_size: int, fingerprint: str) -> Blocks:
+def _stream(
+    documents: IterableDataset,
+    tokenizer: PreTrainedTokenizerFast,
+    block_size: int,
+    fingerprint: str,
+) -> Blocks:
     """Blocks made while they are read: nothing is stored, held-out documents are skipped, words are counted on a sample."""
-    train = BlockStream(documents.filter(lambda name: split_of(name) == "train", input_columns="name"), tokenizer, block_size)
+    train = BlockStream(
+        documents.filter(lambda name: split_of(name) == "train", input_columns="name"),
+        tokenizer,
+        block_size,
+    )
     counts = count_tokens(itertools.islice(train, STREAM_SAMPLE), len(tokenizer))
     held_out = documents.filter(lambda name: split_of(name) == "held_out", input_columns="name")
-    tokens = (ids for batch in held_out.iter(DOCUMENTS_AT_ONCE) for ids in tokenize(batch["text"], tokenizer))
-    sample = [{"input_ids": block} for block in itertools.islice(pack(tokens, tokenizer, block_size), STREAM_HELD_OUT)]
+    tokens = (
+        ids
+        for batch in held_out.iter(DOCUMENTS_AT_ONCE)
+        for ids in tokenize(batch["text"], tokenizer)
+    )
+    sample = [
+        {"input_ids": block}
+        for block in itertools.islice(pack(tokens, tokenizer, block_size), STREAM_HELD_OUT)
+    ]
     if not sample:
-        raise UserError(f"The stream gives no held-out block of {block_size} tokens.", "Give it more text.")
+        raise UserError(
+            f"The stream gives no held-out block of {block_size} tokens.", "Give it more text."
+        )
     return Blocks(train, Dataset.from_list(sample), counts, fingerprint)
 
 
 # ------------------------------------------------------------------------------------------------------------- command line
-@dataclass
-class TokenizerArguments:
-    """Train a WordPiece tokenizer on a corpus."""
-
-    corpus: str = field(default="docs", metadata={"help": 'documents: "docs", a path, or "hub:OWNER/NAME[:CONFIG]"'})
-    vocab_size: int = field(default=8192, metadata={"help": "number of word pieces, the five special tokens among them"})
-    output: str = field(default="data/tokenizer", metadata={"help": "folder to write"})
-
-
-TOKENIZER_CARD = """# Tokenizer
-
-{size:,} uncased WordPieces, made by
-
-    python -m distil_lib.text.tokenizer --corpus {corpus} --vocab_size {vocab_size} --output {output}
-
-from {words:,} words of {documents:,} training documents (SHA-256 of their text begins with `{text}`) in {seconds:.0f} seconds, with
-`tokenizers` {tokenizers}. Held-out documents were not read. The trainer breaks ties between equally frequent pairs in no fixed
-order: another run gives a tokenizer that differs in a few pieces.
-"""
-
-
-def main() -> None:
-    (arguments,) = HfArgumentParser(TokenizerArguments, description=TokenizerArguments.__doc__).parse_args_into_dataclasses()
-    with exit_on_user_error():
-        documents = load_documents(arguments.corpus)
-        train = documents.filter(lambda name: split_of(name) == "train", input_columns="name", keep_in_memory=True)
-        start = time.perf_counter()
-        tokenizer = train_tokenizer(train["text"], arguments.vocab_size)
-        tokenizer.save_pretrained(arguments.output)
-        card = TOKENIZER_CARD.format(
-            size=len(tokenizer), words=words(train), documents=len(train), seconds=time.perf_counter() - start,
-            text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16], tokenizers=version("tokenizers"),
-            **vars(arguments),
-        )  # fmt: skip
-        Path(arguments.output, "README.md").write_text(card)
-        print(f"{len(tokenizer)} word pieces in {arguments.output}")
-
-
-if __name__ == "__main__":
-    main()

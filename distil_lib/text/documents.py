@@ -9,118 +9,83 @@ held out is decided by document (`split_of`), and a paragraph that occurs twice 
 held-out paragraph has been read in training.
 """
 
-import ast
 import hashlib
 import importlib.metadata
-import inspect
 import os
 import re
 import shutil
 import sys
 import sysconfig
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import datasets
 from datasets import Dataset, IterableDataset
-from huggingface_hub.errors import HfHubHTTPError
 
-from distil_lib.common.errors import UserError
+from distil_lib.common.hub import CLIENT_ERROR
+from distil_lib.errors import UserError
+from distil_lib.text.docstrings import docstrings, paragraphs
 
 # Distributions whose docstrings hold English prose, all of them installed with the book; "python" is the standard library.
 DOCUMENTED = (
-    "python", "accelerate", "anyio", "babel", "beautifulsoup4", "click", "datasets", "docutils", "filelock", "fonttools", "fsspec",
-    "huggingface-hub", "hypothesis", "ipython", "jedi", "jinja2", "joblib", "jupyter-client", "jupyter-server", "matplotlib",
-    "mpmath", "nbconvert", "nbformat", "numpy", "packaging", "pandas", "pillow", "prompt-toolkit", "psutil", "pyarrow", "pydantic",
-    "pygments", "pytest", "requests", "rich", "scikit-learn", "scipy", "sphinx", "sympy", "tensorboard", "torch", "tornado",
-    "traitlets", "transformers", "typer", "urllib3", "werkzeug",
-)  # fmt: skip
+    "python",
+    "accelerate",
+    "anyio",
+    "babel",
+    "beautifulsoup4",
+    "click",
+    "datasets",
+    "docutils",
+    "filelock",
+    "fonttools",
+    "fsspec",
+    "huggingface-hub",
+    "hypothesis",
+    "ipython",
+    "jedi",
+    "jinja2",
+    "joblib",
+    "jupyter-client",
+    "jupyter-server",
+    "matplotlib",
+    "mpmath",
+    "nbconvert",
+    "nbformat",
+    "numpy",
+    "packaging",
+    "pandas",
+    "pillow",
+    "prompt-toolkit",
+    "psutil",
+    "pyarrow",
+    "pydantic",
+    "pygments",
+    "pytest",
+    "requests",
+    "rich",
+    "scikit-learn",
+    "scipy",
+    "sphinx",
+    "sympy",
+    "tensorboard",
+    "torch",
+    "tornado",
+    "traitlets",
+    "transformers",
+    "typer",
+    "urllib3",
+    "werkzeug",
+)
 # Read by no model of this book: text from elsewhere, to see what carries over to packages never met.
 UNSEEN = ("networkx", "seaborn", "sqlalchemy")
 
 HELD_OUT_PER_MILLE = 30
-CLIENT_ERROR = HfHubHTTPError.__bases__[0]  # of whichever HTTP library `huggingface_hub` uses
-NOT_DOCUMENTATION = re.compile(r"(^|/)(tests?|testing|idle_test|site-packages|_?vendor(ed)?)/|(^|/)(test_|conftest)")
+NOT_DOCUMENTATION = re.compile(
+    r"(^|/)(tests?|testing|idle_test|site-packages|_?vendor(ed)?)/|(^|/)(test_|conftest)"
+)
 
 
 # ---------------------------------------------------------------------------------------------- one docstring to paragraphs
-def docstrings(source: bytes | str) -> list[str]:
-    """Every docstring of a Python source, outermost first; the code is parsed and never run.
-
-    Counted as docstrings are those of modules, classes and functions, and the strings handed to a function with "doc" in its
-    name: compiled packages document themselves by such calls, `add_newdoc(name, (attribute, text))`. A source that does not parse has
-    none.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of foreign sources' doubtful escapes, which are not the reader's business
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            found.append(ast.get_docstring(node) or "")
-        elif isinstance(node, ast.Call) and "doc" in getattr(node.func, "attr", getattr(node.func, "id", "")):
-            found += [inspect.cleandoc(text) for argument in node.args for text in _strings(argument)]
-    return [text for text in found if text]
-
-
-def _strings(node: ast.expr) -> Iterator[str]:
-    """The string constants of an argument, also inside tuples and lists: `add_newdoc("numpy", "ndarray", ("T", "The transpose."))`."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield node.value
-    elif isinstance(node, (ast.Tuple, ast.List)):
-        for element in node.elts:
-            yield from _strings(element)
-
-
-MARKUP = (  # reStructuredText, Markdown and epytext marks -> their text
-    (re.compile(r":[a-zA-Z:+-]+:`~?([^`<]*?)\s*(?:<[^`>]*>)?`"), r"\1"),  # :func:`text <target>`
-    (re.compile(r":(?:obj|class|func|meth|attr|mod|ref):"), ""),
-    (re.compile(r"\[([^\]]*)\]\([^)]*\)"), r"\1"),  # [text](address)
-    (re.compile(r"`([^`<]*?)\s*<[^`>]*>`_*"), r"\1"),  # `text <address>`_
-    (re.compile(r"\[\w+\]_|\[`?~?([\w.]+)`?\]"), r"\1"),  # [1]_ and [`Name`]
-    (re.compile(r"`+|\*\*|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)|\|(?=\w)|(?<=\w)\|"), ""),
-    (re.compile(r"^\s*:\w+(?:\s+[\w*, .]+)?:\s*|^\s*@\w+(?:\s+\w+)?:\s*"), ""),  # :param x:
-    (re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+"), ""),  # list items
-)
-NAME_AND_TYPE = re.compile(r"\*{0,2}\w[\w, *.]* : \S.*")  # a numpydoc parameter, "axis : int, optional"
-WORD = re.compile(r"[(\"']?[A-Za-z][a-z'’-]*[.,;:!?)\"']*$")
-
-
-def paragraphs(docstring: str) -> list[str]:
-    """The prose of a docstring: one string a paragraph, without markup, code, tables, signatures and headings."""
-    kept, lines, literal_indent = [], [], None
-    for line in [*docstring.expandtabs().splitlines(), ""]:
-        stripped = line.strip()
-        indent = len(line) - len(line.lstrip())
-        if literal_indent is not None and stripped and indent <= literal_indent:
-            literal_indent = None  # the literal block introduced by "::" ends where the indentation does
-        starts_block = stripped.startswith((">>>", "...", "..", "```", "$ ", "|", "+-", "==", "--", "~~"))
-        if not stripped or starts_block or literal_indent is not None or NAME_AND_TYPE.fullmatch(stripped):
-            # A blank line, a directive, code or a `name : type` line closes the paragraph that came before it.
-            kept += _prose(" ".join(lines))
-            lines = []
-            if stripped.startswith("..") and not stripped.startswith("..."):
-                literal_indent = indent
-        else:
-            for pattern, replacement in MARKUP:
-                stripped = pattern.sub(replacement, stripped)
-            lines.append(stripped)
-        if stripped.endswith("::"):
-            literal_indent = indent
-    return kept
-
-
-def _prose(text: str) -> list[str]:
-    """`[text]` if it reads as sentences, else `[]`."""
-    text = re.sub(r"\s+", " ", text.replace("::", ":")).strip()
-    words = text.split()
-    if len(words) < 5 or not (text[-1] in ".!?:" or len(words) >= 10):
-        return []
-    return [text] if sum(bool(WORD.match(word)) for word in words) >= 0.7 * len(words) else []
 
 
 # ---------------------------------------------------------------------------------------------------- where documents come from
@@ -139,10 +104,21 @@ def documentation_files(packages: Sequence[str] = DOCUMENTED) -> list[dict[str, 
                 distribution = importlib.metadata.distribution(package)
             except importlib.metadata.PackageNotFoundError:
                 continue
-            found = [(file.as_posix(), file.locate()) for file in distribution.files or () if file.suffix == ".py"]
-        files |= {f"{package}/{name}": str(path) for name, path in found if not NOT_DOCUMENTATION.search(name)}
+            found = [
+                (file.as_posix(), file.locate())
+                for file in distribution.files or ()
+                if file.suffix == ".py"
+            ]
+        files |= {
+            f"{package}/{name}": str(path)
+            for name, path in found
+            if not NOT_DOCUMENTATION.search(name)
+        }
     if not files:
-        raise UserError(f"None of the packages {', '.join(packages)} is installed.", "Install the book with `make book`.")
+        raise UserError(
+            f"None of the packages {', '.join(packages)} is installed.",
+            "Install the book with `make book`.",
+        )
     return [{"name": name, "path": files[name]} for name in sorted(files)]
 
 
@@ -151,7 +127,11 @@ def documentation_version(packages: Sequence[str] = DOCUMENTED) -> list[str]:
     versions = []
     for package in packages:
         try:
-            versions.append(f"{package} {importlib.metadata.version(package)}" if package != "python" else f"python {sys.version}")
+            versions.append(
+                f"{package} {importlib.metadata.version(package)}"
+                if package != "python"
+                else f"python {sys.version}"
+            )
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
@@ -159,19 +139,29 @@ def documentation_version(packages: Sequence[str] = DOCUMENTED) -> list[str]:
 
 def _read_documentation(batch: dict[str, list[str]]) -> dict[str, list[str]]:
     sources = (Path(path).read_bytes() if os.path.isfile(path) else b"" for path in batch["path"])
-    texts = ("\n\n".join(p for doc in docstrings(source) for p in paragraphs(doc)) for source in sources)
+    texts = (
+        "\n\n".join(p for doc in docstrings(source) for p in paragraphs(doc)) for source in sources
+    )
     rows = [(name, text) for name, text in zip(batch["name"], texts, strict=True) if text]
     return {"name": [name for name, _ in rows], "text": [text for _, text in rows]}
 
 
-def installed_documentation(packages: Sequence[str] = DOCUMENTED, processes: int | None = None) -> Dataset:
+def installed_documentation(
+    packages: Sequence[str] = DOCUMENTED, processes: int | None = None
+) -> Dataset:
     """The prose of the docstrings of installed packages, one document a module, parsed in parallel and deduplicated."""
     files = Dataset.from_list(documentation_files(packages))
     processes = min(processes or os.cpu_count() or 1, max(len(files) // 200, 1))
     documents = files.map(
-        _read_documentation, batched=True, batch_size=50, num_proc=processes, remove_columns=["path"], desc="Reading docstrings",
-        load_from_cache_file=False, keep_in_memory=True,
-    )  # fmt: skip
+        _read_documentation,
+        batched=True,
+        batch_size=50,
+        num_proc=processes,
+        remove_columns=["path"],
+        desc="Reading docstrings",
+        load_from_cache_file=False,
+        keep_in_memory=True,
+    )
     return deduplicate(documents)
 
 
@@ -185,22 +175,42 @@ def local_documents(path: str | Path) -> Dataset:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"The corpus {path} does not exist.", 'Pass a file, a folder, "docs" or "hub:OWNER/NAME[:CONFIG]".')
-    files = sorted(f for f in (path.rglob("*") if path.is_dir() else [path]) if f.suffix in READERS and f.is_file() and f.stat().st_size)
+        raise UserError(
+            f"The corpus {path} does not exist.",
+            'Pass a file, a folder, "docs" or "hub:OWNER/NAME[:CONFIG]".',
+        )
+    files = sorted(
+        f
+        for f in (path.rglob("*") if path.is_dir() else [path])
+        if f.suffix in READERS and f.is_file() and f.stat().st_size
+    )
     if not files:
-        raise UserError(f"{path} holds no text.", f"Supported are files ending in {', '.join(READERS)}.")
+        raise UserError(
+            f"{path} holds no text.", f"Supported are files ending in {', '.join(READERS)}."
+        )
     parts = []
     for file in files:
         try:
             # `sample_by="document"` keeps a text file whole; without it each line would be a document.
             options = {"sample_by": "document"} if file.suffix == ".txt" else {}
-            part = datasets.load_dataset(READERS[file.suffix], data_files=str(file), split="train", **options)
+            part = datasets.load_dataset(
+                READERS[file.suffix], data_files=str(file), split="train", **options
+            )
         except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-            raise UserError(f"{file} cannot be read: {error.__cause__ or error}.", "Check that it is what its name says.") from error
+            raise UserError(
+                f"{file} cannot be read: {error.__cause__ or error}.",
+                "Check that it is what its name says.",
+            ) from error
         if "text" not in part.column_names:
-            raise UserError(f"{file} has the columns {', '.join(part.column_names)}.", "Name the column with the documents `text`.")
+            raise UserError(
+                f"{file} has the columns {', '.join(part.column_names)}.",
+                "Name the column with the documents `text`.",
+            )
         if part.features["text"].dtype not in ("string", "large_string"):
-            raise UserError(f"The column `text` of {file} holds {part.features['text'].dtype}.", "It must hold strings.")
+            raise UserError(
+                f"The column `text` of {file} holds {part.features['text'].dtype}.",
+                "It must hold strings.",
+            )
         if file.suffix == ".txt":
             part = part.map(_cut, batched=True, keep_in_memory=True)
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
@@ -232,17 +242,30 @@ def hub_documents(name: str, streaming: bool | None = None) -> Dataset | Iterabl
         if streaming is None:
             size = builder.info.dataset_size or builder.info.download_size or 0
             streaming = 2 * size > shutil.disk_usage(Path.home()).free
-        documents = datasets.load_dataset(repository, config or None, split=split or "train", streaming=streaming)
-    except (OSError, ValueError, RuntimeError, CLIENT_ERROR, datasets.exceptions.DatasetsError) as error:
+        documents = datasets.load_dataset(
+            repository, config or None, split=split or "train", streaming=streaming
+        )
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        CLIENT_ERROR,
+        datasets.exceptions.DatasetsError,
+    ) as error:
         raise UserError(
             f"The dataset {name!r} could not be loaded from the Hub ({type(error).__name__}: {str(error).splitlines()[0]}).",
             'Check its name and the network connection, or train without either on the default corpus: "docs".',
         ) from error
     if "text" not in (documents.column_names or ()):
-        raise UserError(f"{name} has the columns {documents.column_names}.", "Only datasets with a `text` column can be read.")
+        raise UserError(
+            f"{name} has the columns {documents.column_names}.",
+            "Only datasets with a `text` column can be read.",
+        )
     documents = documents.select_columns("text")
     if streaming:
-        documents = documents.reshard()  # from files to their row groups, so that processes can share a stream evenly
+        documents = (
+            documents.reshard()
+        )  # from files to their row groups, so that processes can share a stream evenly
     return documents.map(_name_by_text, input_columns="text")
 
 
@@ -279,18 +302,29 @@ def deduplicate(documents: Dataset) -> Dataset:
         fresh = []
         for paragraph in re.split(r"\n\s*\n", text):
             words = " ".join(paragraph.split()).lower()
-            digest = int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little")
+            digest = int.from_bytes(
+                hashlib.blake2b(words.encode(), digest_size=8).digest(), "little"
+            )
             if words and digest not in seen:
                 seen.add(digest)
                 fresh.append(paragraph.strip())
         return "\n\n".join(fresh)
 
     def rows(batch: dict[str, list[str]]) -> dict[str, list[str]]:
-        kept = [(name, text) for name, raw in zip(batch["name"], batch["text"], strict=True) if (text := first_time(raw or ""))]
+        kept = [
+            (name, text)
+            for name, raw in zip(batch["name"], batch["text"], strict=True)
+            if (text := first_time(raw or ""))
+        ]
         return {"name": [name for name, _ in kept], "text": [text for _, text in kept]}
 
     return documents.map(
-        rows, batched=True, batch_size=100, remove_columns=documents.column_names, load_from_cache_file=False, desc="Deduplicating"
+        rows,
+        batched=True,
+        batch_size=100,
+        remove_columns=documents.column_names,
+        load_from_cache_file=False,
+        desc="Deduplicating",
     )
 
 

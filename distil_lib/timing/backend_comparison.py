@@ -25,20 +25,28 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from transformers import AutoConfig, BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
 from transformers import logging as transformers_logging
 
-from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.cli import SettingsParser, option
+from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.files import check_writable, write_result
+from distil_lib.errors import UserError
 from distil_lib.export.onnx_model import INPUTS, example
 from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.finetune.features import Collator, Split, encode, predict
 from distil_lib.finetune.models import label_order, load_task_tokenizer, positions
-from distil_lib.finetune.results import probe_output, write_result
 from distil_lib.finetune.runner import text_length
 from distil_lib.tasks.registry import find_task, load_task
 from distil_lib.timing.backends import (
+    BACKENDS,
     EAGER,
-    RUNGS,
     Module,
     Run,
     Unavailable,
@@ -47,8 +55,7 @@ from distil_lib.timing.backends import (
     prepare,
     runtimes,
 )
-from distil_lib.timing.protocol import fresh_process, interleave, machine, quotient, spread
-from distil_lib.training.config import SettingsParser, option
+from distil_lib.timing.protocol import interleaved_rounds, machine, pinned_process, quotient, spread
 
 ROLES = ("teacher", "student")
 SHAPE = (1, 32)  # batch and length at which rungs are compared
@@ -59,12 +66,24 @@ PAUSE = 0.05  # seconds before each visit: threads of the runtime before it wait
 class LadderConfig:
     """Settings of the command line."""
 
-    teacher: str = option("", "checkpoint with its tokenizer; by default a BERT-base with random weights")
+    teacher: str = option(
+        "", "checkpoint with its tokenizer; by default a BERT-base with random weights"
+    )
     student: str = option("", "the same; by default a DistilBERT with random weights")
-    rungs: list[str] = field(default_factory=lambda: [*RUNGS], metadata={"help": ", ".join(f'"{name}"' for name in RUNGS)})
-    threads: list[int] = field(default_factory=lambda: [1], metadata={"help": "counts of threads, each in a process of its own"})
-    batches: list[int] = field(default_factory=lambda: [1, 8], metadata={"help": "texts in a batch"})
-    lengths: list[int] = field(default_factory=lambda: [8, 32, 128], metadata={"help": "tokens of a text"})
+    rungs: list[str] = field(
+        default_factory=lambda: [*BACKENDS],
+        metadata={"help": ", ".join(f'"{name}"' for name in BACKENDS)},
+    )
+    threads: list[int] = field(
+        default_factory=lambda: [1],
+        metadata={"help": "counts of threads, each in a process of its own"},
+    )
+    batches: list[int] = field(
+        default_factory=lambda: [1, 8], metadata={"help": "texts in a batch"}
+    )
+    lengths: list[int] = field(
+        default_factory=lambda: [8, 32, 128], metadata={"help": "tokens of a text"}
+    )
     rounds: int = option(9, "visits to every rung at every shape")
     task: str = option("", "a task that both are fine-tuned on: the score of each rung")
     data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
@@ -73,31 +92,55 @@ class LadderConfig:
     output: str = option("", "JSON file to write, with all samples")
 
     def __post_init__(self):
-        if unknown := [rung for rung in self.rungs if rung not in RUNGS]:
-            raise UserError(f"There is no rung {unknown[0]!r}.", f"Choose from {', '.join(RUNGS)}.")
+        if unknown := [rung for rung in self.rungs if rung not in BACKENDS]:
+            raise UserError(
+                f"There is no rung {unknown[0]!r}.", f"Choose from {', '.join(BACKENDS)}."
+            )
         if min([self.rounds, *self.threads, *self.batches, *self.lengths, self.rows + 1]) < 1:
-            raise UserError("Threads, batches, lengths and rounds must be positive.", "Correct the command.")
+            raise UserError(
+                "Threads, batches, lengths and rounds must be positive.", "Correct the command."
+            )
         if self.task and not (self.teacher and self.student):
-            raise UserError("Random weights have learned no task.", "Pass --teacher and --student, fine-tuned on it, or drop --task.")
+            raise UserError(
+                "Random weights have learned no task.",
+                "Pass --teacher and --student, fine-tuned on it, or drop --task.",
+            )
         if self.size not in ("full", "small"):
             raise UserError(f"size is {self.size!r}.", "Choose full or small.")
         if self.output and Path(self.output).exists():
-            raise UserError(f"{self.output} exists.", "Choose another --output, or delete the file.")
-        self.rungs = [EAGER, *(rung for rung in RUNGS if rung in self.rungs and rung != EAGER)]  # what all are compared to is always there
+            raise UserError(
+                f"{self.output} exists.", "Choose another --output, or delete the file."
+            )
+        self.rungs = [
+            EAGER,
+            *(rung for rung in BACKENDS if rung in self.rungs and rung != EAGER),
+        ]  # what all are compared to is always there
 
 
 def random_model(role: str, size: str = "full") -> torch.nn.Module:
     """A BERT-base or a DistilBERT that classifies pairs, weights random."""
     torch.manual_seed(0)
     if role == "teacher":
-        sizes = {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 384, "num_hidden_layers": 4, "vocab_size": 8192}
-        return BertForSequenceClassification(BertConfig(**(sizes if size == "small" else {}))).eval()
+        sizes = {
+            "hidden_size": 96,
+            "num_attention_heads": 4,
+            "intermediate_size": 384,
+            "num_hidden_layers": 4,
+            "vocab_size": 8192,
+        }
+        return BertForSequenceClassification(
+            BertConfig(**(sizes if size == "small" else {}))
+        ).eval()
     sizes = {"dim": 96, "n_heads": 4, "hidden_dim": 384, "n_layers": 2, "vocab_size": 8192}
-    return DistilBertForSequenceClassification(DistilBertConfig(**(sizes if size == "small" else {}))).eval()
+    return DistilBertForSequenceClassification(
+        DistilBertConfig(**(sizes if size == "small" else {}))
+    ).eval()
 
 
 # ----------------------------------------------------------------------------------------------------- of one rung, in one process
-def open_rungs(folders: Mapping[str, Path], rungs: Sequence[str], threads: int, given: Mapping) -> tuple[dict[tuple, Run], dict[str, str]]:
+def open_backends(
+    folders: Mapping[str, Path], rungs: Sequence[str], threads: int, given: Mapping
+) -> tuple[dict[tuple, Run], dict[str, str]]:
     """Those that run, by role and rung, and of the others the reason. given: inputs to try them on."""
     opened, reasons, loaded = {}, {}, {}
     for role, folder in folders.items():
@@ -108,12 +151,19 @@ def open_rungs(folders: Mapping[str, Path], rungs: Sequence[str], threads: int, 
                 opened[role, rung] = run
             except Unavailable as reason:
                 reasons[rung] = str(reason)
-            except (RuntimeError, OSError) as error:  # a compiler or a runtime that is there and fails
-                reasons[rung] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
+            except (
+                RuntimeError,
+                OSError,
+            ) as error:  # a compiler or a runtime that is there and fails
+                reasons[rung] = (
+                    f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
+                )
     return opened, reasons
 
 
-def second_call(run: Run, given: Mapping[str, Tensor], clock: Callable[[], float] = time.perf_counter) -> float:
+def second_call(
+    run: Run, given: Mapping[str, Tensor], clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds."""
     run(given)
     start = clock()
@@ -121,7 +171,13 @@ def second_call(run: Run, given: Mapping[str, Tensor], clock: Callable[[], float
     return clock() - start
 
 
-def latencies(opened: Mapping[tuple, Run], shapes: Mapping[tuple, Mapping], rounds: int, clock=time.perf_counter, pause=PAUSE) -> dict:
+def latencies(
+    opened: Mapping[tuple, Run],
+    shapes: Mapping[tuple, Mapping],
+    rounds: int,
+    clock=time.perf_counter,
+    pause=PAUSE,
+) -> dict:
     """Of each shape: of each role and rung the seconds of each round. shapes: inputs by (batch, length)."""
 
     def visit(run: Run, given: Mapping[str, Tensor]) -> float:
@@ -130,10 +186,12 @@ def latencies(opened: Mapping[tuple, Run], shapes: Mapping[tuple, Mapping], roun
 
     found = {}
     for shape, given in shapes.items():
-        passes = {key: lambda run=run, given=given: visit(run, given) for key, run in opened.items()}
+        passes = {
+            key: lambda run=run, given=given: visit(run, given) for key, run in opened.items()
+        }
         for run in opened.values():
             run(given)  # a compiler, or a cache of shapes, begins its work here
-        found[shape] = interleave(passes, rounds)
+        found[shape] = interleaved_rounds(passes, rounds)
         print(f"batch {shape[0]}, length {shape[1]}", file=sys.stderr, flush=True)
     return found
 
@@ -141,18 +199,28 @@ def latencies(opened: Mapping[tuple, Run], shapes: Mapping[tuple, Mapping], roun
 def measure(folders: Mapping[str, Path], config: LadderConfig, vocab_size: int) -> dict:
     """Latencies of all rungs, in this process, whose threads are set."""
     threads = torch.get_num_threads()
-    shapes = {(b, n): example(INPUTS, vocab_size, b, n) for b in config.batches for n in config.lengths}
+    shapes = {
+        (b, n): example(INPUTS, vocab_size, b, n) for b in config.batches for n in config.lengths
+    }
     for given in shapes.values():
         given["attention_mask"].fill_(1)
-    opened, reasons = open_rungs(folders, config.rungs, threads, next(iter(shapes.values())))
+    opened, reasons = open_backends(folders, config.rungs, threads, next(iter(shapes.values())))
     found = latencies(opened, shapes, config.rounds)
     reference = {shape: seconds["teacher", EAGER] for shape, seconds in found.items()}
     rows = [
-        {"role": role, "rung": rung, "batch": shape[0], "length": shape[1], "seconds": seconds, "ms": spread(1000 * np.array(seconds)),
-         "texts_per_second": shape[0] / float(np.median(seconds)), "speed": quotient(reference[shape], seconds)}
+        {
+            "role": role,
+            "rung": rung,
+            "batch": shape[0],
+            "length": shape[1],
+            "seconds": seconds,
+            "ms": spread(1000 * np.array(seconds)),
+            "texts_per_second": shape[0] / float(np.median(seconds)),
+            "speed": quotient(reference[shape], seconds),
+        }
         for shape, each in found.items()
         for (role, rung), seconds in each.items()
-    ]  # fmt: skip
+    ]
     return {"threads": threads, "machine": machine(), "unavailable": reasons, "rows": rows}
 
 
@@ -172,7 +240,11 @@ def _peak() -> int:
     """The most memory this process has had."""
     status = Path("/proc/self/status")
     if status.is_file():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return next(
+            int(line.split()[1]) * 1024
+            for line in status.read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
     if (peak := getattr(psutil.Process().memory_info(), "peak_wset", None)) is not None:  # Windows
         return peak
     import resource  # which Windows does not have
@@ -181,7 +253,9 @@ def _peak() -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------- what the outputs lose
-def difference(expected: Mapping[str, Sequence[np.ndarray]], found: Mapping[str, Sequence[np.ndarray]]) -> dict[str, float]:
+def difference(
+    expected: Mapping[str, Sequence[np.ndarray]], found: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, float]:
     """Of two runs over the same texts: the largest difference of an output, and the share of texts in which every argmax is the same."""
     largest, same = 0.0, None
     for name, arrays in expected.items():
@@ -198,25 +272,40 @@ def score(config: LadderConfig, role: str, name: str, folder: Path) -> dict[str,
     split_name = task.evaluation[0]
     rows = load_task(task, config.data_dir, [split_name])[1][split_name]
     rows = rows.select(range(min(config.rows or len(rows), len(rows))))
-    tokenizer, model_config = load_task_tokenizer(name), AutoConfig.from_pretrained(folder / "checkpoint")
-    length = text_length(FinetuneConfig(model=name, task=config.task), task, positions(model_config))
+    tokenizer, model_config = (
+        load_task_tokenizer(name),
+        AutoConfig.from_pretrained(folder / "checkpoint"),
+    )
+    length = text_length(
+        FinetuneConfig(model=name, task=config.task), task, positions(model_config)
+    )
     split = Split(task, rows, encode(task, rows, tokenizer, length))
     order = label_order(model_config, task, name)
     batch = dict(Collator(task, tokenizer)([split.features[0]]))
-    opened, _ = open_rungs({role: folder}, config.rungs, torch.get_num_threads(), {k: v for k, v in batch.items() if k in INPUTS})
+    opened, _ = open_backends(
+        {role: folder},
+        config.rungs,
+        torch.get_num_threads(),
+        {k: v for k, v in batch.items() if k in INPUTS},
+    )
     scores, expected = {}, None
     for (_, rung), run in opened.items():
         outputs = predict(Module(run), split.features, Collator(task, tokenizer), batch_size=8)
         expected = outputs if expected is None else expected
-        scores[rung] = {"metric": task.main_metric, "score": task.compute(split.answer(outputs, order), split.truth)[task.main_metric]}
+        scores[rung] = {
+            "metric": task.main_metric,
+            "score": task.compute(split.answer(outputs, order), split.truth)[task.main_metric],
+        }
         scores[rung] |= difference(expected, outputs) | {"examples": len(rows)}
     return scores
 
 
-def random_difference(config: LadderConfig, role: str, folder: Path, vocab_size: int, texts: int = 64) -> dict[str, dict]:
+def random_difference(
+    config: LadderConfig, role: str, folder: Path, vocab_size: int, texts: int = 64
+) -> dict[str, dict]:
     """`difference` from eager fp32 on random ids."""
     given = [example(INPUTS, vocab_size, 1, 32, seed) for seed in range(texts)]
-    opened, _ = open_rungs({role: folder}, config.rungs, torch.get_num_threads(), given[0])
+    opened, _ = open_backends({role: folder}, config.rungs, torch.get_num_threads(), given[0])
     found = {}
     for (_, rung), run in opened.items():
         outputs = [run(one) for one in given]
@@ -225,34 +314,57 @@ def random_difference(config: LadderConfig, role: str, folder: Path, vocab_size:
 
 
 # --------------------------------------------------------------------------------------------------------------------- the program
-def climb(config: LadderConfig, arguments: Sequence[str] = ()) -> dict:
+def compare_backends(config: LadderConfig, arguments: Sequence[str] = ()) -> dict:
     """The whole record; written to `config.output` if that is not empty. Raises `UserError` for bad input."""
     if config.output:
-        probe_output(Path(config.output))
+        check_writable(Path(config.output))
     names = {role: getattr(config, role) for role in ROLES}
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "distil_lib.timing.backend_comparison", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "configuration": asdict(config), "machine": machine() | {"runtimes": runtimes()}, "rungs": {}, "threads": {},
-    }  # fmt: skip
+        "configuration": asdict(config),
+        "machine": machine() | {"runtimes": runtimes()},
+        "rungs": {},
+        "threads": {},
+    }
     with tempfile.TemporaryDirectory() as where:
-        folders = {role: prepare(name or random_model(role, config.size), Path(where, role)) for role, name in names.items()}
-        configs = {role: AutoConfig.from_pretrained(folder / "checkpoint") for role, folder in folders.items()}
+        folders = {
+            role: prepare(name or random_model(role, config.size), Path(where, role))
+            for role, name in names.items()
+        }
+        configs = {
+            role: AutoConfig.from_pretrained(folder / "checkpoint")
+            for role, folder in folders.items()
+        }
         vocab_size = min(c.vocab_size for c in configs.values())
         if max(config.lengths) > (longest := min(map(positions, configs.values()))):
-            raise UserError(f"A length of {max(config.lengths)} is asked for.", f"These models read {longest} tokens at most.")
-        with fresh_process(min(config.threads)) as process:
+            raise UserError(
+                f"A length of {max(config.lengths)} is asked for.",
+                f"These models read {longest} tokens at most.",
+            )
+        with pinned_process(min(config.threads)) as process:
             for role, folder in folders.items():
-                job = (score, config, role, names[role], folder) if config.task else (random_difference, config, role, folder, vocab_size)
-                record["rungs"][role] = {rung: {"difference": found} for rung, found in process.submit(*job).result().items()}
+                job = (
+                    (score, config, role, names[role], folder)
+                    if config.task
+                    else (random_difference, config, role, folder, vocab_size)
+                )
+                record["rungs"][role] = {
+                    rung: {"difference": found}
+                    for rung, found in process.submit(*job).result().items()
+                }
         for role, folder in folders.items():
             for rung, found in record["rungs"][role].items():
                 found["bytes"] = bytes_on_disk(rung, folder)
-                with fresh_process(min(config.threads)) as process:
-                    found["memory"] = process.submit(memory, rung, folder, example(INPUTS, vocab_size, *SHAPE)).result()
+                with pinned_process(min(config.threads)) as process:
+                    found["memory"] = process.submit(
+                        memory, rung, folder, example(INPUTS, vocab_size, *SHAPE)
+                    ).result()
         for threads in dict.fromkeys(config.threads):
-            with fresh_process(threads) as process:
-                record["threads"][str(threads)] = process.submit(measure, folders, config, vocab_size).result()
+            with pinned_process(threads) as process:
+                record["threads"][str(threads)] = process.submit(
+                    measure, folders, config, vocab_size
+                ).result()
     if config.output:
         write_result(Path(config.output), record)
     return record
@@ -261,12 +373,16 @@ def climb(config: LadderConfig, arguments: Sequence[str] = ()) -> dict:
 def report(record: dict) -> str:
     """A table for each count of threads: milliseconds by shape, and how many times as fast as the teacher's eager fp32."""
     machine, config = record["machine"], record["configuration"]
-    lines = [f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}); torch {machine['torch']}"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}); torch {machine['torch']}"
+    ]
     lines.append(
         f"{config['rounds']} rounds: medians; x teacher: median and lowest to highest round, each against eager fp32 of that round"
     )
     for threads, found in record["threads"].items():
-        rows = {(row["role"], row["rung"], row["batch"], row["length"]): row for row in found["rows"]}
+        rows = {
+            (row["role"], row["rung"], row["batch"], row["length"]): row for row in found["rows"]
+        }
         shapes = list(dict.fromkeys((row["batch"], row["length"]) for row in found["rows"]))
         shape = SHAPE if SHAPE in shapes else shapes[0]
         head = [
@@ -290,8 +406,14 @@ def report(record: dict) -> str:
         for role, rung in dict.fromkeys((row["role"], row["rung"]) for row in found["rows"]):
             one = record["rungs"][role][rung]
             apart, grown = one["difference"], one["memory"]
-            cells = [role, rung, *(f"{rows[role, rung, b, n]['ms']['median']:.1f}" for b, n in shapes)]
-            cells.append("{median:.2f} ({low:.2f}-{high:.2f})".format(**rows[(role, rung, *shape)]["speed"]))
+            cells = [
+                role,
+                rung,
+                *(f"{rows[role, rung, b, n]['ms']['median']:.1f}" for b, n in shapes),
+            ]
+            cells.append(
+                "{median:.2f} ({low:.2f}-{high:.2f})".format(**rows[(role, rung, *shape)]["speed"])
+            )
             cells += [
                 f"{one['bytes'] / 1e6:.1f}",
                 f"{grown['resident'] / 1e6:.0f}" if grown else "",
@@ -300,7 +422,10 @@ def report(record: dict) -> str:
             ]
             cells += [f"{apart['score']:.2f}"] if config["task"] else []
             lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(f"left out: {rung} ({reason})" for rung, reason in found["unavailable"].items())]
+        lines += [
+            "",
+            *(f"left out: {rung} ({reason})" for rung, reason in found["unavailable"].items()),
+        ]
     return "\n".join(lines)
 
 
@@ -312,12 +437,14 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with exit_on_user_error():
         parser = SettingsParser(
-            LadderConfig, prog="python -m distil_lib.timing.backend_comparison", allow_abbrev=False,
+            LadderConfig,
+            prog="python -m distil_lib.timing.backend_comparison",
+            allow_abbrev=False,
             description="The same models on every rung: latency, memory, size, and what the outputs lose.",
             epilog="Exit codes: 0 done, 2 bad input.",
-        )  # fmt: skip
+        )
         config = LadderConfig(**vars(parser.parse_args(arguments)))
-        print(report(climb(config, arguments)))
+        print(report(compare_backends(config, arguments)))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from distil_lib.common.errors import UserError
+from distil_lib.common.files import atomic_folder
+from distil_lib.errors import UserError
 from distil_lib.export.onnx_model import (
     HEADS,
     MissingPackage,
@@ -32,9 +33,8 @@ from distil_lib.export.onnx_model import (
     quantize,
 )
 from distil_lib.finetune.models import load_task_tokenizer
-from distil_lib.training.checkpoint import whole_folder
 
-RUNGS = {
+BACKENDS = {
     "eager fp32": "PyTorch as it comes",
     "bf16 autocast": "products in bfloat16, weights converted at each call",
     "bf16 weights": "everything in bfloat16",
@@ -47,7 +47,10 @@ RUNGS = {
 }
 EAGER = "eager fp32"
 ONNX = "onnx/model.onnx"
-FILES = {"onnx int8": "int8/model_int8.onnx", "onnx int8, first token": "first_token/model_int8.onnx"}  # of other runtimes' rungs, ONNX
+FILES = {
+    "onnx int8": "int8/model_int8.onnx",
+    "onnx int8, first token": "first_token/model_int8.onnx",
+}  # of other runtimes' rungs, ONNX
 Run = Callable[[Mapping[str, Tensor]], dict[str, np.ndarray]]
 
 
@@ -64,7 +67,9 @@ def runtimes() -> dict[str, str]:
     return found
 
 
-def prepare(model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "data/tokenizer") -> Path:
+def prepare(
+    model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "data/tokenizer"
+) -> Path:
     """Write all that the rungs need into `folder`: `checkpoint`, `onnx`, `int8` and, of a classifier, `first_token`; it is returned.
 
     model: a checkpoint's folder, or a model with random weights, which gets the tokenizer of `tokenizer_of`. Without ONNX's packages, whose
@@ -74,7 +79,7 @@ def prepare(model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "dat
         tokenizer, model = load_task_tokenizer(model), load_model(model)[0]
     else:
         tokenizer = load_task_tokenizer(tokenizer_of)
-    with whole_folder(folder) as whole:
+    with atomic_folder(folder) as whole:
         checkpoint = whole / "checkpoint"
         model.save_pretrained(checkpoint)
         tokenizer.save_pretrained(checkpoint)
@@ -98,13 +103,15 @@ def bytes_on_disk(rung: str, folder: Path) -> int:
     return size // 2 if rung == "bf16 weights" else size
 
 
-def build(rung: str, folder: Path, threads: int = 1, loaded: dict[Path, PreTrainedModel] | None = None) -> Run:
+def build(
+    rung: str, folder: Path, threads: int = 1, loaded: dict[Path, PreTrainedModel] | None = None
+) -> Run:
     """A prepared checkpoint on one rung, as a function from tensors (B, L) to the outputs' float32 arrays.
 
     threads: of the runtimes that do not ask PyTorch. loaded: models by folder, so that PyTorch's rungs share one. Raises `Unavailable`.
     """
-    if rung not in RUNGS:
-        raise UserError(f"There is no rung {rung!r}.", f"Choose from {', '.join(RUNGS)}.")
+    if rung not in BACKENDS:
+        raise UserError(f"There is no rung {rung!r}.", f"Choose from {', '.join(BACKENDS)}.")
     try:
         if rung.startswith("onnx"):
             return _onnx(folder / FILES.get(rung, ONNX), threads)
@@ -126,7 +133,9 @@ def build(rung: str, folder: Path, threads: int = 1, loaded: dict[Path, PreTrain
 
 def outputs_of(model: PreTrainedModel) -> tuple[str, ...]:
     """The names of a model's outputs."""
-    return next(outputs for ending, _, outputs in HEADS.values() if type(model).__name__.endswith(ending))
+    return next(
+        outputs for ending, _, outputs in HEADS.values() if type(model).__name__.endswith(ending)
+    )
 
 
 def _torch(model: nn.Module, original: PreTrainedModel, autocast: bool) -> Run:
@@ -144,7 +153,9 @@ def _torch(model: nn.Module, original: PreTrainedModel, autocast: bool) -> Run:
 def _onnx(file: Path, threads: int) -> Run:
     need("onnxruntime")
     if not file.is_file():
-        raise Unavailable(f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, or it is for classifiers alone.")
+        raise Unavailable(
+            f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, or it is for classifiers alone."
+        )
     return open_onnx(file, threads)
 
 
@@ -155,7 +166,12 @@ def _openvino(file: Path, precision: str, threads: int) -> Run:
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise Unavailable("OpenVINO knows no bfloat16 on this processor.")
-    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    options = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     compiled = core.compile_model(core.read_model(file), "CPU", options)
     inputs = [port.get_any_name() for port in compiled.inputs]
     outputs = [port.get_any_name() for port in compiled.outputs]
@@ -180,7 +196,9 @@ class Module(nn.Module):
         super().__init__()
         self.run, self.device_of = run, nn.Parameter(torch.zeros(0))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
         given |= {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         return {name: torch.from_numpy(array) for name, array in self.run(given).items()}

@@ -1,8 +1,8 @@
 """The protocol of every comparison of speed in this book: interleaved rounds, medians and intervals, pinned threads, a known machine.
 
-    with fresh_process(threads=1) as process:                    # whose libraries have one thread
+    with pinned_process(threads=1) as process:                    # whose libraries have one thread
         found = process.submit(function, ...).result()
-    rounds = interleave({"a": pass_of_a, "b": pass_of_b}, rounds=5)              # {"a": [what pass_of_a() returned, ...], ...}
+    rounds = interleaved_rounds({"a": pass_of_a, "b": pass_of_b}, rounds=5)              # {"a": [what pass_of_a() returned, ...], ...}
     quotient(rounds["a"], rounds["b"])                           # {"median": 1.9, "low": 1.8, "high": 2.0, "coverage": 0.94}
 
 A machine is slow for seconds or minutes at a time. Every round runs each of what is compared once, so that all meet the same machine,
@@ -24,7 +24,18 @@ from transformers import logging as transformers_logging
 
 from distil_lib.common.hardware import describe_machine
 
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "i8mm", "bf16")
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "i8mm",
+    "bf16",
+)
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -35,7 +46,11 @@ def rotated(names: Sequence[str], number: int) -> list[str]:
     return [*names[start:], *names[:start]]
 
 
-def interleave(passes: Mapping[str, Callable[[], Any]], rounds: int, say: Callable[[str], None] = lambda line: None) -> dict[str, list]:
+def interleaved_rounds(
+    passes: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, list]:
     """What each of the passes returns, round by round: every round calls each once, in rotating order."""
     found: dict[str, list] = {name: [] for name in passes}
     for number in range(rounds):
@@ -45,7 +60,9 @@ def interleave(passes: Mapping[str, Callable[[], Any]], rounds: int, say: Callab
     return found
 
 
-def timed(function: Callable, arguments: Sequence, clock: Callable[[], float] = time.perf_counter) -> tuple[np.ndarray, list]:
+def timed(
+    function: Callable, arguments: Sequence, clock: Callable[[], float] = time.perf_counter
+) -> tuple[np.ndarray, list]:
     """The seconds of `function(argument)` for each argument, (N,), and what it returned."""
     seconds, results = [], []
     for argument in arguments:
@@ -58,7 +75,9 @@ def timed(function: Callable, arguments: Sequence, clock: Callable[[], float] = 
 # -------------------------------------------------------------------------------------------------------------------- statistics
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median and quartiles."""
-    return dict(zip(("q1", "median", "q3"), np.percentile(values, (25, 50, 75)).tolist(), strict=True))
+    return dict(
+        zip(("q1", "median", "q3"), np.percentile(values, (25, 50, 75)).tolist(), strict=True)
+    )
 
 
 def quotient(reference: Sequence[float], other: Sequence[float]) -> dict[str, float]:
@@ -69,7 +88,12 @@ def quotient(reference: Sequence[float], other: Sequence[float]) -> dict[str, fl
     """
     ratios = np.array(reference) / np.array(other)
     coverage = 1 - 2.0 ** (1 - len(ratios))
-    return {"median": float(np.median(ratios)), "low": float(ratios.min()), "high": float(ratios.max()), "coverage": coverage}
+    return {
+        "median": float(np.median(ratios)),
+        "low": float(ratios.min()),
+        "high": float(ratios.max()),
+        "coverage": coverage,
+    }
 
 
 def sampling_error(seconds: np.ndarray, sizes: np.ndarray, whole: int) -> float:
@@ -87,12 +111,14 @@ def sampling_error(seconds: np.ndarray, sizes: np.ndarray, whole: int) -> float:
 
 # ------------------------------------------------------------------------------------------------------------- processes, machine
 @contextlib.contextmanager
-def fresh_process(threads: int) -> Iterator[ProcessPoolExecutor]:
+def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
     """A process that has computed nothing before, whose libraries have so many threads."""
     before = {name: os.environ.get(name) for name in POOLS}
     os.environ |= dict.fromkeys(POOLS, str(threads))
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_pin, initargs=(threads,)) as process:
+        with ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), initializer=_pin, initargs=(threads,)
+        ) as process:
             yield process
     finally:
         for name, value in before.items():

@@ -17,14 +17,17 @@ import pandas as pd
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
-from distil_lib.common.errors import UserError
 from distil_lib.common.paths import data_folder
+from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 from distil_lib.tasks.registry import load_task
 from distil_lib.text.documents import installed_documentation
 
 COLUMNS = ("pieces_a", "pieces_b", "words_a", "words_b")
-PACKAGES = ("numpy", "pandas")  # which the library needs anyway: 19,000 sentences, some of nearly every length, read in two seconds
+PACKAGES = (
+    "numpy",
+    "pandas",
+)  # which the library needs anyway: 19,000 sentences, some of nearly every length, read in two seconds
 Pair = tuple[str, str]
 
 
@@ -33,7 +36,9 @@ def stsb_lengths() -> pd.DataFrame:
     path = data_folder("timing", "stsb_dev_lengths.csv")
     lengths = pd.read_csv(path)
     if tuple(lengths.columns) != COLUMNS or not len(lengths):
-        raise UserError(f"{path} is not the table of lengths.", "Restore it: git checkout -- data/timing")
+        raise UserError(
+            f"{path} is not the table of lengths.", "Restore it: git checkout -- data/timing"
+        )
     return lengths
 
 
@@ -44,13 +49,24 @@ def words(text: str) -> int:
 
 def pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Word pieces of each text, without special tokens."""
-    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]] if texts else []
+    return (
+        [
+            len(ids)
+            for ids in tokenizer(
+                list(texts), add_special_tokens=False, return_attention_mask=False
+            )["input_ids"]
+        ]
+        if texts
+        else []
+    )
 
 
 def measured_lengths(texts: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     """The columns of `stsb_lengths`, of other texts."""
     sides = list(zip(*texts, strict=True))
-    columns = [pieces(side, tokenizer) for side in sides] + [[words(text) for text in side] for side in sides]
+    columns = [pieces(side, tokenizer) for side in sides] + [
+        [words(text) for text in side] for side in sides
+    ]
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
@@ -60,7 +76,9 @@ def sample(sizes: Sequence[float], number: int) -> np.ndarray:
     (number,) indices, ascending: the rows stay in their own order. Raises `UserError` unless there are so many rows.
     """
     if not 1 <= number <= len(sizes):
-        raise UserError(f"{number} pairs are asked for; there are {len(sizes)}.", f"Ask for 1 to {len(sizes)}.")
+        raise UserError(
+            f"{number} pairs are asked for; there are {len(sizes)}.", f"Ask for 1 to {len(sizes)}."
+        )
     by_size = np.argsort(np.asarray(sizes), kind="stable")
     return np.sort(by_size[((np.arange(number) + 0.5) * len(sizes) / number).astype(int)])
 
@@ -76,7 +94,9 @@ def documentation_sentences(packages: Sequence[str] = PACKAGES) -> list[str]:
     return sorted(found)
 
 
-def matched(wanted: Sequence[tuple[int, int]], available: Sequence[tuple[int, int]], seed: int = 0) -> list[int]:
+def matched(
+    wanted: Sequence[tuple[int, int]], available: Sequence[tuple[int, int]], seed: int = 0
+) -> list[int]:
     """For each wanted (pieces, words) a random one of the available texts of these lengths, or of the nearest: pieces first, then words."""
     places: dict[tuple[int, int], list[int]] = {}
     for place, length in enumerate(available):
@@ -92,12 +112,19 @@ def matched(wanted: Sequence[tuple[int, int]], available: Sequence[tuple[int, in
 
 
 def documentation_pairs(
-    tokenizer: PreTrainedTokenizerBase, lengths: pd.DataFrame, sentences: Sequence[str] | None = None, seed: int = 0
+    tokenizer: PreTrainedTokenizerBase,
+    lengths: pd.DataFrame,
+    sentences: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> list[Pair]:
     """A pair of sentences of the installed documentation for each row of `lengths` (see `stsb_lengths`), as long as it says."""
     sentences = documentation_sentences() if sentences is None else sentences
     available = list(zip(pieces(sentences, tokenizer), map(words, sentences), strict=True))
-    wanted = [(int(row[f"pieces_{side}"]), int(row[f"words_{side}"])) for side in "ab" for row in lengths.to_dict("records")]
+    wanted = [
+        (int(row[f"pieces_{side}"]), int(row[f"words_{side}"]))
+        for side in "ab"
+        for row in lengths.to_dict("records")
+    ]
     texts = [sentences[place] for place in matched(wanted, available, seed)]
     return list(zip(texts[: len(lengths)], texts[len(lengths) :], strict=True))
 

@@ -21,24 +21,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
-from transformers import logging as transformers_logging
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
 
-from distil_lib.common.errors import UserError, exit_on_user_error
+from distil_lib.common.cli import option
+from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.paths import locate
 from distil_lib.elmo.model import ElmoConfig, ElmoForSequenceClassification
 from distil_lib.elmo.tokenizer import new_tokenizer
-from distil_lib.finetune.results import probe_output, write_result
+from distil_lib.errors import UserError
 from distil_lib.pages.paper_numbers import table
-from distil_lib.text.blocks import load_tokenizer
+from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.timing.protocol import (
-    fresh_process,
-    interleave,
+    interleaved_rounds,
     machine,
+    pinned_process,
     quotient,
     sampling_error,
     spread,
@@ -52,9 +56,12 @@ from distil_lib.timing.sentence_pairs import (
     stsb_lengths,
     stsb_pairs,
 )
-from distil_lib.training.config import SettingsParser, option
 
-SYSTEMS = {"elmo": "ELMo", "bert-base": "BERT-base", "distilbert": "DistilBERT"}  # and the rows of the paper's table
+SYSTEMS = {
+    "elmo": "ELMo",
+    "bert-base": "BERT-base",
+    "distilbert": "DistilBERT",
+}  # and the rows of the paper's table
 REFERENCE = "bert-base"
 WHOLE = 1500  # pairs of STS-B's development set
 
@@ -72,7 +79,9 @@ class System:
         for batch in batches[:: max(len(batches) // max(number, 1), 1)][:number]:
             self.run(self.prepare(batch))
 
-    def measure(self, batches: Sequence[Sequence[Pair]], clock: Callable[[], float] = time.perf_counter) -> dict[str, np.ndarray]:
+    def measure(
+        self, batches: Sequence[Sequence[Pair]], clock: Callable[[], float] = time.perf_counter
+    ) -> dict[str, np.ndarray]:
         """Seconds for each batch, (N,): "tokenizer" and "model"."""
         tokenizer, inputs = timed(self.prepare, batches, clock)
         return {"tokenizer": tokenizer, "model": timed(self.run, inputs, clock)[0]}
@@ -88,14 +97,22 @@ def new_model(name: str, size: str = "full", seed: int = 0) -> nn.Module:
     small = size == "small"
     head = {"num_labels": 1, "problem_type": "regression"}
     if name == "elmo":
-        sizes = {"filters": (8, 8, 16), "character_size": 8, "cell_size": 96, "projection_size": 32, "encoder_size": 48}
+        sizes = {
+            "filters": (8, 8, 16),
+            "character_size": 8,
+            "cell_size": 96,
+            "projection_size": 32,
+            "encoder_size": 48,
+        }
         model = ElmoForSequenceClassification(ElmoConfig(**head, **(sizes if small else {})))
     elif name == "bert-base":
         sizes = {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 384}
         model = BertForSequenceClassification(BertConfig(**head, **(sizes if small else {})))
     elif name == "distilbert":
         sizes = {"dim": 96, "n_heads": 4, "hidden_dim": 384}
-        model = DistilBertForSequenceClassification(DistilBertConfig(**head, **(sizes if small else {})))
+        model = DistilBertForSequenceClassification(
+            DistilBertConfig(**head, **(sizes if small else {}))
+        )
     else:
         raise UserError(f"There is no system {name!r}.", f"Choose from {', '.join(SYSTEMS)}.")
     return model.eval()
@@ -114,7 +131,13 @@ def new_system(name: str, tokenizer: str, size: str = "full") -> System:
         reader.model_input_names = ["input_ids", "attention_mask"]
 
     def prepare(batch: Sequence[Pair]) -> dict[str, Tensor]:
-        return dict(reader(*map(list, zip(*batch, strict=True)), padding="longest" if len(batch) > 1 else False, return_tensors="pt"))
+        return dict(
+            reader(
+                *map(list, zip(*batch, strict=True)),
+                padding="longest" if len(batch) > 1 else False,
+                return_tensors="pt",
+            )
+        )
 
     @torch.inference_mode()
     def run(inputs: dict[str, Tensor]) -> Tensor:
@@ -123,12 +146,19 @@ def new_system(name: str, tokenizer: str, size: str = "full") -> System:
     return System(prepare, run, encoder_parameters(model))
 
 
-def summarize(rounds: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], pairs: int, sizes: Sequence[float]) -> dict[str, dict]:
+def summarize(
+    rounds: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    pairs: int,
+    sizes: Sequence[float],
+) -> dict[str, dict]:
     """Of each system: `seconds` for the whole set by rounds, `tokenizer` likewise, `pair_ms`, `speed` against the reference.
 
     rounds: what `System.measure` found, for each system and round. pairs: how many were passed over. sizes: of each batch.
     """
-    totals = {name: [WHOLE / pairs * float(np.sum(one["model"])) for one in found] for name, found in rounds.items()}
+    totals = {
+        name: [WHOLE / pairs * float(np.sum(one["model"])) for one in found]
+        for name, found in rounds.items()
+    }
     summary = {}
     for name, found in rounds.items():
         each = np.median([one["model"] for one in found], axis=0)
@@ -148,32 +178,55 @@ def summarize(rounds: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], pai
 class TimingConfig:
     """Settings of the command line."""
 
-    systems: list[str] = field(default_factory=lambda: [*SYSTEMS], metadata={"help": ", ".join(SYSTEMS)})
-    threads: list[int] = field(default_factory=lambda: [1], metadata={"help": "counts of threads, each in a process of its own"})
+    systems: list[str] = field(
+        default_factory=lambda: [*SYSTEMS], metadata={"help": ", ".join(SYSTEMS)}
+    )
+    threads: list[int] = field(
+        default_factory=lambda: [1],
+        metadata={"help": "counts of threads, each in a process of its own"},
+    )
     batch: int = option(1, "pairs in a batch")
-    pairs: int = option(100, "a sample of the 1,500 with their distribution of lengths, scaled up; 1500 for all")
+    pairs: int = option(
+        100, "a sample of the 1,500 with their distribution of lengths, scaled up; 1500 for all"
+    )
     rounds: int = option(5, "passes of every system")
     warmup: int = option(5, "batches before the first round")
-    data: str = option("docs", "docs: installed documentation, to STS-B's lengths; stsb: the set itself")
+    data: str = option(
+        "docs", "docs: installed documentation, to STS-B's lengths; stsb: the set itself"
+    )
     data_dir: str | None = option(None, "folder with STS-B's files, instead of the Hub")
-    tokenizer: str | None = option(None, "of the BERTs; by default data/tokenizer, for stsb BERT's own")
+    tokenizer: str | None = option(
+        None, "of the BERTs; by default data/tokenizer, for stsb BERT's own"
+    )
     size: str = option("full", "full, or small: a try-out in seconds")
     output: str = option("", "JSON file to write, with all samples")
 
     def __post_init__(self):
         for name in ("batch", "pairs", "rounds", *(["threads"] if not self.threads else [])):
-            if getattr(self, name) in (0, []) or (isinstance(getattr(self, name), int) and getattr(self, name) < 0):
+            if getattr(self, name) in (0, []) or (
+                isinstance(getattr(self, name), int) and getattr(self, name) < 0
+            ):
                 raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
         if min(self.threads) < 1 or self.warmup < 0:
-            raise UserError(f"threads are {self.threads}, warmup {self.warmup}.", "Both count something.")
+            raise UserError(
+                f"threads are {self.threads}, warmup {self.warmup}.", "Both count something."
+            )
         if unknown := [name for name in self.systems if name not in SYSTEMS]:
-            raise UserError(f"There is no system {unknown[0]!r}.", f"Choose from {', '.join(SYSTEMS)}.")
+            raise UserError(
+                f"There is no system {unknown[0]!r}.", f"Choose from {', '.join(SYSTEMS)}."
+            )
         for name, choices in (("data", ("docs", "stsb")), ("size", ("full", "small"))):
             if getattr(self, name) not in choices:
-                raise UserError(f"{name} is {getattr(self, name)!r}.", f"Choose {' or '.join(choices)}.")
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}.", f"Choose {' or '.join(choices)}."
+                )
         if self.output and Path(self.output).exists():
-            raise UserError(f"{self.output} exists.", "Choose another --output, or delete the file.")
-        self.tokenizer = self.tokenizer or ("data/tokenizer" if self.data == "docs" else "google-bert/bert-base-uncased")
+            raise UserError(
+                f"{self.output} exists.", "Choose another --output, or delete the file."
+            )
+        self.tokenizer = self.tokenizer or (
+            "data/tokenizer" if self.data == "docs" else "google-bert/bert-base-uncased"
+        )
         self.systems = list(dict.fromkeys(self.systems))
 
 
@@ -187,10 +240,20 @@ def load_texts(config: TimingConfig) -> tuple[list[Pair], dict[str, Any]]:
     else:
         texts = stsb_pairs(config.data_dir)
         lengths = measured_lengths(texts, tokenizer)
-        texts = [texts[row] for row in sample(lengths["pieces_a"] + lengths["pieces_b"], config.pairs)]
+        texts = [
+            texts[row] for row in sample(lengths["pieces_a"] + lengths["pieces_b"], config.pairs)
+        ]
     found = measured_lengths(texts, tokenizer)
-    mean = {name: {"read": float(found[name].mean()), "whole set": float(lengths[name].mean())} for name in found}
-    return texts, {"data": config.data, "pairs": len(texts), "of": len(lengths), "mean_lengths": mean}
+    mean = {
+        name: {"read": float(found[name].mean()), "whole set": float(lengths[name].mean())}
+        for name in found
+    }
+    return texts, {
+        "data": config.data,
+        "pairs": len(texts),
+        "of": len(lengths),
+        "mean_lengths": mean,
+    }
 
 
 def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
@@ -199,33 +262,49 @@ def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
     systems = {name: new_system(name, config.tokenizer, config.size) for name in config.systems}
     for system in systems.values():
         system.warm_up(batches, config.warmup)
-    passes = {name: lambda system=system: system.measure(batches) for name, system in systems.items()}
-    rounds = interleave(passes, config.rounds, lambda line: print(line, file=sys.stderr, flush=True))
-    masks = {name: [system.prepare(batch)["attention_mask"] for batch in batches] for name, system in systems.items()}
+    passes = {
+        name: lambda system=system: system.measure(batches) for name, system in systems.items()
+    }
+    rounds = interleaved_rounds(
+        passes, config.rounds, lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    masks = {
+        name: [system.prepare(batch)["attention_mask"] for batch in batches]
+        for name, system in systems.items()
+    }
     sizes = [mask.numel() for mask in masks[config.systems[0]]]
     return {
         "threads": torch.get_num_threads(),
         "machine": machine(),
         "parameters": {name: system.parameters for name, system in systems.items()},
-        "fill": {name: sum(int(mask.sum()) for mask in each) / sum(mask.numel() for mask in each) for name, each in masks.items()},
+        "fill": {
+            name: sum(int(mask.sum()) for mask in each) / sum(mask.numel() for mask in each)
+            for name, each in masks.items()
+        },
         "summary": summarize(rounds, len(texts), sizes),
-        "rounds": {name: [{part: np.round(s, 6).tolist() for part, s in one.items()} for one in found] for name, found in rounds.items()},
+        "rounds": {
+            name: [{part: np.round(s, 6).tolist() for part, s in one.items()} for one in found]
+            for name, found in rounds.items()
+        },
     }
 
 
 def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
     """The whole record; written to `config.output` if that is not empty. Raises `UserError` for bad input, before anything is timed."""
     if config.output:
-        probe_output(Path(config.output))
+        check_writable(Path(config.output))
     texts, described = load_texts(config)
     record = {
         "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "configuration": asdict(config), "texts": described, "padding": "none" if config.batch == 1 else "to the longest of the batch",
-        "machine": machine(), "threads": {},
-    }  # fmt: skip
+        "configuration": asdict(config),
+        "texts": described,
+        "padding": "none" if config.batch == 1 else "to the longest of the batch",
+        "machine": machine(),
+        "threads": {},
+    }
     for threads in dict.fromkeys(config.threads):
-        with fresh_process(threads) as process:
+        with pinned_process(threads) as process:
             record["threads"][str(threads)] = process.submit(measure, config, texts).result()
     if config.output:
         write_result(Path(config.output), record)
@@ -244,37 +323,34 @@ def report(record: dict) -> str:
     ]
     for threads, found in record["threads"].items():
         lines += [
-            "", f"threads: {threads}", "",
+            "",
+            f"threads: {threads}",
+            "",
             f"| system | parameters (M) | seconds | ms a pair | of tokenization | x {reference} | paper: M | seconds | x {reference} |",
             "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-        ]  # fmt: skip
+        ]
         for name, one in found["summary"].items():
             row, total = paper.loc[SYSTEMS[name]], one["seconds"]
-            speed = "{median:.2f} ({low:.2f}-{high:.2f})".format(**one["speed"]) if "speed" in one else ""
+            speed = (
+                "{median:.2f} ({low:.2f}-{high:.2f})".format(**one["speed"])
+                if "speed" in one
+                else ""
+            )
             cells = [
-                SYSTEMS[name], f"{found['parameters'][name] / 1e6:.1f}", "{median:.1f} ({q1:.1f}-{q3:.1f})".format(**total),
-                f"{one['pair_ms']:.2f}", f"{1000 * one['tokenizer']['median'] / WHOLE:.2f}", speed,
-                f"{row[size]:.0f}", f"{row[seconds]:.0f}", f"{paper.loc[reference, seconds] / row[seconds]:.2f}",
-            ]  # fmt: skip
+                SYSTEMS[name],
+                f"{found['parameters'][name] / 1e6:.1f}",
+                "{median:.1f} ({q1:.1f}-{q3:.1f})".format(**total),
+                f"{one['pair_ms']:.2f}",
+                f"{1000 * one['tokenizer']['median'] / WHOLE:.2f}",
+                speed,
+                f"{row[size]:.0f}",
+                f"{row[seconds]:.0f}",
+                f"{paper.loc[reference, seconds] / row[seconds]:.2f}",
+            ]
             lines.append(f"| {' | '.join(cells)} |")
         error = max(one["sampling_error"] for one in found["summary"].values())
         fill = ", ".join(f"{SYSTEMS[name]} {share:.0%}" for name, share in found["fill"].items())
-        lines.append(f"\nthe sample adds a standard error of at most {error:.1%} to the seconds; tokens that are no padding: {fill}")
+        lines.append(
+            f"\nthe sample adds a standard error of at most {error:.1%} to the seconds; tokens that are no padding: {fill}"
+        )
     return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    transformers_logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    with exit_on_user_error():
-        parser = SettingsParser(
-            TimingConfig, prog="python -m distil_lib.timing", allow_abbrev=False,
-            description="Time systems on a CPU (Sanh et al. 2019, Table 3).", epilog="Exit codes: 0 done, 2 bad input.",
-        )  # fmt: skip
-        config = TimingConfig(**vars(parser.parse_args(arguments)))
-        print(report(run(config, arguments)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Save, verify, resume: checkpoints that are whole or not there.
 
     save_checkpoint(folder, step, model, optimizers, schedules, extra={"metrics_bytes": 1234}, keep=2)
-    checkpoint = newest_checkpoint(folder)                     # the newest whole one; damaged ones are named and passed over
+    checkpoint = latest_valid_checkpoint(folder)                     # the newest whole one; damaged ones are named and passed over
     extra = load_checkpoint(checkpoint, model, optimizers, schedules)
 
 A checkpoint is a folder `step-00000100` with tensors in safetensors, everything else in JSON, and a manifest with the size and
@@ -9,13 +9,10 @@ SHA-256 of each file. It is written under another name, flushed to the disk and 
 leaves a half-written one behind or harms the one before.
 """
 
-import hashlib
 import json
-import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,60 +21,28 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from distil_lib.common.errors import DISK_FULL, UserError
-from distil_lib.training.sharding import shard_as, whole_on_cpu, whole_state
+from distil_lib.common.files import _sha256, atomic_folder
+from distil_lib.errors import UserError
+from distil_lib.training.sharding import distribute_like, full_cpu_tensor, full_state_dict
 
 MANIFEST = "manifest.json"
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Write into the folder that is yielded; it takes the name `folder` only when all of it is on the disk."""
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        for path in [*beside.iterdir(), beside]:
-            _flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-        _flush(folder.parent)
-    except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        if "No space left" in str(error) or getattr(error, "errno", None) in DISK_FULL:
-            raise UserError(
-                f"The disk is full: {folder.name} could not be saved in {folder.parent}.",
-                "Free some space and go on with --resume; checkpoints saved before are whole.",
-            ) from error
-        raise
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder, and keeps its names by itself
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------------------- optimizers
 def _pack_optimizer(optimizer: Optimizer, write: bool) -> tuple[dict[str, torch.Tensor], dict]:
     """An optimizer's state as tensors by name, and the rest, which JSON can hold."""
     state = optimizer.state_dict()
-    entries = ((f"{i}.{k}", v) for i, entry in state["state"].items() for k, v in entry.items() if torch.is_tensor(v))
-    tensors = {name: whole_on_cpu(v, write) for name, v in entries}
-    numbers = {str(i): {k: v for k, v in entry.items() if not torch.is_tensor(v)} for i, entry in state["state"].items()}
+    entries = (
+        (f"{i}.{k}", v)
+        for i, entry in state["state"].items()
+        for k, v in entry.items()
+        if torch.is_tensor(v)
+    )
+    tensors = {name: full_cpu_tensor(v, write) for name, v in entries}
+    numbers = {
+        str(i): {k: v for k, v in entry.items() if not torch.is_tensor(v)}
+        for i, entry in state["state"].items()
+    }
     return tensors, {"state": numbers, "param_groups": state["param_groups"]}
 
 
@@ -86,7 +51,7 @@ def _unpack_optimizer(optimizer: Optimizer, tensors: dict[str, torch.Tensor], re
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        state[int(index)][key] = shard_as(tensor, parameters[int(index)])
+        state[int(index)][key] = distribute_like(tensor, parameters[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
 
 
@@ -108,22 +73,33 @@ def save_checkpoint(
     Raises `UserError` when the disk is full; what was saved before stays whole.
     """
     target = folder / f"step-{step:08d}"
-    weights, packed = whole_state(model, write), [_pack_optimizer(optimizer, write) for optimizer in optimizers]
+    weights, packed = (
+        full_state_dict(model, write),
+        [_pack_optimizer(optimizer, write) for optimizer in optimizers],
+    )
     if not write:
         return target
-    with whole_folder(target) as beside:
+    with atomic_folder(target) as beside:
         unique = {}  # tied weights are one tensor with two names: save the first
         for name, tensor in weights.items():
             unique.setdefault(id(tensor), (name, tensor))
         save_file(dict(unique.values()), beside / "model.safetensors")
-        state = {"step": step, "extra": extra or {}, "optimizers": [], "schedules": [s.state_dict() for s in schedules]}
+        state = {
+            "step": step,
+            "extra": extra or {},
+            "optimizers": [],
+            "schedules": [s.state_dict() for s in schedules],
+        }
         for number, (tensors, rest) in enumerate(packed):
             save_file(tensors, beside / f"optimizer-{number}.safetensors")
             state["optimizers"].append(rest)
         for schedule in state["schedules"]:
             schedule.pop("lr_lambdas", None)
         (beside / "state.json").write_text(json.dumps(state, indent=1))
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(beside.iterdir())}
+        files = {
+            p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)}
+            for p in sorted(beside.iterdir())
+        }
         (beside / MANIFEST).write_text(json.dumps(files, indent=1))
     for old in list_checkpoints(folder)[:-keep] if keep else []:
         shutil.rmtree(old)
@@ -152,7 +128,7 @@ def damage(checkpoint: Path) -> str | None:
     return None
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
+def latest_valid_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint, or None if there is none. Damaged ones are named on standard error and passed over."""
     for checkpoint in reversed(list_checkpoints(folder)):
         if (problem := damage(checkpoint)) is None:
@@ -162,19 +138,29 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(
-    checkpoint: Path, model: nn.Module, optimizers: Sequence[Optimizer], schedules: Sequence[LRScheduler]
+    checkpoint: Path,
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    schedules: Sequence[LRScheduler],
 ) -> tuple[int, dict]:
     """Put a whole checkpoint back into the objects it was made from: (step, extra)."""
     own = dict(model.named_parameters(remove_duplicate=False))
     weights = load_file(checkpoint / "model.safetensors")
-    missing, unexpected = model.load_state_dict({n: shard_as(w, own.get(n, w)) for n, w in weights.items()}, strict=False)
+    missing, unexpected = model.load_state_dict(
+        {n: distribute_like(w, own.get(n, w)) for n, w in weights.items()}, strict=False
+    )
     tied = {id(own[n]) for n in own if n not in missing}
     untied = [n for n in missing if n in own and id(own[n]) not in tied]
     if untied or unexpected:
-        raise UserError(f"{checkpoint} is of another model ({[*untied, *unexpected][0]}).", "Resume with the configuration of the run.")
+        raise UserError(
+            f"{checkpoint} is of another model ({[*untied, *unexpected][0]}).",
+            "Resume with the configuration of the run.",
+        )
     state = json.loads((checkpoint / "state.json").read_text())
     for number, (optimizer, rest) in enumerate(zip(optimizers, state["optimizers"], strict=True)):
-        _unpack_optimizer(optimizer, load_file(checkpoint / f"optimizer-{number}.safetensors"), rest)
+        _unpack_optimizer(
+            optimizer, load_file(checkpoint / f"optimizer-{number}.safetensors"), rest
+        )
     for schedule, saved in zip(schedules, state["schedules"], strict=True):
         schedule.load_state_dict(saved | {"lr_lambdas": [None] * len(schedule.base_lrs)})
     return state["step"], state["extra"]

@@ -29,7 +29,9 @@ def parameters(config: PretrainedConfig) -> int:
     embeddings = (V + config.max_position_embeddings + token_types) * H + 2 * H
     layer = 4 * (H * H + H) + (H * F + F) + (F * H + H) + 2 * 2 * H
     head = (H * H + H) + 2 * H + V
-    if not config.tie_word_embeddings:  # the matrix, and in BERT and RoBERTa the second name of the bias, are then of their own
+    if (
+        not config.tie_word_embeddings
+    ):  # the matrix, and in BERT and RoBERTa the second name of the bias, are then of their own
         head += V * H + (0 if config.model_type == "distilbert" else V)
     return embeddings + config.num_hidden_layers * layer + head
 
@@ -48,7 +50,11 @@ def forward_cost(config: PretrainedConfig, block_size: int, head_share: float = 
     H, n = config.hidden_size, config.num_hidden_layers
     return ForwardCost(
         layers=2.0 * n * (4 * H * H + 2 * H * _feed_forward(config)),
-        attention=2.0 * n * 2 * block_size * H,  # each token's query with all keys, then its weights with all values
+        attention=2.0
+        * n
+        * 2
+        * block_size
+        * H,  # each token's query with all keys, then its weights with all values
         head=2.0 * (H * H + H * config.vocab_size) * head_share,
     )
 
@@ -87,7 +93,7 @@ def soft_share(config: PretrainConfig) -> float:
     if not config.alpha_ce:
         return 0.0
     if config.soft_targets == "sample":
-        return sample_size(config.soft_target_share, config.block_size) / config.block_size
+        return sample_size(config.soft_target_fraction, config.block_size) / config.block_size
     return 1.0 if config.soft_targets == "all" else _hidden_share(config)
 
 
@@ -99,7 +105,9 @@ def head_share(config: PretrainConfig) -> float:
     return max(soft, hard)
 
 
-def step_cost(config: PretrainConfig, student: PretrainedConfig, teacher: PretrainedConfig | None = None) -> StepCost:
+def step_cost(
+    config: PretrainConfig, student: PretrainedConfig, teacher: PretrainedConfig | None = None
+) -> StepCost:
     """Of a run's step, by part. student: the model that is trained. teacher: None where a BERT is pretrained."""
     learns = forward_cost(student, config.block_size, head_share(config))
     parts = [(1 + BACKWARD) * part for part in (learns.layers, learns.attention, learns.head)]
@@ -123,7 +131,12 @@ class RunCost:
         return self.step.total * self.tokens
 
 
-def run_cost(config: PretrainConfig, student: PretrainedConfig, teacher: PretrainedConfig | None, corpus_tokens: int) -> RunCost:
+def run_cost(
+    config: PretrainConfig,
+    student: PretrainedConfig,
+    teacher: PretrainedConfig | None,
+    corpus_tokens: int,
+) -> RunCost:
     """Of a run over a corpus whose training part holds `corpus_tokens` WordPieces. [CLS] and [SEP] of each block come on top."""
     blocks = corpus_tokens // (config.block_size - 2)
     sequences = config.max_steps * config.batch_size or max(round(config.epochs * blocks), 1)

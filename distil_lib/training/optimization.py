@@ -1,7 +1,7 @@
 """Optimizers and the learning rate's schedule.
 
-    optimizers = build_optimizers(model, "adamw", learning_rate=5e-4)
-    schedules = [linear_schedule(o, warmup_steps=100, total_steps=2000) for o in optimizers]
+optimizers = build_optimizers(model, "adamw", learning_rate=5e-4)
+schedules = [linear_schedule(o, warmup_steps=100, total_steps=2000) for o in optimizers]
 """
 
 from torch import nn
@@ -9,7 +9,7 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
-from distil_lib.common.errors import UserError
+from distil_lib.errors import UserError
 
 OPTIMIZERS = ("adamw", "muon")
 
@@ -29,18 +29,31 @@ def build_optimizers(
     with AdamW. Its updates are scaled to AdamW's size, so one learning rate serves both.
     """
     if name not in OPTIMIZERS:
-        raise UserError(f"There is no optimizer {name!r}.", f"Choose one of {', '.join(OPTIMIZERS)}.")
+        raise UserError(
+            f"There is no optimizer {name!r}.", f"Choose one of {', '.join(OPTIMIZERS)}."
+        )
     parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for n, p in parameters if p.ndim == 2 and ".layer." in n] if name == "muon" else []
+    matrices = (
+        [p for n, p in parameters if p.ndim == 2 and ".layer." in n] if name == "muon" else []
+    )
     in_muon = {id(p) for p in matrices}
     rest = [p for _, p in parameters if id(p) not in in_muon]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizers: list[Optimizer] = [AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=True)]
+    optimizers: list[Optimizer] = [
+        AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=True)
+    ]
     if matrices:
-        optimizers.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(
+            Muon(
+                matrices,
+                lr=learning_rate,
+                weight_decay=weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
     return optimizers
 
 

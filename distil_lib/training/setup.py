@@ -1,6 +1,6 @@
 """From a configuration to everything that a training run consists of: processes, models, text, optimizers.
 
-    run = Preparation(load_preset("mini", output="runs/mine"))
+    run = TrainingSetup(load_preset("mini", output="runs/mine"))
     run.model, run.teacher, run.blocks, run.optimizers
 
 `pretrain.Run` adds the loop.
@@ -16,24 +16,26 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, broadcast_object_list, set_seed
 from torch.utils.data import DataLoader
 
-from distil_lib.common.errors import UserError
 from distil_lib.common.hardware import default_threads, on_cpu, probe_precision
 from distil_lib.common.paths import locate
 from distil_lib.distillation import DistillationStep
+from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student, skipped_positions, student_config
 from distil_lib.losses import TripleLoss
 from distil_lib.masking import DynamicMasking
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM, check_vocabulary, load_teacher, new_teacher
-from distil_lib.text.batches import StepBatches, StreamBatches
-from distil_lib.text.blocks import Blocks, load_blocks, load_tokenizer
+from distil_lib.text.batches import StepBatches
+from distil_lib.text.blocks import Blocks, load_blocks
+from distil_lib.text.streaming import StreamBatches
+from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.optimization import build_optimizers, linear_schedule
 from distil_lib.training.run_folder import open_run, saved_precision
 from distil_lib.training.sharding import name_layers, sharding
 
 
-class Preparation:
+class TrainingSetup:
     """Everything that a training run consists of, made from its configuration. Raises `UserError` for what does not fit together.
 
     After it: `tokenizer`, `teacher` (or None), `model` and `optimizers` (prepared by `accelerator`), `schedules`, `step`, `blocks`,
@@ -51,12 +53,15 @@ class Preparation:
             precision = [saved_precision(config) or probe_precision(state.device)]
         config.precision = broadcast_object_list(precision)[0]  # all processes must agree
         trackers = [str(tracker) for tracker in get_available_trackers()]
-        if config.tracker and config.tracker not in trackers:
+        if config.log_with and config.log_with not in trackers:
             installed = ", ".join(trackers) or "none"
-            raise UserError(f"The tracker {config.tracker!r} is unknown or not installed.", f"Installed: {installed}.")
+            raise UserError(
+                f"The tracker {config.log_with!r} is unknown or not installed.",
+                f"Installed: {installed}.",
+            )
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
-            log_with=config.tracker,
+            log_with=config.log_with,
             project_dir=config.output,
             fsdp_plugin=sharding(config.precision),
         )
@@ -64,7 +69,10 @@ class Preparation:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
         if config.batch_size < self.world:
-            raise UserError(f"A batch of {config.batch_size} cannot be shared by {self.world} processes.", "Raise --batch_size.")
+            raise UserError(
+                f"A batch of {config.batch_size} cannot be shared by {self.world} processes.",
+                "Raise --batch_size.",
+            )
 
         set_seed(config.seed)
         self.tokenizer = load_tokenizer(locate(config.tokenizer))
@@ -77,39 +85,71 @@ class Preparation:
         self.checkpoint = broadcast_object_list([self.checkpoint])[0]
 
         betas = (config.adam_beta1, config.adam_beta2)
-        optimizers = build_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay, betas, config.adam_eps)
+        optimizers = build_optimizers(
+            model,
+            config.optimizer,
+            config.learning_rate,
+            config.weight_decay,
+            betas,
+            config.adam_eps,
+        )
         name_layers(model)
         self.model, *self.optimizers = self.accelerator.prepare(model.to(self.device), *optimizers)
-        self.schedules = [linear_schedule(o, max(round(config.warmup * self.steps), 1), self.steps) for o in optimizers]
+        self.schedules = [
+            linear_schedule(o, max(round(config.warmup_ratio * self.steps), 1), self.steps)
+            for o in optimizers
+        ]
         loss = TripleLoss(config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.temperature)
-        self.step = DistillationStep(self.model, self.teacher, loss, config.soft_targets, config.fused)
+        self.step = DistillationStep(
+            self.model, self.teacher, loss, config.soft_targets, config.fused
+        )
 
     def _load_teacher(self) -> MaskedLM | None:
         if self.config.teacher is None:
             return None
-        teacher = load_teacher(locate(self.config.teacher), self.tokenizer, getattr(torch, self.config.teacher_dtype))
+        teacher = load_teacher(
+            locate(self.config.teacher), self.tokenizer, getattr(torch, self.config.teacher_dtype)
+        )
         return teacher.to(self.device)
 
     def _new_model(self) -> Student | MaskedLM:
         config = self.config
         if self.teacher is None:
             if config.alpha_ce or config.alpha_cos:
-                raise UserError("L_ce and L_cos need a teacher.", "Pass --teacher, or set --alpha_ce 0 --alpha_cos 0 to pretrain a BERT.")
+                raise UserError(
+                    "L_ce and L_cos need a teacher.",
+                    "Pass --teacher, or set --alpha_ce 0 --alpha_cos 0 to pretrain a BERT.",
+                )
             # On a CPU the backward pass of fused attention is slow where blocks are short (4 times at 64 tokens, bf16).
-            attention = "eager" if self.device.type == "cpu" and config.block_size <= 128 else "sdpa"
-            if config.start_from is not None:
-                model = load_teacher(locate(config.start_from), self.tokenizer).to_training(config.dropout, attention)
+            attention = (
+                "eager" if self.device.type == "cpu" and config.block_size <= 128 else "sdpa"
+            )
+            if config.init_from is not None:
+                model = load_teacher(locate(config.init_from), self.tokenizer).to_training(
+                    config.dropout, attention
+                )
             else:
                 shape = (config.hidden_size, config.hidden_layers, config.heads)
-                model = new_teacher(self.tokenizer, *shape, dropout=config.dropout, attention=attention)
+                model = new_teacher(
+                    self.tokenizer, *shape, dropout=config.dropout, attention=attention
+                )
             self._check_length(model)
             return model
         choice, layers = config.layer_choice(), self.teacher.config.num_hidden_layers
         if choice is None:
-            model = Student(student_config(self.teacher.config, config.student_layers or layers // 2, config.dropout))
+            model = Student(
+                student_config(
+                    self.teacher.config, config.student_layers or layers // 2, config.dropout
+                )
+            )
         else:
             model = initialize_student(
-                self.teacher, choice, config.student_layers, copy_head=config.copy_head, dropout=config.dropout, seed=config.seed
+                self.teacher,
+                choice,
+                config.student_layers,
+                copy_head=config.copy_head,
+                dropout=config.dropout,
+                seed=config.seed,
             ).float()
         check_vocabulary(model.config.vocab_size, self.tokenizer, config.teacher)
         self._check_length(model)
@@ -120,18 +160,32 @@ class Preparation:
     def _check_length(self, model: Student | MaskedLM) -> None:
         longest = model.config.max_position_embeddings - skipped_positions(model.config)
         if (block := self.config.block_size) > longest:
-            raise UserError(f"The model knows {longest} positions; a block has {block} tokens.", f"Choose a --block_size up to {longest}.")
+            raise UserError(
+                f"The model knows {longest} positions; a block has {block} tokens.",
+                f"Choose a --block_size up to {longest}.",
+            )
 
     def _load_blocks(self) -> Blocks:
         """The main process of each machine makes the cache; the others wait, then read it."""
         error = None
         # The first reading of a large corpus takes hours: longer than processes otherwise wait for each other.
-        patient = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=2)) if self.world > 1 else None
+        patient = (
+            torch.distributed.new_group(backend="gloo", timeout=timedelta(days=2))
+            if self.world > 1
+            else None
+        )
         for turn in (True, False):
             if self.accelerator.is_local_main_process == turn:
                 try:
-                    blocks = load_blocks(self.config.corpus, self.tokenizer, self.config.block_size, self.config.streaming)
-                except UserError as raised:  # not before the others have been let go on, lest they wait for ever
+                    blocks = load_blocks(
+                        self.config.corpus,
+                        self.tokenizer,
+                        self.config.block_size,
+                        self.config.streaming,
+                    )
+                except (
+                    UserError
+                ) as raised:  # not before the others have been let go on, lest they wait for ever
                     error = raised
             if patient is not None:
                 torch.distributed.barrier(patient)
@@ -151,7 +205,10 @@ class Preparation:
         if config.max_steps:
             return config.max_steps, None
         if self.blocks.streaming:
-            raise UserError("A corpus that streams has no known length.", "Say how long to train by --max_steps.")
+            raise UserError(
+                "A corpus that streams has no known length.",
+                "Say how long to train by --max_steps.",
+            )
         sequences = max(round(config.epochs * len(self.blocks.train)), 1)
         return -(-sequences // config.batch_size), sequences
 
@@ -170,13 +227,32 @@ class Preparation:
     def _batches(self, start: int, positions: dict[str, dict] | None = None) -> DataLoader:
         """The steps from `start` on; `positions`: where a resumed run stood in its stream."""
         config = self.config
-        sample = config.soft_target_share if config.alpha_ce and config.soft_targets == "sample" else 0.0
+        sample = (
+            config.soft_target_fraction
+            if config.alpha_ce and config.soft_targets == "sample"
+            else 0.0
+        )
         words = (config.mlm_probability, config.mask_smoothing, config.seed, self.blocks.counts)
         masking = DynamicMasking(self.tokenizer, *words, sample)
         shared = (self.blocks.train, masking, config.batch_size, config.micro_batch_size)
         pin = self.device.type == "cuda"
         if self.blocks.streaming:
-            batches = StreamBatches(*shared, rank=self.rank, world=self.world, start=start, positions=positions)
-            return DataLoader(batches, batch_size=None, num_workers=min(config.workers, 1), pin_memory=pin)
-        batches = StepBatches(*shared, seed=config.seed, rank=self.rank, world=self.world, total=self.sequences)
-        return DataLoader(batches, batch_size=None, sampler=range(start, self.steps), num_workers=config.workers, pin_memory=pin)
+            batches = StreamBatches(
+                *shared, rank=self.rank, world=self.world, start=start, positions=positions
+            )
+            return DataLoader(
+                batches,
+                batch_size=None,
+                num_workers=min(config.dataloader_num_workers, 1),
+                pin_memory=pin,
+            )
+        batches = StepBatches(
+            *shared, seed=config.seed, rank=self.rank, world=self.world, total=self.sequences
+        )
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=range(start, self.steps),
+            num_workers=config.dataloader_num_workers,
+            pin_memory=pin,
+        )

@@ -1,0 +1,42 @@
+"""What every use of transformers.Trainer here needs."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+
+class Progress(TrainerCallback):
+    """A bar of steps with the time that is left."""
+
+    def __init__(self, title: str, show: bool):
+        self.title, self.show = title, show
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = tqdm(
+            total=state.max_steps,
+            desc=self.title,
+            unit="step",
+            disable=None if self.show else True,
+            leave=False,
+        )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+@contextlib.contextmanager
+def environment_kept() -> Iterator[None]:
+    """`TrainingArguments` tell Accelerate their precision through the environment, where the next program would read it."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,0 +1,535 @@
+"""The ablation runner: what is run, that it is run once, by whom, and that an arm is no more than the settings it says."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import ADJECTIVES, VERBS, assert_user_error, replace, signal_at, weights
+
+from distil_lib.ablation import runner as ablation
+from distil_lib.ablation.__main__ import main
+from distil_lib.ablation.grid import grid_names, read_grid
+from distil_lib.ablation.records import read_records, record_file
+from distil_lib.errors import UserError
+from distil_lib.finetune.config import FinetuneConfig
+from distil_lib.finetune.runner import Finetuning, finetune
+from distil_lib.initialization import initialize_student
+from distil_lib.tasks.registry import TASKS
+from distil_lib.teacher import load_teacher
+from distil_lib.training.config import load_preset, preset_names
+from distil_lib.training.loop import Run
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
+
+@pytest.fixture(scope="module")
+def base(small_run) -> dict:
+    """Settings of a pretraining of 4 steps, as a grid's `base`."""
+    words = iter(small_run("nowhere", max_steps=4, save_every=2, eval_every=4))
+    settings = {
+        name.removeprefix("--"): yaml.safe_load(value)
+        for name, value in zip(words, words, strict=True)
+    }
+    return {name: value for name, value in settings.items() if name not in ("output", "threads")}
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory) -> Path:
+    """SST-2's files: positive where the noun is `array`."""
+    folder = tmp_path_factory.mktemp("sentences")
+    for split in ("train", "dev"):
+        rows = [
+            f"The {a} {('word', 'array')[i % 2]} {v}.\t{i % 2}"
+            for i, (a, v) in enumerate(zip(ADJECTIVES, VERBS, strict=False))
+        ]
+        (folder / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def write_grid(base, sentences, tmp_path):
+    """Write a grid of 2 arms x 2 seeds and one task, with some entries changed; returns the file."""
+
+    def write(name="grid", **changes) -> Path:
+        tuning = {
+            "epochs": 3,
+            "batch_size": 8,
+            "max_length": 16,
+            "learning_rate": 5e-3,
+            "data_dir": str(sentences),
+        }
+        grid = {
+            "preset": "demo",
+            "base": base,
+            "reference": "triple",
+            "seeds": 2,
+            "tasks": ["sst2"],
+            "finetuning": tuning,
+            "arms": {
+                "triple": {"says": "All."},
+                "hot": {"says": "Hotter.", "settings": {"temperature": 4.0}},
+            },
+        } | changes
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
+        return tmp_path / f"{name}.yaml"
+
+    return write
+
+
+def words(grid: Path, folder: Path, *more) -> list[str]:
+    return [
+        "--grid",
+        str(grid),
+        "--output",
+        str(folder / "results"),
+        "--work",
+        str(folder / "work"),
+        "--threads",
+        "1",
+        *map(str, more),
+    ]
+
+
+def outcomes(folder: Path) -> dict[tuple[str, int], dict]:
+    """Each record without its times."""
+    return {
+        (r["arm"], r["seed"]): {
+            k: v for k, v in r.items() if k not in ("seconds", "begun", "machine")
+        }
+        for r in read_records(folder / "results")
+    }
+
+
+class as_ablation:
+    """Prepare the launcher's program to be this one, and to get a signal at a call of some function."""
+
+    def __init__(self, where: str = "", call: int = 0, number: int = signal.SIGKILL):
+        self.where, self.call, self.number = where, call, number
+
+    def __call__(self) -> None:
+        replace("distil_lib.pretrain.main", main)
+        if self.where:
+            signal_at(self.where, self.call, self.number)()
+
+
+@pytest.fixture
+def watched(monkeypatch) -> list[str]:
+    """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") in this process, in order."""
+    seen = []
+    train, seed = Run.train, Finetuning.seed
+    monkeypatch.setattr(
+        Run,
+        "train",
+        lambda r: seen.append(f"seed {r.config.seed}, T {r.config.temperature:g}") or train(r),
+    )
+    monkeypatch.setattr(
+        Finetuning,
+        "seed",
+        lambda f, n, precision: seen.append(f"{f.config.task}, seed {n}") or seed(f, n, precision),
+    )
+    return seen
+
+
+# ------------------------------------------------------------------------------------------------------------------ what is run
+def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
+    write_grid, base, sentences, tmp_path, watched, capsys
+):
+    """Oracle: `pretrain` and `finetune` called by hand with the arm's settings, equal to the last bit."""
+    grid = write_grid()
+    main(words(grid, tmp_path, "--keep_models"))
+    assert watched == [
+        f"{what}seed {seed}{T}"
+        for seed in (0, 1)
+        for t in (2, 4)
+        for what, T in (("", f", T {t}"), ("sst2, ", ""))
+    ]
+    assert not list((tmp_path / "results").glob(".*"))  # no claim is left
+    records = outcomes(tmp_path)
+    assert list(records) == [("hot", 0), ("hot", 1), ("triple", 0), ("triple", 1)]
+    assert "4 of 4 are recorded" in capsys.readouterr().out
+
+    watched.clear()
+    main(words(grid, tmp_path))
+    assert watched == []
+    main(words(write_grid("more", seeds=3), tmp_path, "--arms", "triple"))
+    assert watched == ["seed 2, T 2", "sst2, seed 2"]
+    again = read_grid(grid).jobs(["hot"])[1]
+    record_file(tmp_path / "results", again).unlink()
+    shutil.rmtree(
+        tmp_path / "work" / again.key
+    )  # kept; the record would be made from what is there
+    watched.clear()
+    main(words(grid, tmp_path))
+    assert (
+        watched == ["seed 1, T 4", "sst2, seed 1"]
+        and outcomes(tmp_path)["hot", 1] == records["hot", 1]
+    )  # deterministic
+
+    by_hand = Run(
+        load_preset(
+            "demo",
+            **base
+            | {"seed": 1, "temperature": 4.0, "output": str(tmp_path / "by-hand"), "threads": 1},
+        )
+    )
+    record = records["hot", 1]
+    assert (
+        record["figures"] == by_hand.train()
+        and record["says"] == "Hotter."
+        and record["training"]["steps"] == 4
+    )
+    (kept,) = [
+        f
+        for f in (tmp_path / "work").iterdir()
+        if f.name in {j.key for j in read_grid(grid).jobs(["triple"])[1:]}
+    ]
+    assert (kept / "pretraining" / "model").is_dir() and not (
+        tmp_path / "work" / again.key
+    ).exists()
+    tuned = FinetuneConfig(
+        model=str(tmp_path / "by-hand" / "model"),
+        task="sst2",
+        seeds=2,
+        data_dir=str(sentences),
+        output=str(tmp_path / "tuned.json"),
+        epochs=3,
+        batch_size=8,
+        max_length=16,
+        learning_rate=5e-3,
+        precision="fp32",
+        threads=1,
+    )
+    assert record["scores"] == {
+        "sst2": finetune(tuned)["seeds"]["1"]["scores"]["validation"]["accuracy"]
+    }
+    assert record["macro"] == {"glue": record["scores"]["sst2"]}
+    assert all(
+        r["seconds"]["total"] > r["seconds"]["finetuning"] > 0
+        for r in read_records(tmp_path / "results")
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "call", "left"),
+    [
+        (
+            "distil_lib.pretrain.save_checkpoint",
+            2,
+            ["seed 0, T 2", "sst2, seed 0"],
+        ),  # in the student's last step
+        ("distil_lib.ablation.runner.Finetuning", 1, ["sst2, seed 0"]),
+        ("distil_lib.ablation.runner.write_result", 3, []),  # all is done but for the record
+    ],
+)
+def test_a_killed_call_goes_on_where_it_was(
+    program, write_grid, tmp_path, watched, where, call, left
+):
+    """Oracle: the record of a call that was never killed. The dead process's claim is taken over."""
+    one = ("--arms", "triple", "--seeds", 1)
+    done = program(words(write_grid(), tmp_path, *one), as_ablation(where, call))
+    assert done.code == -signal.SIGKILL and not list((tmp_path / "results").glob("*.json")), (
+        done.err
+    )
+    assert len(list((tmp_path / "results").glob(".*.claim-0"))) == 1
+    started = []
+    replaced = ablation.latest_valid_checkpoint
+    ablation.latest_valid_checkpoint = lambda folder: (
+        started.append(replaced(folder)) or started[-1]
+    )
+    try:
+        main(words(write_grid(), tmp_path, *one))
+    finally:
+        ablation.latest_valid_checkpoint = replaced
+    assert watched == left and not list((tmp_path / "results").glob(".*"))
+    assert [checkpoint.name for checkpoint in started] == (
+        ["step-00000002"] if len(left) == 2 else []
+    )
+    (tmp_path / "whole").mkdir()
+    main(words(write_grid(), tmp_path / "whole", *one))
+    assert outcomes(tmp_path) == outcomes(tmp_path / "whole")
+
+
+def test_two_processes_share_the_work_and_a_signal_stops_one(program, write_grid, tmp_path):
+    """Every (arm, seed) is done by one of them, and both do some."""
+    grid = write_grid(tasks=[], seeds=3)
+    waits = [program.start(words(grid, tmp_path), as_ablation()) for _ in range(2)]
+    done = [wait() for wait in waits]
+    assert [d.code for d in done] == [0, 0], done
+    each = [re.findall(r"^(\w+, seed \d): mlm_loss", d.out, re.M) for d in done]
+    assert all(each) and sorted([*each[0], *each[1]]) == sorted(
+        f"{arm}, seed {seed}" for arm in ("hot", "triple") for seed in range(3)
+    )
+    assert (
+        len(outcomes(tmp_path)) == 6
+        and not list((tmp_path / "results").glob(".*"))
+        and not list((tmp_path / "work").iterdir())
+    )
+
+    (tmp_path / "other").mkdir()
+    one = words(grid, tmp_path / "other", "--arms", "hot", "--seeds", 1)
+    done = program(
+        one, as_ablation("distil_lib.training.loop.Run._optimizer_step", 2, signal.SIGTERM)
+    )
+    assert done.code == 128 + signal.SIGTERM and not list(
+        (tmp_path / "other" / "results").iterdir()
+    ), done.err
+    assert "the same command goes on" in done.err and "--resume" not in done.err
+    assert list((tmp_path / "other" / "work").glob("*/pretraining/checkpoints/step-00000003"))
+    main(one)
+    assert outcomes(tmp_path / "other")["hot", 0] == outcomes(tmp_path)["hot", 0]
+
+
+def test_processes_of_a_launcher_work_alone(monkeypatch, write_grid, tmp_path):
+    """With the variables of the second of two processes, one alone would wait for the other for ever."""
+    launched = {
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
+    }
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    main(words(write_grid(tasks=[]), tmp_path, "--arms", "triple", "--seeds", 1))
+    assert (
+        len(outcomes(tmp_path)) == 1
+        and os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+        and not set(ablation.LAUNCHER) & set(os.environ)
+    )
+
+
+def test_the_arm_that_is_not_trained_is_the_teacher_cut(
+    write_grid, teacher_folder, tokenizer, tmp_path
+):
+    """Oracle: `initialize_student`. The library's own arm, so that its settings are tested too."""
+    arm = read_grid("mini").arms["not-trained"]
+    grid = write_grid(
+        tasks=[], seeds=1, arms={"triple": {}, "cut": {"settings": dict(arm.settings)}}
+    )
+    main(words(grid, tmp_path, "--keep_models", "--arms", "cut"))
+    (job,) = read_grid(grid).jobs(["cut"])
+    saved = weights(tmp_path / "work" / job.key / "pretraining")
+    cut = initialize_student(load_teacher(teacher_folder, tokenizer), "spread").state_dict()
+    assert saved.keys() <= cut.keys() and all(
+        torch.equal(saved[name], cut[name]) or saved[name].abs().max() < 1e-20 for name in saved
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- grids and hashes
+def keys(path: Path, *arms) -> list[str]:
+    return [job.key for job in read_grid(path).jobs(arms)]
+
+
+def test_the_hash_is_of_what_decides_the_numbers(
+    write_grid, base, sentences, teacher_folder, corpus, tmp_path
+):
+    usual = keys(write_grid())
+    assert (
+        len(set(usual)) == 4
+        and [j.arm.name for j in read_grid(write_grid()).jobs()] == ["triple", "hot"] * 2
+    )
+    same = [
+        {
+            "base": base
+            | {"save_total_limit": 7, "log_every": 2, "save_every": 1, "dataloader_num_workers": 1}
+        },  # nothing of what is computed
+        {"arms": {"triple": {"says": "Other words."}, "warm": {"settings": {"temperature": 4.0}}}},
+    ]
+    for folder, file, name in (
+        (teacher_folder, "teacher", "teacher"),
+        (corpus, "copy.jsonl", "corpus"),
+    ):
+        copy = tmp_path / file
+        if Path(folder).is_dir():
+            copy.mkdir()
+            for path in Path(folder).iterdir():
+                (copy / path.name).write_bytes(path.read_bytes())
+            (copy / "README.md").write_text("Another card.")
+        else:
+            copy.write_bytes(Path(folder).read_bytes())
+        same.append({"base": base | {name: str(copy)}})
+    for changes in same:
+        assert keys(write_grid(**changes)) == usual, changes
+    (tmp_path / "copy.jsonl").write_text(
+        (tmp_path / "copy.jsonl").read_text() + json.dumps({"text": "One more."}) + "\n"
+    )
+    (tmp_path / "teacher" / "config.json").write_text("{}")
+    others = [
+        {"base": base | {"learning_rate": 0.004}},
+        {"base": base | {"corpus": str(tmp_path / "copy.jsonl")}},
+        {"base": base | {"teacher": str(tmp_path / "teacher")}},
+        {"finetuning": {"epochs": 2, "data_dir": str(sentences)}},
+        {"tasks": []},
+        {"finetuning_seeds": 2},
+        {"base": base | {"precision": "bf16"}},
+    ]
+    every = [keys(write_grid(**changes)) for changes in others]
+    assert len({key for each in [usual, *every] for key in each}) == 4 * (1 + len(others))
+    assert (
+        read_grid(write_grid()).common == read_grid(write_grid(arms={"triple": {}}, seeds=5)).common
+    )
+    assert read_grid(write_grid()).common not in {
+        read_grid(write_grid(**changes)).common for changes in others
+    }
+
+
+def test_records_of_another_pythons_documentation_are_read_where_there_are_none_of_this_ones(
+    monkeypatch, tmp_path
+):
+    def grid_with(versions: dict, name: str = "mini"):
+        monkeypatch.setattr("distil_lib.ablation.grid.corpus_fingerprint", lambda source: versions)
+        grid = read_grid(name)
+        return grid.common, grid
+
+    def record(name: str, common: str, family: str) -> None:
+        empty = {"arm": name, "seed": 0, "figures": {}, "scores": {}, "macro": {}}
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps(empty | {"common": common, "family": family})
+        )
+
+    (here, grid), (there, _), (elsewhere, _) = (
+        grid_with({"python": version}) for version in ("3.11", "3.12", "3.13")
+    )
+    longer, other = grid_with({"python": "3.12"}, "mini-longer")
+    assert len({here, there, elsewhere, longer}) == 4 and grid.family != other.family
+    for name, common in {"a": there, "b": there, "c": elsewhere}.items():
+        record(name, common, grid.family)
+    record("d", longer, other.family)
+    found = lambda which=None: [r["arm"] for r in read_records(tmp_path, which)]
+    assert found(grid) == ["a", "b"] and found(other) == ["d"] and found() == ["a", "b", "c", "d"]
+    record("e", here, grid.family)
+    assert found(grid) == ["e"]
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_the_librarys_grids(name):
+    grid = read_grid(name)
+    jobs = grid.jobs()
+    assert (
+        grid.preset in preset_names()
+        and name.startswith(grid.preset)
+        and set(grid.tasks) <= set(TASKS)
+    )
+    assert all(arm.says.endswith((".", ")")) for arm in grid.arms.values())
+    five = {
+        "triple": (5, 2, 1),
+        "without-ce": (0, 2, 1),
+        "without-cos": (5, 2, 0),
+        "without-mlm": (5, 0, 1),
+        "random-start": (5, 2, 1),
+    }
+    first = {job.arm.name: job.pretraining for job in jobs if job.seed == 0}
+    assert {
+        n: (c.alpha_ce, c.alpha_mlm, c.alpha_cos) for n, c in first.items() if n in five
+    } == five and grid.reference == "triple"
+    assert [n for n, c in first.items() if c.layers == "none"] == ["random-start", "no-teacher"][
+        : len(first) - 4
+    ]
+    if (
+        name == "mini-longer"
+    ):  # the same arms as in the shorter grid, in all but the steps (and how often they are written down)
+        short = {job.arm.name: job.pretraining for job in read_grid("mini").jobs() if job.seed == 0}
+        change = {"max_steps": 600, "log_every": 100, "save_every": 200}
+        assert first == {n: dataclasses.replace(short[n], **change) for n in five}
+    if name == "mini":  # issue: the paper's arms at least 5 times, the others 3 times
+        assert (
+            all(arm.seeds >= (5 if arm.name in five else 3) for arm in grid.arms.values())
+            and len(grid.tasks) == 6
+        )
+
+
+def test_a_grid_takes_over_anothers_arms(write_grid):
+    grid = read_grid(
+        write_grid(
+            include="mini", arms={"without-ce": None, "cold": {"settings": {"temperature": 0.5}}}
+        )
+    )
+    assert {*read_grid("mini").arms} - {*grid.arms} == {"without-ce"} and {*grid.arms} - {
+        *read_grid("mini").arms
+    } == {"cold"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"arms": {"triple": {"settings": {"temprature": 3.0}}}},
+            "unknown entry 'temprature'.*Did you mean 'temperature'",
+        ),
+        (
+            {"arms": {"triple": {"settings": {"temperature": "hot"}}}},
+            "temperature of the arm triple.*type float",
+        ),
+        (
+            {"arms": {"triple": {"settings": {"temperature": -1.0}}}},
+            "The arm triple: .*must be positive",
+        ),
+        ({"arms": {"triple": {"settings": {"seed": 3}}}}, "unknown entry 'seed'"),
+        ({"arms": {"triple": {"settings": {"precision": "bf16"}}}}, "precision of its own"),
+        (
+            {"arms": {"triple": {}, "twin": {"settings": {"temperature": 2.0}}}},
+            "triple and twin are the same",
+        ),
+        ({"arms": {"triple": {"settings": [1]}}}, "The arm triple .*holds no settings"),
+        ({"arms": {"triple": {"seeds": "five"}}}, "type int"),
+        ({"arm": {}}, "unknown entry 'arm'.*Did you mean 'arms'"),
+        ({"base": {"block_size": True}}, "block_size of base.*type int"),
+        ({"base": {}}, "leaves the precision open"),
+        ({"preset": "dmeo"}, "no preset.*Did you mean 'demo'"),
+        ({"reference": "tripel"}, "none of its arms.*Did you mean 'triple'"),
+        ({"tasks": ["sst-3"]}, "no task 'sst-3'.*'sst2'"),
+        ({"finetuning": {"precision": "fp32"}}, "unknown entry 'precision'"),
+        ({"finetuning": {"epoch": 3}}, "unknown entry 'epoch'.*Did you mean 'epochs'"),
+        ({"include": "mimi"}, "no grid and no file 'mimi'.*Did you mean 'mini'"),
+    ],
+)
+def test_what_is_wrong_in_a_grid_is_named(write_grid, changes, message):
+    with pytest.raises(UserError, match=message):
+        read_grid(write_grid(**{"tasks": [], **changes})).jobs()
+
+
+def test_bad_input_is_one_message_and_code_2(program, write_grid, tmp_path, capsys):
+    (tmp_path / "broken.yaml").write_text("arms: [")
+    for arguments, *said in (
+        (
+            words(write_grid(), tmp_path, "--arms", "hot", "tripple"),
+            "no arm 'tripple'",
+            "Did you mean 'triple'",
+        ),
+        (["--grid", str(tmp_path / "broken.yaml")], "is no YAML"),
+        (["--gird", "mini"], "--gird"),
+        (["--seeds", "-1"], "seeds is -1"),
+        (words(write_grid(), tmp_path, "--report"), "Nothing of the grid"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        err = capsys.readouterr().err
+        assert (
+            stopped.value.code == 2
+            and err.startswith("error: ")
+            and all(word in err for word in said)
+        ), err
+    done = program(
+        words(write_grid(base={"precision": "fp32", "corpus": "nowhere"}), tmp_path), as_ablation()
+    )
+    assert_user_error(done, "triple, seed 0: ", "nowhere")
+    assert not list((tmp_path / "results").iterdir())  # no claim, no record
+
+
+def test_a_dry_run_runs_nothing(write_grid, tmp_path, capsys, watched):
+    main(words(write_grid(), tmp_path, "--dry_run"))
+    assert (
+        watched == []
+        and "0 of 4 recorded, 4 missing" in capsys.readouterr().out
+        and not (tmp_path / "results").exists()
+    )

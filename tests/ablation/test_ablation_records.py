@@ -1,0 +1,92 @@
+"""An ablation's records: read, averaged, paired by seed, and what they say of the time that is left."""
+
+import json
+import re
+
+import pytest
+
+from distil_lib.ablation.__main__ import forecast, report
+from distil_lib.ablation.grid import read_grid
+from distil_lib.ablation.records import estimate, macro_scores, read_records, values_by_seed
+from distil_lib.errors import UserError
+
+
+def made_up(
+    arm: str, seed: int, macro: float, total: float, common: str = "c", family: str = "f"
+) -> dict:
+    figures = {"mlm_loss": 3.0, "accuracy": 0.01 * macro}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "figures": figures,
+        "scores": {},
+        "macro": {"documentation": macro},
+        "common": common,
+        "family": family,
+        "seconds": {"total": total},
+    }
+
+
+def test_how_long_it_will_take():
+    """By hand: of `triple` (10 + 30) / 2 = 20 s each; of `new-head`, never run, the mean of all, 30 s."""
+    jobs = read_grid("demo").jobs(["triple", "new-head"], seeds=2)
+    records = [
+        made_up("triple", 0, 60.0, 10.0),
+        made_up("triple", 1, 61.0, 30.0),
+        made_up("other", 0, 1.0, 50.0),
+    ]
+    assert (
+        estimate(jobs[2:], records) == pytest.approx(20 + 30)
+        and estimate([jobs[0]], records[:2]) == 20
+    )
+    said = forecast(jobs, jobs[1:], records)
+    assert (
+        "1 of 4 recorded, 3 missing" in said
+        and "new-head: seeds 0, 1" in said
+        and "triple: seeds 1" in said
+        and "0.0 hours" in said
+    )
+    assert "nothing says how long" in forecast(jobs, jobs, []) and "hours" not in forecast(
+        jobs, [], records
+    )
+
+
+def test_the_report_pairs_by_seed(tmp_path):
+    grid, output = read_grid("demo"), tmp_path
+    records = [
+        made_up(arm, s, luck + effect, 1.0, grid.common, grid.family)
+        for arm, effect in (("triple", 0.0), ("new-head", -2.0))
+        for s, luck in enumerate((50.0, 70.0, 90.0))
+    ]
+    for number, record in enumerate(
+        [*records, made_up("new-head", 0, 5.0, 1.0, "another grid", "of another kind")]
+    ):
+        (output / f"{number}.json").write_text(json.dumps(record))
+    own = read_records(output, grid)
+    tables = list(report(grid, own))
+    assert [table.split()[0] for table in tables] == ["documentation", "mlm_loss", "accuracy"]
+    assert "triple (70.000, 3 seeds)" in tables[0] and re.search(
+        r"^new-head +3 +-2\.000 ", tables[0], re.M
+    )
+    assert values_by_seed(own, "accuracy")["new-head"] == pytest.approx(
+        {0: 48.0, 1: 68.0, 2: 88.0}
+    )  # a share, in points
+    with pytest.raises(UserError, match="two records of new-head, seed 0"):
+        values_by_seed(read_records(output), "documentation")
+    with pytest.raises(UserError, match="Did you mean 'accuracy'"):
+        next(report(grid, own, measures=["acuracy"]))
+    (output / "9.json").write_text("{")
+    with pytest.raises(UserError, match=r"9\.json is no record"):
+        read_records(output)
+
+
+def test_macro_scores_are_of_each_suite():
+    scores = {
+        "doc-qa": 10.0,
+        "doc-near": 20.0,
+        "sst2": 90.0,
+        "rte": 60.0,
+        "imdb": 1.0,
+        "squad": 2.0,
+    }
+    assert macro_scores(scores) == {"documentation": 15.0, "glue": 75.0}

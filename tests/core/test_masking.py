@@ -1,0 +1,199 @@
+"""Dynamic masking: what it is a function of, and its statistics on a million tokens."""
+
+import numpy as np
+import pytest
+import torch
+
+from distil_lib.masking import DynamicMasking, random_stream
+
+
+def blocks(tokenizer, number: int, length: int, seed: int = 0) -> torch.Tensor:
+    """Random ids, special ones among them."""
+    return torch.randint(
+        0, len(tokenizer), (number, length), generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def within(count: int, trials: int, chance: float) -> bool:
+    """Five standard deviations of a binomial: wrong once in two million times."""
+    return abs(count - trials * chance) < 5 * (trials * chance * (1 - chance)) ** 0.5
+
+
+# ------------------------------------------------------------------------------------------ a pure function of seed, epoch, example
+def masked(masking, input_ids, examples, epoch=0):
+    out = masking(input_ids[examples], examples, epoch)
+    return {
+        e: (ids.tolist(), labels.tolist())
+        for e, ids, labels in zip(examples, out.input_ids, out.labels, strict=True)
+    }
+
+
+def test_order_batch_company_and_rank_change_nothing(tokenizer):
+    """Oracle: each example masked alone."""
+    input_ids, everyone = blocks(tokenizer, 24, 32), list(range(24))
+    masking = DynamicMasking(tokenizer, counts=np.arange(len(tokenizer)))
+    alone = {}
+    for example in everyone:
+        alone |= masked(masking, input_ids, [example])
+    assert masked(masking, input_ids, everyone) == alone
+    assert masked(masking, input_ids, everyone[::-1]) == alone
+    for world in (2, 5):
+        ranks = [masked(masking, input_ids, everyone[rank::world]) for rank in range(world)]
+        assert {k: v for rank in ranks for k, v in rank.items()} == alone
+
+
+def test_a_new_object_and_other_random_states_change_nothing(tokenizer):
+    """As after a resume: nothing has to be remembered. And the caller's randomness is left alone."""
+    input_ids = blocks(tokenizer, 8, 32)
+    first = masked(DynamicMasking(tokenizer, seed=3), input_ids, list(range(8)), epoch=2)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    assert masked(DynamicMasking(tokenizer, seed=3), input_ids, list(range(8)), epoch=2) == first
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seed_epoch_and_example_each_change_the_choice(tokenizer):
+    input_ids = blocks(tokenizer, 1, 400).expand(2, -1)
+    first = DynamicMasking(tokenizer, seed=0)
+    choices = {
+        tuple(m(input_ids[:1], [example], epoch).labels[0].tolist())
+        for m, example, epoch in [
+            (first, 0, 0),
+            (first, 0, 1),
+            (first, 1, 0),
+            (first, 1, 1),
+            (DynamicMasking(tokenizer, seed=1), 0, 0),
+        ]
+    }
+    assert len(choices) == 5
+
+
+def test_a_stream_depends_on_seed_and_key_alone_and_a_zero_at_the_end_is_part_of_the_key():
+    def draws(seed, *key):
+        return tuple(random_stream(seed, *key).integers(2**60, size=4))
+
+    keys = [(), (0,), (1,), (1, 0), (0, 1), (1, 2), (2, 1), (1, 2, 0), (2**32, 1)]
+    assert len({draws(seed, *key) for seed in (0, 7) for key in keys}) == 2 * len(keys)
+    assert draws(7, 1, 2) == draws(7, 1, 2)
+
+
+def test_epochs_may_differ_within_a_batch(tokenizer):
+    input_ids = blocks(tokenizer, 2, 64)
+    masking = DynamicMasking(tokenizer)
+    together = masking(input_ids, [7, 7], [0, 1])
+    for row, epoch in enumerate((0, 1)):
+        assert torch.equal(
+            together.labels[row], masking(input_ids[row : row + 1], [7], epoch).labels[0]
+        )
+
+
+def test_the_input_is_left_as_it_is(tokenizer):
+    input_ids = blocks(tokenizer, 4, 64)
+    copy = input_ids.clone()
+    out = DynamicMasking(tokenizer)(input_ids, range(4))
+    assert torch.equal(input_ids, copy) and not torch.equal(out.input_ids, copy)
+
+
+# --------------------------------------------------------------------------------------------------------------- statistics
+@pytest.fixture(scope="module")
+def million(tokenizer):
+    """8,000 blocks of 128 ids, masked: (original, shown, labels)."""
+    input_ids = blocks(tokenizer, 8000, 128)
+    out = DynamicMasking(tokenizer)(input_ids, range(8000))
+    return input_ids, out.input_ids, out.labels
+
+
+def is_special(tokenizer, ids):
+    return torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
+
+
+def test_fifteen_per_cent_of_the_words_are_predicted(million, tokenizer):
+    original, _, labels = million
+    words = int((~is_special(tokenizer, original)).sum())
+    assert words > 990_000
+    assert within(int((labels != -100).sum()), words, 0.15)
+
+
+def test_of_these_eighty_per_cent_are_hidden_ten_replaced_and_ten_kept(million, tokenizer):
+    """A random word is the right one in one of as many cases as there are words."""
+    original, shown, labels = million
+    chosen = labels != -100
+    trials, lucky = int(chosen.sum()), 0.1 / (len(tokenizer) - 5)
+    assert within(int((shown[chosen] == tokenizer.mask_token_id).sum()), trials, 0.8)
+    assert within(int((shown[chosen] == original[chosen]).sum()), trials, 0.1 + lucky)
+    replaced = chosen & (shown != original) & (shown != tokenizer.mask_token_id)
+    assert within(int(replaced.sum()), trials, 0.1 - lucky)
+    counts = torch.bincount(
+        shown[replaced], minlength=len(tokenizer)
+    )  # every word serves as a replacement alike
+    assert all(
+        within(int(c), int(replaced.sum()), 1 / (len(tokenizer) - 5))
+        for i, c in enumerate(counts)
+        if i > 4
+    )
+
+
+def test_special_tokens_are_never_chosen_nor_put_in_place_of_a_word(million, tokenizer):
+    original, shown, labels = million
+    assert (labels[is_special(tokenizer, original)] == -100).all()
+    changed = shown[(shown != original) & (shown != tokenizer.mask_token_id)]
+    assert len(changed) > 10_000 and not is_special(tokenizer, changed).any()
+
+
+def test_labels_are_the_true_ids_and_nothing_else_changes(million):
+    original, shown, labels = million
+    chosen = labels != -100
+    assert torch.equal(labels[chosen], original[chosen]) and torch.equal(
+        shown[~chosen], original[~chosen]
+    )
+
+
+def test_positions_are_chosen_alike(million, tokenizer):
+    original, _, labels = million
+    for position in range(0, 128, 9):
+        words = int((~is_special(tokenizer, original[:, position])).sum())
+        assert within(int((labels[:, position] != -100).sum()), words, 0.15)
+
+
+# ---------------------------------------------------------------------------------------------------------------- smoothing
+@pytest.mark.parametrize("smoothing, ratio", [(0.0, 1.0), (0.7, 100**0.7), (1.0, 100.0)])
+def test_a_word_a_hundred_times_rarer_is_chosen_a_hundred_to_the_smoothing_times_as_often(
+    smoothing, ratio, tokenizer
+):
+    """Where one word is chosen of 50 rare and 50 frequent ones, the law p ~ count ** -smoothing is exact."""
+    frequent, rare, trials = 20, 30, 5_000
+    counts = np.ones(len(tokenizer))
+    counts[[frequent, rare]] = 5000, 50
+    masking = DynamicMasking(tokenizer, probability=0.01, smoothing=smoothing, counts=counts)
+    labels = masking(torch.tensor([[frequent, rare] * 50]).expand(trials, -1), range(trials)).labels
+    assert ((labels != -100).sum(1) == 1).all()
+    assert within(int((labels == rare).sum()), trials, ratio / (1 + ratio))
+
+
+def test_without_counts_every_word_has_the_same_chance(tokenizer):
+    labels = DynamicMasking(tokenizer, probability=0.01)(
+        torch.tensor([[20, 30] * 50]).expand(5_000, -1), range(5_000)
+    ).labels
+    assert within(int((labels == 20).sum()), 5_000, 0.5)
+
+
+def test_words_never_seen_in_training_are_no_rarer_than_those_seen_once(tokenizer):
+    counts = np.zeros(len(tokenizer))
+    counts[20] = 1
+    masking = DynamicMasking(tokenizer, probability=0.01, counts=counts)
+    labels = masking(torch.tensor([[20, 30] * 50]).expand(5_000, -1), range(5_000)).labels
+    assert within(int((labels == 20).sum()), 5_000, 0.5)
+
+
+def test_a_block_without_words_has_nothing_to_predict(tokenizer):
+    input_ids = torch.tensor([tokenizer.all_special_ids * 3])
+    out = DynamicMasking(tokenizer)(input_ids, [0])
+    assert (out.labels == -100).all() and torch.equal(out.input_ids, input_ids)
+
+
+@pytest.mark.parametrize(
+    "options", [{"probability": 0.0}, {"probability": 1.0}, {"counts": np.ones(3)}]
+)
+def test_settings_without_meaning_are_refused(options, tokenizer):
+    with pytest.raises(ValueError):
+        DynamicMasking(tokenizer, **options)

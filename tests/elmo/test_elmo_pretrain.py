@@ -1,0 +1,391 @@
+"""ELMo's pretraining: the loss is that of two language models, they learn, and what they leave behind can be fine-tuned."""
+
+import json
+import math
+import signal
+from collections import Counter, namedtuple
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import randomize, write_jsonl
+from safetensors.torch import load_file
+
+from distil_lib.elmo import pretrain as elmo_pretrain
+from distil_lib.elmo.model import Elmo, ElmoConfig, character_ids
+from distil_lib.elmo.pretrain import (
+    ElmoForPreTraining,
+    ElmoPretrainConfig,
+    main,
+    perplexities,
+    pretrain,
+)
+from distil_lib.elmo.resume import Stop
+from distil_lib.elmo.tokenizer import new_tokenizer
+from distil_lib.elmo.vocabulary import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
+from distil_lib.finetune.models import load_task_model, load_task_tokenizer
+from distil_lib.tasks.registry import find_task
+from distil_lib.text.blocks import split_documents
+from distil_lib.text.documents import load_documents
+
+datasets.disable_progress_bars()
+SMALL = {
+    "max_characters": 14,
+    "filters": [8, 16, 16],
+    "cell_size": 32,
+    "projection_size": 16,
+    "encoder_size": 8,
+    "classifier_size": 8,
+    "block_size": 20,
+    "batch_size": 16,
+    "precision": "fp32",
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def settings(corpus):
+    return SMALL | {"corpus": str(corpus), "vocabulary": 30}
+
+
+@pytest.fixture(scope="module")
+def words(settings):
+    return load_words(settings["corpus"], 30, 20, 14)
+
+
+# -------------------------------------------------------------------------------------------------------------------------- text
+def test_words_and_classes_are_counted_on_the_training_documents(words, settings):
+    """Oracle: a Counter over the documents that `split_documents` gives for training."""
+    train, held_out = split_documents(load_documents(settings["corpus"]))
+    split = new_tokenizer().words
+    count = Counter(word for text in train["text"] for word in split(text))
+    frequent = [word for word, _ in count.most_common(28)]
+    # Back from numbers to words, by their characters.
+    of = {tuple(row): word for word in count for row in character_ids([[word]], 14)[0].tolist()}
+    say = lambda text: [of[tuple(row)] for row in words.characters[text].tolist()]
+    for texts, part in ((words.train, train), (words.held_out, held_out)):
+        assert [w for text in texts for w in say(text)] == [
+            w for text in part["text"] for w in split(text)
+        ]
+        assert max(map(len, texts)) == 20 and min(map(len, texts)) > 0
+    rare = sum(n for word, n in count.items() if word not in frequent)
+    assert words.frequency[UNKNOWN] == rare > 0 and words.frequency[EDGE] == len(words.train)
+    assert sorted(words.frequency[EDGE + 1 :]) == sorted(count[word] for word in frequent)
+    for text in words.train[:20]:
+        for word, label in zip(say(text), words.classes[text].tolist(), strict=True):
+            assert words.frequency[label] == (count[word] if label > EDGE else rare)
+
+
+def test_unigram_perplexity_by_hand(words):
+    p = (words.frequency + 1) / (words.frequency + 1).sum()
+    labels = [label for text in words.held_out for label in [*words.classes[text].tolist(), EDGE]]
+    assert unigram_perplexity(words, words.held_out) == pytest.approx(
+        math.prod(p[label] ** (-1 / len(labels)) for label in labels)
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------------------- loss
+@pytest.fixture
+def model(words):
+    sizes = {
+        "max_characters": 14,
+        "filters": [3, 4],
+        "character_size": 4,
+        "cell_size": 7,
+        "projection_size": 5,
+    }
+    return randomize(
+        ElmoForPreTraining(ElmoConfig(**sizes, classes=len(words.frequency))), std=0.5
+    ).double()
+
+
+def losses_by_hand(model, words, text) -> tuple[list, list]:
+    """Of each word of a text and one end, read without padding and word by word: from the left, from the right."""
+    rows = words.characters[np.array([1, *text, 2])].long()[None]
+    last = model.elmo.bilm(model.elmo.characters(rows), torch.tensor([len(text) + 2]))[-1][0]
+    labels = [EDGE, *words.classes[text].tolist(), EDGE]
+    loss = lambda state, label: F.cross_entropy(model.softmax(state), torch.tensor(label))
+    left = [loss(last[t, :5], labels[t + 1]) for t in range(len(text) + 1)]
+    right = [loss(last[t, 5:], labels[t - 1]) for t in range(1, len(text) + 2)]
+    return left, right
+
+
+def test_loss_by_hand(model, words):
+    """Texts of three lengths in one batch: the mean over all words, both directions, and its gradient."""
+    texts = [words.train[0], words.train[1][:3], words.train[2][:7]]
+    outputs = model(**Batches(words)(texts))
+    each = [losses_by_hand(model, words, text) for text in texts]
+    left, right = (torch.stack([loss for pair in each for loss in pair[side]]) for side in (0, 1))
+    assert outputs["words"] == len(left) == sum(map(len, texts)) + 3
+    torch.testing.assert_close(outputs["sums"], torch.stack([left.sum(), right.sum()]))
+    expected = (left.mean() + right.mean()) / 2
+    torch.testing.assert_close(outputs["loss"], expected)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for a, b in zip(
+        torch.autograd.grad(outputs["loss"], parameters),
+        torch.autograd.grad(expected, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_perplexity_is_a_mean_over_words_not_over_batches(model, words):
+    texts = [words.held_out[0], words.held_out[1][:2], words.held_out[2][:5]]
+    with torch.no_grad():
+        each = [losses_by_hand(model, words, text) for text in texts]
+    expected = [
+        math.exp(torch.stack([loss for pair in each for loss in pair[side]]).mean())
+        for side in (0, 1)
+    ]
+    for size in (1, 2, 3):
+        assert perplexities(model, texts, Batches(words), size) == pytest.approx(expected)
+
+
+def test_the_characters_of_a_batch_are_those_of_its_words(words):
+    texts = [words.train[0], words.train[1][:4]]
+    batch = Batches(words)(texts)
+    characters = batch["characters"][batch["places"]]
+    elmo = Elmo(
+        ElmoConfig(
+            **{
+                name: SMALL[name]
+                for name in ("max_characters", "filters", "cell_size", "projection_size")
+            }
+        )
+    )
+    plain = torch.nn.utils.rnn.pad_sequence(
+        [words.characters[text].long() for text in texts], batch_first=True
+    )
+    assert (
+        torch.equal(characters, elmo.with_ends(plain))
+        and len(batch["characters"]) == len(np.unique(np.concatenate(texts))) + 3
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------------- run
+def test_it_learns_and_leaves_a_model_that_fine_tuning_opens(settings, words, tmp_path, capsys):
+    """Nouns come after adjectives: both directions must do much better than the words' frequencies."""
+    run = tmp_path / "run"
+    pairs = {**settings, "output": run, "max_steps": 80, "learning_rate": 0.02, "log_every": 20}
+    arguments = [
+        word
+        for name, value in pairs.items()
+        for word in (f"--{name}", *map(str, value if isinstance(value, list) else [value]))
+    ]
+    main(arguments)
+    record = json.loads((run / "model" / "pretraining.json").read_text())
+    perplexity = record["perplexity"]
+    assert max(perplexity["left"], perplexity["right"]) < 0.5 * perplexity["unigram"]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [20, 40, 60, 80] and rows[-1]["loss"] < rows[0][
+        "loss"
+    ] - 0.5
+    assert (
+        sorted(path.name for path in run.iterdir()) == ["metrics.jsonl", "model"]
+        and record["steps"] == 80
+    )
+    assert f"held-out perplexity: {perplexity['left']:.1f} left" in capsys.readouterr().out
+
+    saved = ElmoForPreTraining.from_pretrained(run / "model")
+    assert perplexities(saved, words.held_out, Batches(words), 16) == pytest.approx(
+        (perplexity["left"], perplexity["right"]), rel=1e-4
+    )
+    finetuned = load_task_model(str(run / "model"), find_task("mrpc"), seed=0)
+    assert all(
+        torch.equal(weight, finetuned.elmo.state_dict()[name])
+        for name, weight in saved.elmo.state_dict().items()
+    )
+    assert (
+        finetuned.encoder.hidden_size == 8
+        and len(load_task_tokenizer(str(run / "model"))("a b")["input_ids"]) == 4
+    )
+
+
+class StopAt(Stop):
+    """A signal in one step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step - 1:
+            self(signal.SIGTERM)
+
+
+def run(settings, output, stop_at=0, **changes):
+    """A run of 9 steps, or one that gets a signal in the step `stop_at`."""
+    config = ElmoPretrainConfig(
+        **settings | {"max_steps": 9, "log_every": 2, "save_every": 4} | changes, output=str(output)
+    )
+    return pretrain(config, stop=StopAt(stop_at))
+
+
+def lines(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], pytest.approx(row["loss"])) for row in rows]
+
+
+def spoil(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+DAMAGES = {
+    "none": lambda run: None,
+    "no state": lambda run: (run / "checkpoint-5" / "trainer_state.json").unlink(),
+    "half a state": lambda run: spoil(run / "checkpoint-5" / "trainer_state.json", 40),
+    "half the weights": lambda run: spoil(run / "checkpoint-5" / "model.safetensors", 3000),
+    "half a line": lambda run: (run / "metrics.jsonl").open("a").write('{"step": 6, "lo'),
+}
+
+
+@pytest.fixture(scope="module")
+def never_stopped(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elmo") / "run"
+    return folder, run(settings, folder)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    damage, never_stopped, settings, tmp_path, capsys
+):
+    """Oracle: a run that was never stopped. This one gets a signal in step 5, and then its last checkpoint may be damaged."""
+    whole, expected = never_stopped
+    with pytest.raises(SystemExit) as end:
+        run(settings, tmp_path, 5)
+    assert end.value.code == 128 + signal.SIGTERM and not (tmp_path / "model").exists()
+    assert "saved at step 5; go on with --resume" in capsys.readouterr().out
+    DAMAGES[damage](tmp_path)
+    record = run(settings, tmp_path, resume=True, precision="auto")
+    captured = capsys.readouterr()
+    fell_back = damage in ("no state", "half a state", "half the weights")
+    assert fell_back == ("checkpoint-5 is damaged; going on from checkpoint-4" in captured.err)
+    assert (
+        record["perplexity"] == pytest.approx(expected["perplexity"])
+        and record["configuration"]["precision"] == "fp32"
+    )
+    same_weights(tmp_path, whole)
+    # From step 4 all lines are the same. From step 5 the next line's loss is a mean over step 6 alone.
+    rows = [row for row in lines(tmp_path) if row[0] not in (5, 6)]
+    assert rows == [row for row in lines(whole) if row[0] != 6]
+    assert [step for step, _ in lines(tmp_path)] == ([2, 4, 6, 8] if fell_back else [2, 4, 5, 6, 8])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model"]
+    with pytest.raises(elmo_pretrain.UserError, match="finished"):
+        run(settings, tmp_path, resume=True)
+
+
+def same_weights(run, other):
+    found, expected = (load_file(folder / "model" / "model.safetensors") for folder in (run, other))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
+
+
+def test_a_run_that_dies_after_its_last_step_trains_no_further(
+    never_stopped, settings, tmp_path, monkeypatch
+):
+    def dies(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(elmo_pretrain, "perplexities", dies)
+        run(settings, tmp_path)
+    run(settings, tmp_path, resume=True)
+    same_weights(tmp_path, never_stopped[0])
+    assert lines(tmp_path) == lines(never_stopped[0])
+
+
+def test_a_full_disk_is_named_and_costs_no_checkpoint(settings, tmp_path, monkeypatch):
+    whole = elmo_pretrain.Trainer._save_checkpoint
+    with monkeypatch.context() as patch:
+
+        def save(trainer, *arguments):  # what torch says where nothing can be written
+            if trainer.state.global_step > 4:
+                raise RuntimeError(
+                    "[enforce fail at inline_container.cc:662] . unexpected pos 64 vs 0"
+                )
+            return whole(trainer, *arguments)
+
+        patch.setattr(elmo_pretrain.Trainer, "_save_checkpoint", save)
+        with pytest.raises(
+            RuntimeError, match="unexpected pos"
+        ):  # there is space: something else is wrong
+            run(settings, tmp_path / "other")
+        patch.setattr("shutil.disk_usage", lambda _: Usage(free=100))
+        with pytest.raises(elmo_pretrain.UserError, match="The disk is full"):
+            run(settings, tmp_path / "full")
+    run(settings, tmp_path / "full", resume=True)
+    assert (tmp_path / "full" / "model").is_dir()
+
+
+Usage = namedtuple("Usage", "free")
+
+
+def test_a_run_does_not_go_on_with_another_text(settings, corpus, tmp_path):
+    """Another text of the same length: numbers and classes of its words are others."""
+    text = tmp_path / "text.jsonl"
+    documents = [{"text": row} for row in load_documents(str(corpus))["text"]]
+    write_jsonl(text, documents)
+    with pytest.raises(SystemExit):
+        run(settings, tmp_path / "run", 3, corpus=str(text))
+    write_jsonl(text, documents[::-1])
+    with pytest.raises(elmo_pretrain.UserError, match="text has changed"):
+        run(settings, tmp_path / "run", resume=True, corpus=str(text))
+    write_jsonl(text, documents)
+    run(settings, tmp_path / "run", resume=True, corpus=str(text))
+
+
+def test_a_run_goes_on_with_its_own_settings_only(settings, tmp_path):
+    with pytest.raises(elmo_pretrain.UserError, match="no whole checkpoint"):
+        run(settings, tmp_path / "nowhere", resume=True)
+    with pytest.raises(SystemExit):
+        run(settings, tmp_path / "run", 3)
+    with pytest.raises(elmo_pretrain.UserError, match="already") as error:
+        run(settings, tmp_path / "run")
+    assert "--resume" in error.value.remedy
+    with pytest.raises(elmo_pretrain.UserError, match="begun with batch_size 16, seed 0\\."):
+        run(settings, tmp_path / "run", resume=True, seed=1, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--cell_size", "16", "--projection_size", "16"], "projected"),
+        (["--filters", "8", "0"], "filters"),
+        (["--epochs", "0"], "epochs"),
+        (["--warmup_ratio", "1"], "warmup"),
+        (["--max_characters", "2", "--filters", "4"], "max_characters"),
+        (["--batch_size", "0"], "batch_size"),
+        (["--learning_rate", "-1"], "learning_rate"),
+        (["--precision", "fp8"], "precision"),
+        (["--batchsize", "4"], "batch_size"),
+        (["--corpus", "nowhere"], "does not exist"),
+        (["--seed", "-1"], "seed"),
+    ],
+)
+def test_bad_input_is_one_message(arguments, word, corpus, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--corpus", str(corpus), "--output", str(tmp_path / "run"), *arguments])
+    assert end.value.code == 2 and not (tmp_path / "run").exists()
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and word in error and "what to do: " in error
+
+
+def test_what_stands_in_the_way_is_said(settings, corpus, tmp_path, monkeypatch):
+    (tmp_path / "used").write_text("")
+    for output in (tmp_path, tmp_path / "used"):
+        with pytest.raises(elmo_pretrain.UserError, match="already"):
+            pretrain(ElmoPretrainConfig(**settings, output=str(output)))
+    with pytest.raises(elmo_pretrain.UserError, match="cannot be written"):
+        pretrain(ElmoPretrainConfig(**settings, output=str(tmp_path / "used" / "run")))
+    one = write_jsonl(tmp_path / "one.jsonl", [{"text": "A single document."}])
+    with pytest.raises(elmo_pretrain.UserError, match="single document"):
+        pretrain(
+            ElmoPretrainConfig(**settings | {"corpus": str(one)}, output=str(tmp_path / "run"))
+        )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(elmo_pretrain.UserError, match="one process"):
+        pretrain(ElmoPretrainConfig(**settings, output=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,221 @@
+"""Records of fine-tuning: whole files, medians, scores of resamples, and intervals that cover what they should."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import Finished, assert_user_error
+
+from distil_lib.common.files import write_result
+from distil_lib.common.paths import PROJECT
+from distil_lib.errors import UserError
+from distil_lib.finetune import results
+from distil_lib.finetune.results import open_result, pack, read_result, summarize, unpack
+from distil_lib.finetune.retention import retention, weighted_scores
+from distil_lib.tasks.metrics import METRICS
+
+random = np.random.default_rng(0)
+
+
+def record(predictions, labels, metric="accuracy", task="toy", data="abc"):
+    """Of one split, "test", with a seed for each row of predictions."""
+    seeds = {
+        str(i): {"scores": {"test": {metric: float(i)}}, "predictions": {"test": pack(row)}}
+        for i, row in enumerate(predictions)
+    }
+    made = {
+        "task": task,
+        "configuration": {"data": {"test": data}},
+        "labels": {"test": pack(labels)},
+    }
+    return made | {"metric": metric, "split": "test", "seeds": seeds}
+
+
+def test_a_file_is_whole_or_that_of_before(tmp_path, monkeypatch):
+    first = {"configuration": {"epochs": 3}, "seeds": {"0": {}}}
+    write_result(tmp_path / "new" / "result.json", first)
+    with monkeypatch.context() as broken, pytest.raises(OSError):
+        broken.setattr(
+            results.os,
+            "fsync",
+            lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+        )
+        write_result(tmp_path / "new" / "result.json", {"configuration": {}, "seeds": {}})
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["result.json"]
+    assert (
+        open_result(tmp_path / "new" / "result.json", {"epochs": 3}) == first
+        and open_result(tmp_path / "none.json", {}) == {}
+    )
+
+
+def test_what_is_no_result_or_of_another_configuration_is_refused(tmp_path):
+    file = tmp_path / "result.json"
+    for text in ("{", "[]", "{}"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"result.json is no result"):
+            read_result(file)
+    write_result(file, {"configuration": {"epochs": 3, "lr": 0.1}, "seeds": {}})
+    with pytest.raises(
+        UserError, match="another configuration: epochs was 3 and is 4, more was None and is 1"
+    ):
+        open_result(file, {"epochs": 4, "lr": 0.1, "more": 1})
+
+
+def test_numbers_survive_the_file():
+    for numbers in ([0, 1, 11], [2.5, 0.0, 66.667]):
+        assert unpack(pack(numbers)).tolist() == numbers
+
+
+def test_median_and_quartiles_by_hand():
+    assert summarize(record([[0]] * 5, [0])) == {
+        "test": {"accuracy": {"q1": 1.0, "median": 2.0, "q3": 3.0}}
+    }
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scores_of_weighted_examples_are_those_of_repeated_ones(metric):
+    """Oracle: scikit-learn's and SciPy's figures on the examples written out."""
+    if "pearman" in metric:
+        labels, predictions = (
+            random.integers(0, 6, 40) / 1.0,
+            random.integers(0, 9, (3, 40)) / 2,
+        )  # many ties
+    else:
+        labels, predictions = random.integers(0, 2, 40), random.integers(0, 2, (3, 40))
+    for weights in (np.ones(40), random.integers(0, 4, 40)):
+        scores = weighted_scores(metric, predictions, labels, weights)
+        if metric == "f1":  # of questions, whose own F1 is given
+            expected = [row.repeat(weights.astype(int)).mean() for row in predictions]
+        else:
+            expected = [
+                METRICS[metric](
+                    row.repeat(weights.astype(int)), labels.repeat(weights.astype(int))
+                )[metric]
+                for row in predictions
+            ]
+        assert scores == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", ["matthews", "accuracy and F1", "spearman"])
+def test_a_metric_that_is_not_defined_is_0_and_no_warning(metric, recwarn):
+    assert weighted_scores(metric, np.zeros((2, 5)), np.zeros(5), np.ones(5)) == pytest.approx(
+        [50, 50] if "F1" in metric else [0, 0]
+    )
+    assert not recwarn
+
+
+def test_who_gives_the_same_answers_retains_everything_exactly():
+    labels = random.integers(0, 2, 50)
+    row = np.where(random.random(50) < 0.8, labels, 1 - labels)
+    kept = retention(record([row] * 3, labels), record([row] * 5, labels), resamples=200)
+    assert kept == {
+        "retention": 100,
+        "low": 100,
+        "high": 100,
+        "difference": 0,
+        "difference_low": 0,
+        "difference_high": 0,
+    }
+
+
+def simulated(chance, examples, seeds, shares, spread):
+    """Right or wrong of two models: four answers of five are a model's whatever its seed, and seeds are better or worse."""
+    rows = []
+    for share in shares:
+        luck = np.where(
+            chance.random((seeds, examples)) < 0.8,
+            chance.random(examples),
+            chance.random((seeds, examples)),
+        )
+        rows.append((luck < share + spread * chance.standard_normal((seeds, 1))).astype(int))
+    return rows
+
+
+def test_intervals_cover_the_truth_about_95_times_in_100():
+    """Oracle: the ratio that the data are drawn with. The binomial spread of 100 intervals is 2.2%; half the width covers two thirds."""
+    chance, covered, halved, truth = np.random.default_rng(1), 0, 0, 100 * 0.66 / 0.70
+    for _ in range(100):
+        mine, theirs = simulated(chance, 300, 5, (0.66, 0.70), 0.02)
+        kept = retention(record(mine, np.ones(300)), record(theirs, np.ones(300)), resamples=120)
+        covered += kept["low"] <= truth <= kept["high"]
+        halved += abs(kept["retention"] - truth) <= (kept["high"] - kept["low"]) / 4
+    assert 0.89 <= covered / 100 <= 0.995 and halved / 100 < 0.85, (covered, halved)
+
+
+def test_pairs_are_worth_more_than_two_separate_samples():
+    """What is hard for both moves both scores alike; answers in another order of the examples lose that."""
+    labels = np.ones(400)
+    hard = random.random(400) < 0.3
+    mine, theirs = (
+        (~hard & (random.random((3, 400)) < share)).astype(int) for share in (0.95, 0.99)
+    )
+    width = lambda kept: kept["difference_high"] - kept["difference_low"]
+    paired = retention(record(mine, labels), record(theirs, labels), resamples=500)
+    unpaired = retention(
+        record(mine[:, random.permutation(400)], labels), record(theirs, labels), resamples=500
+    )
+    assert width(paired) < 0.6 * width(unpaired)
+    assert paired["retention"] == pytest.approx(unpaired["retention"])
+
+
+def test_what_cannot_be_compared_is_refused():
+    good = record([[1, 0]], [1, 0])
+    with pytest.raises(UserError, match="not measured on the same data"):
+        retention(good, record([[1, 0]], [1, 0], data="other"))
+    with pytest.raises(UserError, match="not measured on the same data"):
+        retention(good, record([[1, 0]], [1, 0], task="another"))
+    with pytest.raises(UserError, match="nothing to retain"):
+        retention(good, record([[0, 1]], [1, 0]))
+
+
+def test_a_teacher_near_nothing_gives_an_interval_without_an_upper_end():
+    """Matthews correlations around 0: some resamples leave the teacher nothing, and the ratio has no bound."""
+    labels = np.arange(60) % 2
+    weak = np.where(np.arange(60) < 34, labels, 1 - labels)  # right 34 times of 60
+    kept = retention(
+        record([labels], labels, "matthews"), record([weak], labels, "matthews"), resamples=300
+    )
+    assert kept["high"] == np.inf and kept["low"] > 100
+
+
+def test_seeds_widen_an_interval_as_their_mean_scatters():
+    """Oracle: the standard error of a mean of five draws; on so many examples their own luck is small beside it."""
+    labels = np.ones(4000)
+    accuracies = np.array([0.60, 0.65, 0.70, 0.75, 0.80])
+    spread = record((np.arange(4000) < 4000 * accuracies[:, None]).astype(float), labels)
+    alike = record(np.tile(np.arange(4000) < 2800, (5, 1)).astype(float), labels)
+    error = 100 * accuracies.std() / np.sqrt(5)
+    for student, teacher, models in ((spread, alike, 1), (spread, spread, 2)):
+        found = retention(student, teacher)
+        width = found["difference_high"] - found["difference_low"]
+        assert width == pytest.approx(2 * 1.96 * error * np.sqrt(models), rel=0.12)
+    same = retention(alike, alike)
+    assert same["difference_low"] == same["difference_high"] == 0
+
+
+@pytest.mark.parametrize(
+    "program, arguments",
+    [
+        ("timing", ["--size", "small"]),
+        ("ladder", ["--size", "small"]),
+        ("export", ["--model", "data/student"]),
+        ("browser", ["--model", "data/student"]),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(program, arguments, tmp_path):
+    """A file where a folder is needed; the program ends long before it could have timed or exported anything."""
+    (tmp_path / "file").write_text("")
+    command = [
+        sys.executable,
+        "-m",
+        f"distil_lib.{program}",
+        *arguments,
+        "--output",
+        str(tmp_path / "file" / "x.js"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert_user_error(
+        Finished(done.returncode, done.stdout, done.stderr), "cannot be written", "another --output"
+    )
+    assert done.stdout == "" and [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,220 @@
+"""A corpus that is read while training: every document once an epoch, the same steps on any number of processes, and a position
+to come back to. The streams are Parquet files of small row groups, read as the Hub's are."""
+
+import itertools
+import json
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from helpers import random_documents
+
+from distil_lib.errors import UserError
+from distil_lib.masking import DynamicMasking
+from distil_lib.text import blocks as blocks_library
+from distil_lib.text import packing
+from distil_lib.text.blocks import load_blocks
+from distil_lib.text.documents import split_of
+from distil_lib.text.packing import pack
+from distil_lib.text.streaming import BlockStream, StreamBatches
+
+FILES, GROUPS, ROWS = 2, 16, 2  # 32 row groups: 4 lanes
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return random_documents(FILES * GROUPS * ROWS, paragraphs=1)
+
+
+@pytest.fixture(scope="module")
+def source(texts, tmp_path_factory):
+    """A fresh `IterableDataset` of them at every call."""
+    folder = tmp_path_factory.mktemp("parquet")
+    for file in range(FILES):
+        part = texts[file * GROUPS * ROWS : (file + 1) * GROUPS * ROWS]
+        table = pyarrow.table({key: [d[key] for d in part] for key in ("name", "text")})
+        pyarrow.parquet.write_table(table, folder / f"{file}.parquet", row_group_size=ROWS)
+    return lambda: datasets.load_dataset(
+        "parquet", data_dir=str(folder), split="train", streaming=True
+    ).reshard()
+
+
+@pytest.fixture
+def stream(source, tokenizer, monkeypatch):
+    monkeypatch.setattr(packing, "DOCUMENTS_AT_ONCE", 3)
+    made = BlockStream(source(), tokenizer, 16)
+    assert made.lanes == 4
+    return made
+
+
+def take(lane, number):
+    return [
+        (block.tolist(), epoch, n)
+        for block, epoch, n in itertools.islice(iter(lane.__next__, None), number)
+    ]
+
+
+def test_a_lane_is_its_part_of_the_documents_again_and_again(stream, texts, tokenizer):
+    """Oracle: the documents packed by hand."""
+    quarter = len(texts) // 4
+    for index in range(4):
+        part = texts[index * quarter : (index + 1) * quarter]
+        expected = [
+            b.tolist()
+            for b in pack(
+                (tokenizer(d["text"], add_special_tokens=False)["input_ids"] for d in part),
+                tokenizer,
+                16,
+            )
+        ]
+        got = take(stream.lane(index), 2 * len(expected) + 1)
+        assert (
+            got
+            == [(b, epoch, n) for epoch in (0, 1, 2) for n, b in enumerate(expected)][: len(got)]
+        )
+
+
+@pytest.mark.parametrize("shards, lanes", [(1, 1), (15, 1), (16, 2), (41, 4), (5000, 64)])
+def test_no_lane_is_made_of_less_than_eight_parts(shards, lanes, tokenizer):
+    class Source:
+        num_shards = shards
+
+    assert BlockStream(Source(), tokenizer, 16).lanes == lanes
+
+
+def steps_of(stream, tokenizer, steps=12, **options):
+    settings = {"batch_size": 6, "micro_batch_size": 2} | options
+    return list(
+        itertools.islice(StreamBatches(stream, DynamicMasking(tokenizer), **settings), steps)
+    )
+
+
+def sequences(micro_batches):
+    """{number: (ids, labels)} of a step."""
+    rows = [(m, i) for m in micro_batches for i in range(len(m.examples)) if m.loss_mask[i].all()]
+    found = [(m.examples[i].item(), m.input_ids[i].tolist(), m.labels[i].tolist()) for m, i in rows]
+    assert len({number for number, *_ in found}) == len(found)
+    return {number: (ids, labels) for number, ids, labels in found}
+
+
+SHARES = [(8, 2, 2), (6, 2, 2), (5, 2, 2), (6, 4, 3), (5, 1, 4), (9, 1, 8), (3, 1, 5)]
+
+
+@pytest.mark.parametrize("batch_size, micro_batch_size, world", SHARES)
+def test_processes_share_a_stream_without_overlap_or_loss(
+    stream, tokenizer, batch_size, micro_batch_size, world
+):
+    alone = [
+        sequences(step)
+        for step in steps_of(stream, tokenizer, batch_size=batch_size, micro_batch_size=batch_size)
+    ]
+    options = {"batch_size": batch_size, "micro_batch_size": micro_batch_size, "world": world}
+    ranks = [steps_of(stream, tokenizer, rank=rank, **options) for rank in range(world)]
+    for expected, shares in zip(alone, zip(*ranks, strict=True), strict=True):
+        assert (
+            len(expected) == batch_size and len({len(share) for share in shares}) == 1
+        )  # as many micro-batches everywhere
+        parts = [sequences(share) for share in shares]
+        assert sum(map(len, parts)) == batch_size
+        assert {k: v for part in parts for k, v in part.items()} == expected
+
+
+@pytest.mark.parametrize("world, read", [(1, 4), (2, 2), (4, 1), (8, 1), (3, 4)])
+def test_a_process_reads_its_own_lanes_only_where_they_divide(stream, tokenizer, world, read):
+    for rank in range(world):
+        (step,) = steps_of(stream, tokenizer, 1, batch_size=8, rank=rank, world=world)
+        assert len(step.positions) == read
+
+
+def test_a_stream_is_masked_by_epoch_and_number(stream, tokenizer):
+    """Oracle: the masking called by hand on what the lanes give."""
+    masking, lanes = DynamicMasking(tokenizer), [stream.lane(i) for i in range(4)]
+    place = 0
+    for step in steps_of(stream, tokenizer, 60):
+        for number, (ids, labels) in sequences(step).items():
+            block, epoch, n = next(lanes[place % 4])
+            assert number == 4 * n + place % 4
+            expected = masking(torch.tensor(block[None]).long(), [number], epoch)
+            assert ids == expected.input_ids[0].tolist() and labels == expected.labels[0].tolist()
+            place += 1
+    assert epoch > 0
+
+
+@pytest.fixture
+def tokenized(monkeypatch):
+    """The texts that are read, in their order."""
+    read, function = [], packing.tokenize
+    monkeypatch.setattr(
+        packing,
+        "tokenize",
+        lambda texts, tokenizer: read.extend(texts) or function(texts, tokenizer),
+    )
+    return read
+
+
+@pytest.mark.parametrize("done", [1, 7, 40])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_stream_goes_on_where_a_run_stopped_and_reads_nothing_before_again(
+    done, world, stream, tokenizer, tokenized
+):
+    for rank in range(world):
+        options = {"rank": rank, "world": world}
+        whole = steps_of(stream, tokenizer, done + 5, **options)
+        positions = json.loads(json.dumps(whole[done - 1].positions))
+        tokenized.clear()
+        rest = steps_of(stream, tokenizer, 1, start=done, positions=positions, **options)
+        assert len(tokenized) <= 2 * packing.DOCUMENTS_AT_ONCE * len(positions)
+        rest = steps_of(stream, tokenizer, 5, start=done, positions=positions, **options)
+        assert [sequences(step) for step in rest] == [sequences(step) for step in whole[done:]]
+
+
+@pytest.mark.parametrize(
+    "forgotten", [{"rest": []}, {"read": 0}, {"documents": None}, {"number": 0}]
+)
+def test_a_position_with_a_part_forgotten_is_told_apart(forgotten, stream):
+    lane = stream.lane(1)
+    take(lane, 20)
+    expected = take(lane.stream.lane(1, lane.position), 5)
+    assert take(stream.lane(1, lane.position | forgotten), 5) != expected
+    assert take(lane, 5) == expected
+
+
+# --------------------------------------------------------------------------------------------------------------- from the corpus
+@pytest.fixture
+def streamed(monkeypatch):
+    """Make `load_documents` give this stream, as it does for a large Hub dataset."""
+    return lambda stream: monkeypatch.setattr(blocks_library, "load_documents", lambda *_: stream)
+
+
+def test_a_stream_is_split_counted_and_not_stored(streamed, source, texts, tokenizer, tmp_path):
+    streamed(source())
+    made = load_blocks("hub:any/name", tokenizer, 16, streaming=True, cache=tmp_path)
+    assert made.streaming and not (tmp_path / "blocks").exists()
+    held_out = (
+        tokenizer(d["text"], add_special_tokens=False)["input_ids"]
+        for d in texts
+        if split_of(d["name"]) == "held_out"
+    )
+    expected = [b.tolist() for b in pack(held_out, tokenizer, 16)]
+    assert [list(row["input_ids"]) for row in made.held_out] == expected and expected
+    sample = [
+        row["input_ids"] for row in itertools.islice(made.train, blocks_library.STREAM_SAMPLE)
+    ]
+    assert (
+        made.counts.tolist()
+        == np.bincount(np.concatenate(sample), minlength=len(tokenizer)).tolist()
+    )
+
+
+def test_a_stream_without_enough_text_is_refused(streamed, tokenizer, tmp_path):
+    """Otherwise a run would look for its first block for ever."""
+    streamed(
+        datasets.Dataset.from_list(
+            [{"name": f"d{i}", "text": "a word"} for i in range(3)]
+        ).to_iterable_dataset()
+    )
+    with pytest.raises(UserError):
+        load_blocks("hub:any/name", tokenizer, 64, streaming=True, cache=tmp_path)

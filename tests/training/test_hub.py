@@ -1,0 +1,259 @@
+"""Real files over the Hub's own protocol, served by a stand-in on this machine. Skipped where it is not at hand.
+
+The settings of the Hub are read at import, so each test is a small program of its own, started beside a server.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from helpers import free_port, shared_hub
+
+from distil_lib.training.checkpoint import latest_valid_checkpoint
+
+pytestmark = pytest.mark.skipif(
+    shared_hub() is None, reason="no stand-in for the Hub at ../shared/hub/serve.py"
+)
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory):
+    """Start a server on a free port: its address. `options`: of the server's command line."""
+    started = []
+
+    def start(*options: str) -> str:
+        log = tmp_path_factory.mktemp("hub") / "log"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-u", shared_hub(), "--port", "0", *options],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        started.append(process)
+        for _ in range(200):
+            if address := re.search(r"http://[\d.]+:\d+", log.read_text()):
+                return address[0]
+            time.sleep(0.05)
+        raise RuntimeError(log.read_text())
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def endpoint(serve):
+    return serve()
+
+
+@pytest.fixture
+def online(tmp_path):
+    """Run a program that reads from the Hub at an address: what it has finished as."""
+
+    def run(endpoint: str, *command) -> subprocess.CompletedProcess:
+        environment = os.environ | {
+            "HF_ENDPOINT": endpoint,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "home"),
+            "DISTIL_CACHE": str(tmp_path / "cache"),
+            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.run(
+            [sys.executable, *map(str, command)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=280,
+        )
+
+    return run
+
+
+def answer(done: subprocess.CompletedProcess) -> dict:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+LOAD = """
+    import itertools, json, sys
+    from distil_lib.text.blocks import load_blocks, split_documents
+    from distil_lib.text.tokenizer import load_tokenizer
+    from distil_lib.text.documents import load_documents
+    tokenizer = load_tokenizer("google-bert/bert-base-uncased")
+    result = {"vocabulary": len(tokenizer), "hello": tokenizer("hello world")["input_ids"]}
+    for name in ("hub:local/classic-books", "hub:wikimedia/wikipedia:20231101.en"):
+        stored, streamed = load_documents(name, streaming=False), load_documents(name, streaming=True)
+        result[name] = {
+            "documents": len(stored), "columns": sorted(stored.column_names),
+            "first": [stored[i]["text"] for i in range(3)], "first streamed": [d["text"] for d in itertools.islice(streamed, 3)],
+            "names": [d["name"] for d in itertools.islice(streamed, 3)],
+        }
+    print(json.dumps(result))
+"""
+
+
+def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, online):
+    """Oracle: the Parquet files that are served, read by pandas; and the ids of BERT's published vocabulary."""
+    import pandas
+
+    found = answer(online(endpoint, "-c", textwrap.dedent(LOAD)))
+    assert found["vocabulary"] == 30522 and found["hello"] == [101, 7592, 2088, 102]
+    for name, folder in (
+        ("local/classic-books", "plain_text"),
+        ("wikimedia/wikipedia:20231101.en", "20231101.en"),
+    ):
+        files = sorted(
+            (shared_hub().parent / "datasets" / name.split(":")[0] / folder).glob("train-*.parquet")
+        )
+        rows = pandas.concat(pandas.read_parquet(f, columns=["text"]) for f in files)["text"]
+        got = found[f"hub:{name}"]
+        assert got["columns"] == ["name", "text"] and 0 < got["documents"] <= len(rows)
+        assert got["first streamed"] == rows.head(3).tolist()
+        # Stored documents have been deduplicated: each of their paragraphs occurs in the text that was served.
+        for mine, theirs in zip(got["first"], rows, strict=False):
+            assert all(paragraph in theirs for paragraph in mine.split("\n\n")) and len(
+                mine
+            ) > 0.5 * len(theirs.strip())
+        assert len(set(got["names"])) == 3
+
+
+STREAM = """
+    import itertools, json
+    from distil_lib.text import blocks
+    blocks.STREAM_SAMPLE = blocks.STREAM_HELD_OUT = 20
+    tokenizer = blocks.load_tokenizer("google-bert/bert-base-uncased")
+    made = blocks.load_blocks("hub:wikimedia/wikipedia:20231101.en", tokenizer, 128, streaming=True)
+    first = [list(map(int, row["input_ids"])) for row in itertools.islice(made.train, 60)]
+    print(json.dumps({"streaming": made.streaming, "first": first, "held_out": len(made.held_out), "counted": int(made.counts.sum())}))
+"""
+
+
+def test_a_dropped_connection_changes_nothing(endpoint, serve, online):
+    """Every third file is refused: the blocks are those of a connection that holds."""
+    steady = answer(online(endpoint, "-c", textwrap.dedent(STREAM)))
+    assert steady["streaming"] and steady["held_out"] == 20 and steady["counted"] == 20 * 128
+    broken = online(serve("--fail-every", "3"), "-c", textwrap.dedent(STREAM))
+    assert answer(broken) == steady
+    assert "503" in broken.stderr, broken.stderr  # it was dropped indeed
+
+
+EACH = """
+    import json, sys
+    from distil_lib import pretrain
+    for arguments in json.loads(sys.argv[1]):
+        try:
+            pretrain.main(arguments)
+        except SystemExit as end:
+            print(end.code)
+"""
+
+
+def test_names_that_do_not_exist(endpoint, online, small_run, tmp_path):
+    """One message, exit code 2, nothing half-written."""
+    names = {
+        "corpus": "hub:no/such-corpus",
+        "teacher": "no/such-teacher",
+        "tokenizer": "no/such-tokenizer",
+    }
+    runs = [small_run(tmp_path / "output", **{kind: name}) for kind, name in names.items()]
+    done = online(endpoint, "-c", textwrap.dedent(EACH), json.dumps(runs))
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.split() == ["2", "2", "2"] and done.stderr.count("what to do: ") == 3
+    assert all(name.removeprefix("hub:") in done.stderr for name in names.values())
+    assert not (tmp_path / "output").exists()
+
+
+WHOLE_THEN_KILLED = """
+    import json, signal, sys
+    from distil_lib import pretrain
+    from helpers import signal_at
+    whole, killed = json.loads(sys.argv[1])
+    pretrain.main(whole)
+    signal_at("distil_lib.training.loop.Run._optimizer_step", 6, signal.SIGKILL)()
+    pretrain.main(killed)
+"""
+
+
+def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(
+    endpoint, online, small_run, tmp_path
+):
+    """The position in the stream is that of the step: resumed to the same bits."""
+    settings = {
+        "corpus": "hub:wikimedia/wikipedia:20231101.en",
+        "streaming": True,
+        "max_steps": 8,
+        "save_every": 4,
+    }
+    whole, run = (small_run(tmp_path / name, **settings) for name in ("whole", "run"))
+    killed = online(endpoint, "-c", textwrap.dedent(WHOLE_THEN_KILLED), json.dumps([whole, run]))
+    assert killed.returncode == -9, killed.stderr
+    assert latest_valid_checkpoint(tmp_path / "run" / "checkpoints").name == "step-00000004"
+    done = online(endpoint, "-m", "distil_lib.pretrain", *run, "--resume")
+    assert done.returncode == 0, done.stderr
+    models = [
+        (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "run")
+    ]
+    assert models[0] == models[1]
+
+
+KILLED_OR_NOT = """
+    import os, signal, sys
+    from distil_lib.text import packing
+    from distil_lib import pretrain
+    from helpers import signal_at
+    packing.FILES_PER_SHARD = 1  # two files, two lanes: one for each process
+    if sys.argv[1] == "kill" and os.environ["RANK"] == "1":
+        signal_at("distil_lib.training.loop.Run._optimizer_step", 6, signal.SIGKILL)()
+    pretrain.main(sys.argv[2:])
+"""
+
+
+def test_two_processes_stream_over_a_bad_connection_are_killed_and_resume_to_the_same_bits(
+    endpoint, serve, online, small_run, tmp_path
+):
+    """Oracle: two processes that are never stopped, on a connection that holds."""
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(KILLED_OR_NOT))
+    settings = {
+        "corpus": "hub:wikimedia/wikipedia:20231101.en",
+        "streaming": True,
+        "max_steps": 8,
+        "save_every": 4,
+        "batch_size": 5,
+    }
+
+    def both(address, name, kill="no", *more):
+        command = [
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            "2",
+            "--master_port",
+            free_port(),
+            program,
+            kill,
+        ]
+        return online(address, *command, *small_run(tmp_path / name, **settings), *more)
+
+    whole = both(endpoint, "whole")
+    assert whole.returncode == 0 and "2 process(es)" in whole.stdout, whole.stderr
+    bad = serve("--fail-every", "3")
+    assert both(bad, "run", "kill").returncode != 0
+    checkpoint = latest_valid_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint.name == "step-00000004"
+    positions = json.loads((checkpoint / "state.json").read_text())["extra"]["positions"]
+    assert len(positions) == 2 and all(p["number"] + p["read"] > 0 for p in positions.values())
+    resumed = both(bad, "run", "no", "--resume")
+    assert resumed.returncode == 0 and "503" in resumed.stderr, resumed.stderr
+    models = [
+        (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "run")
+    ]
+    assert models[0] == models[1]
