@@ -33,9 +33,7 @@ _config.yml _toc.yml .ci/* .devcontainer/* .github/**/*""".split()
 WORKSHOP = [path for name in FILES for path in sorted(ROOT.glob(name)) if path.is_file()]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(
-    re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].replace("\\", "").split()
-)
+TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
 
 
 def steps(workflow: dict) -> list[dict]:
