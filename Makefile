@@ -55,8 +55,9 @@ test: lint types unit chapters html ## everything that must hold: lint, types, l
 
 check: lint types core ## what to run while editing: lint, types and the core's tests, in less than 90 seconds
 
-lint: $(READY) ## ruff over library, tests and notebooks
+lint: $(READY) ## ruff over library, tests and notebooks: faults, docstrings, form
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: $(READY) ## mypy over the library
 	$(BIN)/mypy
