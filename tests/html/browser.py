@@ -1,12 +1,14 @@
 """Opens built pages in headless Chromium, from file:// and without a network.
 
     with sync_playwright() as playwright, Browser(playwright, find_chromium()) as browser:
-        visit = browser.visit(Path("_build/html/index.html").as_uri(), width=375, dark=True)
+        window = browser.window(dark=True)
+        wide = window.open(Path("_build/html/index.html").as_uri())
+        narrow = window.measure(width=375)
 """
 
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Page, Playwright, Request
@@ -16,19 +18,22 @@ HERE = Path(__file__).parent
 FONTS = {"DejaVu": "DejaVuSans.ttf", "Liberation": "LiberationSans-Regular.ttf"}
 OWN_FONTS = "**/_static/fonts/*.woff2"
 LOCAL = ("file:", "data:", "blob:", "about:")
-# What the page looks like once everything has run and all that folds is open.
-MEASURE = """async () => {
+WIDE, NARROW = 1265, 375  # a window of 1,280 pixels less its scroll bar, and a telephone
+# Everything has run, and all that folds is open.
+READY = """async () => {
   if (window.MathJax && MathJax.startup && MathJax.startup.promise) await MathJax.startup.promise;
   for (const folded of document.querySelectorAll("details")) folded.open = true;
   for (const folded of document.querySelectorAll(".toggle-hidden"))
     folded.classList.remove("toggle-hidden");
   await document.fonts.ready;
+}"""
+MEASURE = """() => {
   const root = document.documentElement, all = (selector) => [...document.querySelectorAll(selector)];
   const name = (e) => `<${e.localName} class="${e.className}"> ${e.textContent.trim().slice(0, 40)}`;
   const style = (e, property) => getComputedStyle(e).getPropertyValue(property);
   // What is wider inside than outside. Stretched symbols of formulas are cut on purpose.
   const wide = all("article *").filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1
-    && !e.closest("svg") && !e.parentElement.closest("mjx-container"));
+    && !e.closest("svg, input") && !e.parentElement.closest("mjx-container"));
   const scrolls = (e) => ["auto", "scroll"].includes(style(e, "overflow-x"));
   return {
     formulas: all(".math.notranslate").length,
@@ -49,20 +54,19 @@ MEASURE = """async () => {
 
 @dataclass
 class Visit:
-    """What happened while a page was opened."""
+    """What a page looks like, and what has happened since it was opened."""
 
-    # requests to other hosts, failed requests, errors in the console
-    problems: list[str] = field(default_factory=list)
-    formulas: int = 0
-    typeset: int = 0
-    errors: int = 0  # formulas that MathJax refused
-    overflow: int = 0  # pixels by which the page is wider than its window
-    cut: list[str] = field(default_factory=list)  # boxes of the article that hide a part of themselves
-    silent: list[str] = field(default_factory=list)  # boxes that scroll and do not show it
-    code: list[dict] = field(default_factory=list)  # boxes of code: columns, missing pixels, text
-    characters: int = 0  # of visible text
-    fonts: list[str] = field(default_factory=list)  # web fonts that were loaded
-    dark: bool = False  # the theme that the page chose
+    problems: list[str]  # requests to other hosts, failed requests, errors in the console
+    formulas: int
+    typeset: int
+    errors: int  # formulas that MathJax refused
+    overflow: int  # pixels by which the page is wider than its window
+    cut: list[str]  # boxes of the article that hide a part of themselves
+    silent: list[str]  # boxes that scroll and do not show it
+    code: list[dict]  # boxes of code: columns, missing pixels, text
+    characters: int  # of visible text
+    fonts: list[str]  # web fonts that were loaded
+    dark: bool  # the theme that the page chose
 
 
 def find_chromium() -> str | None:
@@ -76,31 +80,46 @@ def is_installed(fonts: str) -> bool:
     return any(True for folder in folders for _ in folder.rglob(FONTS[fonts]))
 
 
-def watch(page: Page) -> list[str]:
-    """A list that grows with each fault of the page.
+class Window:
+    """A page of Playwright's, watched. `own_fonts=False`: the book's fonts are kept from it."""
 
-    Left out are the fonts that `Browser.page` blocks.
-    """
-    problems: list[str] = []
-    blocked = ".woff2" if getattr(page, "own_fonts_blocked", False) else "\0"
+    def __init__(self, page: Page, own_fonts: bool = True):
+        self.page = page
+        self.problems: list[str] = []
+        self.blocked: tuple[str, ...] = ()
+        if not own_fonts:
+            self.blocked = (".woff2",)
+            page.route(OWN_FONTS, lambda route: route.abort())
+        page.on("request", self._asked)
+        page.on("requestfailed", self._failed)
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
 
-    def asked(request: Request) -> None:
+    def _asked(self, request: Request) -> None:
         if not request.url.startswith(LOCAL):
-            problems.append(f"asks another host: {request.url}")
+            self.problems.append(f"asks another host: {request.url}")
 
-    def failed(request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED" and not request.url.endswith(blocked):
-            problems.append(f"request failed: {request.url} ({request.failure})")
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED" and not request.url.endswith(self.blocked):
+            self.problems.append(f"request failed: {request.url} ({request.failure})")
 
-    def said(message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.location["url"].endswith(blocked):
-            problems.append(f"console: {message.text} {message.location['url']}")
+    def _said(self, message: ConsoleMessage) -> None:
+        url = message.location["url"]
+        if message.type == "error" and not url.endswith(self.blocked):
+            self.problems.append(f"console: {message.text} {url}")
 
-    page.on("request", asked)
-    page.on("requestfailed", failed)
-    page.on("console", said)
-    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
-    return problems
+    def open(self, url: str) -> Visit:
+        """Open an address and let the page finish."""
+        self.problems.clear()
+        self.page.goto(url)
+        self.page.evaluate(READY)
+        return self.measure()
+
+    def measure(self, width: int | None = None) -> Visit:
+        """Look at the open page again, in another width if one is given."""
+        if width:
+            self.page.set_viewport_size({"width": width, "height": 900})
+        return Visit(problems=list(self.problems), **self.page.evaluate(MEASURE))
 
 
 class Browser:
@@ -115,8 +134,6 @@ class Browser:
             env=environment,
             # No name resolves: whatever is not on this disk fails, and is noticed.
             args=["--host-resolver-rules=MAP * ~NOTFOUND"],
-            # A reader's window loses some pixels to its scroll bar, and so does this one.
-            ignore_default_args=["--hide-scrollbars"],
         )
 
     def __enter__(self) -> "Browser":
@@ -125,34 +142,14 @@ class Browser:
     def __exit__(self, *error: object) -> None:
         self.browser.close()
 
-    def page(
-        self, width: int = 1280, dark: bool = False, own_fonts: bool = True, scripts: bool = True
-    ) -> Page:
-        """An empty page in a window of its own. `own_fonts=False`: the book's fonts do not load."""
+    def window(
+        self, width: int = WIDE, dark: bool = False, own_fonts: bool = True, scripts: bool = True
+    ) -> Window:
+        """An empty window, which shares nothing with the others."""
         context = self.browser.new_context(
             viewport={"width": width, "height": 900},
-            is_mobile=width < 600,
             color_scheme="dark" if dark else "light",
             java_script_enabled=scripts,
         )
         context.set_default_timeout(60_000)
-        page = context.new_page()
-        if not own_fonts:
-            page.route(OWN_FONTS, lambda route: route.abort())
-            page.own_fonts_blocked = True
-        return page
-
-    def visit(self, url: str, **window: object) -> Visit:
-        """Open a page in a new window (see `page`), let it finish, and say what happened."""
-        page = self.page(**window)
-        try:
-            return visit(page, url)
-        finally:
-            page.context.close()
-
-
-def visit(page: Page, url: str) -> Visit:
-    """Open an address in this window, let the page finish, and say what happened."""
-    problems = watch(page)
-    page.goto(url)
-    return Visit(problems=problems, **page.evaluate(MEASURE))
+        return Window(context.new_page(), own_fonts)
