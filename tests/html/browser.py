@@ -28,8 +28,9 @@ READY = """async () => {
   await document.fonts.ready;
 }"""
 MEASURE = """() => {
-  const root = document.documentElement, all = (selector) => [...document.querySelectorAll(selector)];
-  const name = (e) => `<${e.localName} class="${e.className}"> ${e.textContent.trim().slice(0, 40)}`;
+  const root = document.documentElement;
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const name = (e) => `${e.localName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`;
   const style = (e, property) => getComputedStyle(e).getPropertyValue(property);
   // What is wider inside than outside. Stretched symbols of formulas are cut on purpose.
   const wide = all("article *").filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1
@@ -41,7 +42,8 @@ MEASURE = """() => {
     errors: all('mjx-merror, mjx-mtext[style*="red"]').length,  // red: an unknown command
     overflow: root.scrollWidth - root.clientWidth,
     cut: wide.filter((e) => !scrolls(e) && style(e, "overflow-x") !== "visible").map(name),
-    silent: wide.filter((e) => scrolls(e) && !style(e, "background-attachment").includes("local")).map(name),
+    silent: wide.filter(scrolls)
+      .filter((e) => !style(e, "background-attachment").includes("local")).map(name),
     code: all("article pre").filter((e) => e.clientWidth).map((e) => ({
       columns: Math.max(...e.textContent.split("\\n").map((line) => [...line].length)),
       missing: e.scrollWidth - e.clientWidth, text: e.textContent.slice(0, 40)})),
