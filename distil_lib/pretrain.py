@@ -1,8 +1,8 @@
 """Pretrain a teacher, or distil a student from one.
 
-    accelerate launch distil_lib/pretrain.py --preset mini                # distil the default student
-    accelerate launch distil_lib/pretrain.py --preset mini-teacher        # pretrain the default teacher
-    accelerate launch distil_lib/pretrain.py --preset mini --resume       # resume after a stop
+    accelerate launch distil_lib/pretrain.py --preset mini            # distil the default student
+    accelerate launch distil_lib/pretrain.py --preset mini-teacher    # pretrain its teacher
+    accelerate launch distil_lib/pretrain.py --preset mini --resume   # resume after a stop
 
 Section 3 of Sanh et al. (2019). The mean of each loss is taken over the tokens of the whole batch,
 wherever its parts are computed; gradients are exchanged once per optimizer step. So the same preset
@@ -14,6 +14,10 @@ import sys
 from collections.abc import Sequence
 
 from distil_lib.common.processes import end_with_launcher, run_program, shared_refusal
+
+if __name__ == "__main__":
+    end_with_launcher()  # before the imports that take seconds
+
 from distil_lib.training.config import PROGRAM
 from distil_lib.training.loop import Run
 
@@ -37,7 +41,6 @@ def _run(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program. It ends by `SystemExit` where there is an error, or where it was stopped."""
-    end_with_launcher()
     given = sys.argv[1:] if arguments is None else arguments
     run_program(lambda: _run(given), resumable=True)
 

@@ -1,4 +1,4 @@
-"""Settings and command lines: one dataclass says the names, types, ranges, defaults and help of a program.
+"""Settings and command lines: one dataclass says names, types, ranges, defaults and help.
 
     @dataclass
     class ExportConfig(Settings):
@@ -7,11 +7,10 @@
         head: Literal["masked-lm", "classification"] | None = option(None, "kind of output layer")
 
     PROGRAM = Program(ExportConfig, "python -m distil_lib.export", "Write an ONNX file.")
-    PROGRAM.parse(["--batch_size", "0"])        # UserError: batch_size is 0. It must be ... at least 1
-    PROGRAM.run(lambda config, arguments: export(config))       # the whole program, exit codes too
+    PROGRAM.parse(["--batch_size", "0"])         # UserError: batch_size is 0. It must be ...
+    PROGRAM.run(lambda config, arguments: export(config))    # the whole program, exit codes too
 
-pydantic checks the values. Whoever makes an `ExportConfig(...)`, from Python, YAML or a command line,
-gets the same checks.
+pydantic checks the values, and in the same way from Python, YAML and a command line.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How a program ends: one message and exit code 2 for what the user asked for and cannot be done."""
+"""How a program ends: one message and exit code 2 for what was asked for and cannot be done."""
 
 import contextlib
 import errno

@@ -90,7 +90,7 @@ def write_result(path: Path, record: Mapping) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write beside, flush to the disk, rename: what is killed leaves the old file or the new one."""
+    """Write beside, flush, rename: a program that is killed leaves the old file or the new one."""
     beside = path.with_name(f".{path.name}.partial")
     with storage_named(path):
         try:

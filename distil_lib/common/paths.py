@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def data_folder(*parts: str) -> Path:
-    """`data/<parts>` of the checkout that this library was installed from. Raises `UserError` if it is not there."""
+    """`data/<parts>` of the checkout. Raises `UserError` if it is not there."""
     folder = PROJECT.joinpath("data", *parts)
     if not folder.exists():
         raise UserError(
@@ -27,7 +27,7 @@ def data_folder(*parts: str) -> Path:
 
 
 def locate(name: str) -> str:
-    """Of `data/...` the path in the project, wherever a program is started; else the name itself."""
+    """The path of `data/...` wherever a program is started; any other name as it is."""
     return str(PROJECT / name) if name.startswith("data/") and not Path(name).exists() else name
 
 

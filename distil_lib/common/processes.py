@@ -13,11 +13,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 
 from distil_lib.common.errors import exit_on_user_error
 from distil_lib.errors import UserError
+
+LAUNCHERS = {
+    "accelerate",
+    "accelerate.commands.launch",
+    "torchrun",
+    "torch.distributed.run",
+    "distil_lib.launch",
+}
 
 
 def quiet_libraries() -> None:
@@ -111,15 +120,16 @@ def end_with_launcher() -> None:
     `accelerate launch` does not hand signals on to a single process. Killed, it would leave a
     training behind, and the next start would meet it in the same folder.
     """
+    if "WORLD_SIZE" not in os.environ and "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        return
     try:
         launcher = psutil.Process().parent()
-        words = launcher.cmdline() if launcher else []
+        words = launcher.cmdline()[1:4] if launcher else []
     except psutil.Error:
         return
-    if "WORLD_SIZE" not in os.environ and "ACCELERATE_MIXED_PRECISION" not in os.environ:
-        return  # not launched
-    if not any("accelerate" in word or "torch" in word for word in words[:4]):
-        return  # launched by what hands over its own process (`distil_lib.launch`)
+    # What `distil_lib.launch` starts alone has taken its place: its parent is no launcher.
+    if launcher is None or not LAUNCHERS & {Path(word).name for word in words}:
+        return
 
     def watch() -> None:
         while os.getppid() == launcher.pid:

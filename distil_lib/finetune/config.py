@@ -66,7 +66,8 @@ class FinetuneConfig(Settings):
     max_grad_norm: PositiveFloat = option(1.0, "gradients are clipped to this norm")
     max_length: Annotated[int, Field(ge=0, le=65_536)] = option(
         0,
-        "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the model can read",
+        "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the "
+        "model can read",
     )
     group_by_length: bool = option(
         False,
@@ -97,7 +98,7 @@ class FinetuneConfig(Settings):
         )
 
 
-# Settings that change nothing of what a seed computes; `precision` is recorded as what it comes down to.
+# Settings that change nothing of what a seed computes; `precision` is recorded as it was chosen.
 FREE = frozenset({"seeds", "output", "predict", "save", "compare_with", "threads", "data_dir"})
 
 
