@@ -165,8 +165,9 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one `UserError`; argparse would print its whole usage above it."""
 
     def error(self, message: str) -> NoReturn:
+        message = "".join(c if c.isprintable() else "?" for c in message)
         if message.startswith("unrecognized arguments: --"):
-            name = message.split("--", 1)[1].split()[0].split("=")[0].replace("-", "_")
+            name = message.split("--", 1)[1].partition(" ")[0].partition("=")[0].replace("-", "_")
             known = [action.dest for action in self._actions]
             raise unknown_setting(name, "The command line", known)
         raise UserError(
