@@ -42,6 +42,7 @@ $(READY): $(LOCK) pyproject.toml
 # --------------------------------------------------------------------------------------------------------- book, tests
 # Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores.
 test check core unit chapters execute: export OMP_NUM_THREADS = 1
+test check core unit chapters execute lab: export ORT_DISABLE_TELEMETRY = 1  # ONNX Runtime asks the network otherwise
 test check core unit chapters execute: export TOKENIZERS_PARALLELISM = false
 test chapters execute: export TQDM_DISABLE = 1
 test chapters execute: export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
