@@ -8,7 +8,7 @@ A seed decides order, masks and random weights of every arm alike, so arms are c
 seed: what both sides share cancels in the difference. Sanh et al. (2019, Table 4) give one number
 per arm; this module computes the uncertainty that such a number has.
 
-The statistics are those of scipy and statsmodels. With few seeds, read the t interval: it is exact
+The statistics are those of scipy and statsmodels where these have them. With few seeds, read the t interval: it is exact
 for normal differences at any number of seeds. Bootstrap percentiles are too narrow: they cover the
 truth in about 85 of 100 cases with 5 seeds and in 75 with 3, instead of 95. The sign-flip test
 assumes least, and needs more seeds: 5 seeds have 2^5 = 32 flips, so no p-value is below
@@ -16,20 +16,20 @@ assumes least, and needs more seeds: 5 seeds have 2^5 = 32 flips, so no p-value 
 """
 
 import math
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.formula.api import ols
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 
 RESAMPLES = 9999
+MANY_SEEDS = 1_000_000  # no search goes beyond
 
 
 def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> np.ndarray:
@@ -98,11 +98,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Whoever rejects below .05 makes any error at all with a probability of 5% at most.
     """
-    adjusted = np.array(p_values, np.float64)
-    known = ~np.isnan(adjusted)
-    if known.any():
-        adjusted[known] = multipletests(adjusted[known], method="holm")[1]
-    return adjusted.tolist()
+    # statsmodels' `multipletests` does the same, and collects garbage (0.1 s) at each call.
+    p = np.array(p_values, np.float64)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # nan is sorted last
+    factors = np.arange(len(order), 0, -1)  # m for the smallest, m - 1 for the next, ..., 1
+    p[order] = np.minimum(1, np.maximum.accumulate(factors * p[order]))
+    return p.tolist()
 
 
 # -------------------------------------------------------------------------------- power
@@ -119,7 +120,12 @@ def power(seeds: int, effect: float, deviation: float, alpha: float = 0.05) -> f
         return 0.0
     if deviation == 0:
         return float(effect != 0)
-    return float(TTestPower().power(abs(effect) / deviation, seeds, alpha))
+    # As `TTestPower` of statsmodels, which is nan where the wrong side is too small for scipy, and
+    # whose `solve_power` stops early for two seeds: at a power of .785 for .8.
+    limit = stats.t.ppf(1 - alpha / 2, seeds - 1)
+    shift = abs(effect) / deviation * math.sqrt(seeds)
+    wrong_side = np.nan_to_num(stats.nct.cdf(-limit, seeds - 1, shift))
+    return float(stats.nct.sf(limit, seeds - 1, shift) + wrong_side)
 
 
 def detectable_effect(
@@ -128,7 +134,10 @@ def detectable_effect(
     """The smallest true mean difference found with the chance `wanted`; nan for one seed."""
     if seeds < 2 or math.isnan(deviation):
         return math.nan
-    return deviation * float(TTestPower().solve_power(nobs=seeds, alpha=alpha, power=wanted))
+    high = 1.0  # in units of the deviation
+    while power(seeds, high, 1.0, alpha) < wanted:
+        high *= 2
+    return deviation * optimize.brentq(lambda d: power(seeds, d, 1.0, alpha) - wanted, 0, high)
 
 
 def seeds_needed(effect: float, deviation: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
@@ -142,10 +151,16 @@ def seeds_needed(effect: float, deviation: float, alpha: float = 0.05, wanted: f
             "No number of seeds finds an effect of 0.",
             "Ask for the smallest one that would matter.",
         )
-    if power(2, effect, deviation, alpha) >= wanted:
-        return 2
-    size = abs(effect) / deviation
-    return math.ceil(TTestPower().solve_power(effect_size=size, alpha=alpha, power=wanted))
+    many = 2
+    while power(many, effect, deviation, alpha) < wanted:
+        many *= 2
+        if many > MANY_SEEDS:
+            raise UserError(
+                f"An effect of {effect:g} takes more than {MANY_SEEDS:,} seeds.",
+                "Ask for the smallest one that would matter.",
+            )
+    enough = range(many // 2, many + 1)  # more seeds have more power: the first is found by halves
+    return enough[bisect(enough, False, key=lambda n: power(n, effect, deviation, alpha) >= wanted)]
 
 
 # --------------------------------------------------------------------- all arms together
@@ -279,12 +294,13 @@ def pooled_effects(
         columns=["arm", "seed", "value"],
     )
     # Columns of the arms are differences from the reference, which is the first level.
-    fit = ols("value ~ C(arm, levels=names) + C(seed)", data).fit()
-    if fit.df_resid < 1 or np.linalg.matrix_rank(fit.model.exog) < fit.model.exog.shape[1]:
+    model = ols("value ~ C(arm, levels=names) + C(seed)", data)
+    if model.df_resid < 1 or np.linalg.matrix_rank(model.exog) < model.exog.shape[1]:
         raise UserError(
             "Too few values for a scatter that is common to all arms.",
             "Give the arms more seeds in common.",
         )
+    fit = model.fit()
     low, high = fit.conf_int(1 - level).to_numpy().T
     columns = (fit.params, fit.bse, low, high, fit.pvalues)
     of_arms = [np.asarray(column)[1 : len(names)].tolist() for column in columns]
