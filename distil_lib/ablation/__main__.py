@@ -46,7 +46,9 @@ class AblationConfig(Settings):
         f"a YAML file, or one of {', '.join(grid_names())}; by default the one of the preset's name",
     )
     arms: list[str] = option([], "these arms only")
-    seeds: Annotated[int, Field(ge=0, le=10_000)] = option(0, "seeds of each arm; 0 for the grid's numbers")
+    seeds: Annotated[int, Field(ge=0, le=10_000)] = option(
+        0, "seeds of each arm; 0 for the grid's numbers"
+    )
     output: str = option("data/results/ablation", "folder of the records")
     work: str = option("runs/ablation", "folder of the runs while they run")
     keep_models: bool = option(False, "do not delete a run when it is recorded")
@@ -66,9 +68,7 @@ PROGRAM = Program(
 )
 
 
-def forecast(
-    jobs: Sequence[Job], missing: Sequence[Job], records: Sequence[dict[str, Any]]
-) -> str:
+def forecast(jobs: Sequence[Job], missing: Sequence[Job], records: Sequence[dict[str, Any]]) -> str:
     """What is missing, and how long it will take by what has been recorded."""
     lines = [f"{len(jobs) - len(missing)} of {len(jobs)} recorded, {len(missing)} missing"]
     seeds: dict[str, list[int]] = {}

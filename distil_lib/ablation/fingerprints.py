@@ -1,8 +1,8 @@
 """Hashes of what decides a job's numbers: settings by their value, files by their content.
 
-    inputs = InputFingerprints()
-    settings = inputs.result_determining_settings(pretraining, finetuning, seeds=[0])
-    settings_hash(settings)                             # "016cee4917e30394"
+inputs = InputFingerprints()
+settings = inputs.result_determining_settings(pretraining, finetuning, seeds=[0])
+settings_hash(settings)                             # "016cee4917e30394"
 """
 
 import dataclasses

@@ -121,9 +121,7 @@ class Grid:
     arms: Mapping[str, Arm]
     tasks: Mapping[str, FinetuneConfig]
     finetuning_seeds: int
-    inputs: InputFingerprints = field(
-        default_factory=InputFingerprints, compare=False, repr=False
-    )
+    inputs: InputFingerprints = field(default_factory=InputFingerprints, compare=False, repr=False)
 
     def jobs(self, arms: Sequence[str] = (), seeds: int = 0) -> list[Job]:
         """The (arm, seed) of all arms or of some. All arms get seed 0 before any gets seed 1.
