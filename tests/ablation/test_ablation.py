@@ -408,7 +408,9 @@ def test_committed_records_are_found_by_their_grids(name, monkeypatch):
     (text,) = {
         r["configuration"]["pretraining"]["corpus"] for r in read_records(records, read_grid(name))
     }
-    monkeypatch.setattr(InputFingerprints, "text", lambda self, source: text)
+    monkeypatch.setattr(
+        InputFingerprints, "text", lambda self, source: text if self.versions else source
+    )
     grid = read_grid(name)
     found = read_records(records, grid)
     jobs = {(job.arm.name, job.seed): job for job in grid.jobs()}
