@@ -599,7 +599,7 @@ def test_a_lock_is_held_by_one_and_freed_with_its_process(write_grid, tmp_path, 
         path = tmp_path / f".{job.name}.lock"
         asked = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True)
         assert asked.returncode == 1 and b"Timeout" in asked.stderr
-    holder = "import sys, time\nfrom filelock import FileLock\nFileLock(sys.argv[1]).acquire()\nprint(1, flush=True)\ntime.sleep(60)"
+    holder = "import sys, time\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire()\nprint(1, flush=True)\ntime.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE
     ) as process:
