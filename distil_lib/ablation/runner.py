@@ -47,7 +47,7 @@ from distil_lib.finetune.models import weights_fingerprint
 from distil_lib.finetune.runner import Finetuning
 from distil_lib.training.checkpoint import latest_valid_checkpoint
 from distil_lib.training.config import PretrainConfig
-from distil_lib.training.loop import Run
+from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.metrics_file import read_metrics
 
 
@@ -88,7 +88,7 @@ class GridRunner:
     def __init__(self, output: Path, work: Path, threads: int = 0, keep_models: bool = False):
         self.output, self.work, self.keep_models = output, work, keep_models
         self.threads = threads or default_threads()
-        self.run: Run | None = None
+        self.run: PretrainingRun | None = None
 
     def stop(self, number: int, frame: object = None) -> None:
         """A signal's handler: a pretraining saves at the end of its step, all else ends here."""
@@ -201,7 +201,7 @@ class GridRunner:
 
     def _train(self, config: PretrainConfig) -> tuple[dict[str, float], Any]:
         """Train; returns the held-out figures and the model's configuration."""
-        run = self.run = Run(config, resume_hint="the same command resumes")
+        run = self.run = PretrainingRun(config, resume_hint="the same command resumes")
         try:
             figures = run.train()
         finally:

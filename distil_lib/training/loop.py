@@ -27,7 +27,7 @@ from distil_lib.training.setup import TrainingSetup
 from distil_lib.training.sharding import full_state_dict, whole
 
 
-class Run(TrainingSetup):
+class PretrainingRun(TrainingSetup):
     """A training run, ready to `train()`."""
 
     def __init__(
@@ -362,3 +362,6 @@ class Run(TrainingSetup):
             + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()),
             flush=True,
         )
+
+
+Run = PretrainingRun  # what `pretrain` calls it
