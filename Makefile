@@ -102,7 +102,7 @@ results: $(READY) ## fine-tune the models on the tasks, into data/results (five 
 	    $(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini-without-teacher
 	test -d runs/elmo-mini/model || $(BIN)/python -m distil_lib.elmo.pretrain --output runs/elmo-mini \
 	    $$(ls -d runs/elmo-mini/checkpoint-* >/dev/null 2>&1 && echo --resume)
-	data/results/run.sh
+	scripts/finetune_results.sh
 
 # The model that a run has left, and the record of how it came about.
 define store

@@ -27,13 +27,18 @@ from distil_lib.training.setup import TrainingSetup
 from distil_lib.training.sharding import full_state_dict, whole
 
 
-class Run(TrainingSetup):
+class PretrainingRun(TrainingSetup):
     """A training run, ready to `train()`."""
 
-    def __init__(self, config: PretrainConfig, arguments: list[str] | None = None):
+    def __init__(
+        self,
+        config: PretrainConfig,
+        arguments: list[str] | None = None,
+        resume_hint: str = "go on with --resume",
+    ):
         super().__init__(config)
         self.arguments = arguments or []
-        self.stop_signal, self.remedy = 0, "go on with --resume"  # what is said after a stop
+        self.stop_signal, self.resume_hint = 0, resume_hint  # what is said after a stop
         self.bar: tqdm | None = None
 
     # --------------------------------------------------------------------------------------------------------------- training
@@ -178,7 +183,7 @@ class Run(TrainingSetup):
                 bar.close()
                 if main:
                     print(
-                        f"stopped by {signal.Signals(stop).name} and saved at step {step}; {self.remedy}",
+                        f"stopped by {signal.Signals(stop).name} and saved at step {step}; {self.resume_hint}",
                         flush=True,
                     )
                 self.accelerator.end_training()
@@ -357,3 +362,6 @@ class Run(TrainingSetup):
             + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()),
             flush=True,
         )
+
+
+Run = PretrainingRun  # what `pretrain` calls it
