@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from distil_lib.common.errors import exit_on_user_error
 from distil_lib.training.config import parse_arguments
-from distil_lib.training.loop import Run
+from distil_lib.training.loop import PretrainingRun
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     with exit_on_user_error():
-        run = Run(parse_arguments(arguments), arguments)
+        run = PretrainingRun(parse_arguments(arguments), arguments)
 
         def ask_to_stop(number: int, frame: object) -> None:
             run.stop_signal = number  # acted on at the end of the step

@@ -38,7 +38,7 @@ from distil_lib.errors import UserError
 from distil_lib.finetune.models import weights_fingerprint
 from distil_lib.finetune.runner import Finetuning
 from distil_lib.training.checkpoint import latest_valid_checkpoint
-from distil_lib.training.loop import Run
+from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.metrics_file import read_metrics
 
 
@@ -51,7 +51,7 @@ class Worker:
     def __init__(self, output: Path, work: Path, threads: int = 0, keep_models: bool = False):
         self.output, self.work, self.keep_models = output, work, keep_models
         self.threads = threads or default_threads()
-        self.run: Run | None = None
+        self.run: PretrainingRun | None = None
 
     def stop(self, number: int, frame: object = None) -> None:
         """A signal's handler: a pretraining saves what it has at the end of its step, anything else ends here."""
@@ -143,8 +143,9 @@ class Worker:
             sys.stderr
         ):  # on standard output a line for each (arm, seed)
             print(f"{job.title}: {job.arm.says}", flush=True)
-            prepared = self.run = Run(config)
-            prepared.remedy = "the same command goes on"
+            prepared = self.run = PretrainingRun(
+                config, resume_hint="the same command goes on"
+            )
             try:
                 figures = prepared.train()
             finally:

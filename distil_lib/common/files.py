@@ -8,9 +8,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from distil_lib.common.errors import DISK_FULL
 from distil_lib.errors import UserError
@@ -49,6 +52,26 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises `UserError` for a file that is missing, damaged or too deep."""
+    return _read(path, json.loads, "JSON")
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, without tags. Raises `UserError` as `read_json`."""
+    return _read(path, yaml.safe_load, "YAML")
+
+
+def _read(path: Path, parse: Callable[[str], Any], kind: str) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # of text that is not Unicode too
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise UserError(f"{path} is not {kind} ({reason}).") from error
 
 
 def _sha256(path: Path) -> str:

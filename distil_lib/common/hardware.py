@@ -34,6 +34,11 @@ def probe_precision(device: torch.device, size: int = 512, repeats: int = 9) -> 
     return "bf16" if best[torch.bfloat16] < 0.8 * best[torch.float32] else "fp32"
 
 
+def choose_precision(device: torch.device) -> tuple[str, str]:
+    """("bf16" or "fp32", why)."""
+    return probe_precision(device), "the faster one, measured"
+
+
 def matmul_ceiling(device: torch.device, dtype: torch.dtype, budget: float = 0.15) -> float:
     """FLOP/s of square matrix products: the best of all trials, on ever larger matrices while `budget` seconds last.
 

@@ -15,6 +15,7 @@ import yaml
 
 from distil_lib.common.cli import SettingsParser, option, unknown_setting
 from distil_lib.errors import UserError
+from distil_lib.training.time_limit import parse_duration
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -86,6 +87,9 @@ class PretrainConfig:
     )
     max_steps: int = option(0, "optimizer steps; 0 to count epochs instead")
     epochs: float = option(3.0, "passes over the corpus, if max_steps is 0")
+    time_limit: str | None = option(
+        None, "end within this time (90s, 8m, 1h30m): the learning rate then falls with the time"
+    )
     optimizer: str = option(
         "adamw", "adamw, or muon (for the matrices inside the layers, adamw for the rest)"
     )
@@ -189,6 +193,8 @@ class PretrainConfig:
                 "Both a teacher and init_from are given.",
                 "A student starts from its teacher: drop --init_from.",
             )
+        if self.time_limit is not None:
+            parse_duration(self.time_limit)
         if not self.max_steps and self.epochs <= 0:
             raise UserError("Neither max_steps nor epochs is positive.", "Say how long to train.")
 
@@ -222,6 +228,7 @@ RESUMABLE_OVERRIDES = frozenset(
         "dataloader_num_workers",
         "log_with",
         "micro_batch_size",
+        "time_limit",
     }
 )
 

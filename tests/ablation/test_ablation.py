@@ -24,7 +24,7 @@ from distil_lib.initialization import initialize_student
 from distil_lib.tasks.registry import TASKS
 from distil_lib.teacher import load_teacher
 from distil_lib.training.config import load_preset, preset_names
-from distil_lib.training.loop import Run
+from distil_lib.training.loop import PretrainingRun
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -123,9 +123,9 @@ class as_ablation:
 def watched(monkeypatch) -> list[str]:
     """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") in this process, in order."""
     seen = []
-    train, seed = Run.train, Finetuning.seed
+    train, seed = PretrainingRun.train, Finetuning.seed
     monkeypatch.setattr(
-        Run,
+        PretrainingRun,
         "train",
         lambda r: seen.append(f"seed {r.config.seed}, T {r.config.temperature:g}") or train(r),
     )
@@ -172,7 +172,7 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
         and outcomes(tmp_path)["hot", 1] == records["hot", 1]
     )  # deterministic
 
-    by_hand = Run(
+    by_hand = PretrainingRun(
         load_preset(
             "demo",
             **base
@@ -275,7 +275,7 @@ def test_two_processes_share_the_work_and_a_signal_stops_one(program, write_grid
     (tmp_path / "other").mkdir()
     one = words(grid, tmp_path / "other", "--arms", "hot", "--seeds", 1)
     done = program(
-        one, as_ablation("distil_lib.training.loop.Run._optimizer_step", 2, signal.SIGTERM)
+        one, as_ablation("distil_lib.training.loop.PretrainingRun._optimizer_step", 2, signal.SIGTERM)
     )
     assert done.code == 128 + signal.SIGTERM and not list(
         (tmp_path / "other" / "results").iterdir()

@@ -15,7 +15,7 @@ from distil_lib.errors import UserError
 from distil_lib.student import Student
 from distil_lib.training import checkpoint as library
 from distil_lib.training.checkpoint import (
-    damage,
+    find_corruption,
     latest_valid_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -96,13 +96,17 @@ def test_what_goes_in_comes_out_to_the_bit_and_training_goes_on_as_if_never_stop
 @pytest.mark.parametrize("forgotten", ["optimizers", "schedules"])
 def test_a_state_that_is_forgotten_would_be_noticed(forgotten, training, tmp_path):
     """The bug put in on purpose: the optimizers, or the schedules, start anew."""
-    saved = training.save(tmp_path)
     other = Training("muon" if len(training.optimizers) == 2 else "adamw")
-    fresh = getattr(Training("muon" if len(training.optimizers) == 2 else "adamw"), forgotten)
-    own = getattr(other, forgotten)
-    setattr(other, forgotten, fresh)
-    other.load(saved)
-    setattr(other, forgotten, own)
+    other.load(training.save(tmp_path))
+    assert other.bits() == training.bits()
+    if forgotten == "optimizers":
+        for optimizer in other.optimizers:
+            optimizer.state.clear()
+    else:
+        for optimizer in other.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"]
+        other.schedules = [linear_schedule(o, 2, 20) for o in other.optimizers]
     assert other.train(6).bits() != training.train(6).bits()
 
 
@@ -147,7 +151,7 @@ def empty(path):
     path.write_bytes(b"")
 
 
-FILES = ("model.safetensors", "optimizer-0.safetensors", "state.json")
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 HARMS = [(name, harm) for name in FILES for harm in (truncate, flip_a_bit, empty, os.remove)]
 
 
@@ -160,7 +164,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_one_before(
     training = Training("adamw").train(1)
     before = training.save(tmp_path)
     newest = training.train(1).save(tmp_path)
-    assert latest_valid_checkpoint(tmp_path) == newest and damage(newest) is None
+    assert latest_valid_checkpoint(tmp_path) == newest and find_corruption(newest) is None
     harm(newest / name)
     assert latest_valid_checkpoint(tmp_path) == before
     message = capsys.readouterr().err
@@ -172,7 +176,7 @@ def test_a_wrong_hash_in_the_manifest_counts_as_damage(tmp_path):
     files = json.loads((saved / "manifest.json").read_text())
     files["model.safetensors"]["sha256"] = "0" * 64
     (saved / "manifest.json").write_text(json.dumps(files))
-    assert "model.safetensors" in damage(saved)
+    assert "model.safetensors" in find_corruption(saved)
 
 
 def test_the_manifest_covers_every_file(training, tmp_path):
@@ -200,7 +204,7 @@ def test_only_the_newest_are_kept(keep, left, tmp_path):
 
 
 # ----------------------------------------------------------------------------------------------------------- interrupted while saving
-@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize(
     "error, message",
     [
@@ -212,7 +216,7 @@ def test_only_the_newest_are_kept(keep, left, tmp_path):
 def test_saving_that_fails_leaves_the_last_checkpoint_whole_and_nothing_beside_it(
     call, error, message, tmp_path, monkeypatch
 ):
-    """The first, second and third file that is written."""
+    """The first and the second file of tensors."""
     training = Training("muon").train(1)
     good = training.save(tmp_path)
     before = files_of(tmp_path)
@@ -281,4 +285,4 @@ def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_in_nobodys_way(tm
     (half / "model.safetensors").write_bytes(b"half")
     assert latest_valid_checkpoint(tmp_path) is None
     saved = Training("adamw").train(1).save(tmp_path)
-    assert damage(saved) is None and not half.exists()
+    assert find_corruption(saved) is None and not half.exists()

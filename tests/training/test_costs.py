@@ -24,7 +24,7 @@ from distil_lib.training.costs import (
     run_cost,
     step_cost,
 )
-from distil_lib.training.loop import Run
+from distil_lib.training.loop import PretrainingRun
 
 B, L = 3, 22  # 15% of the 20 words of such a block are 3, a whole number
 TEACHER = BertConfig(

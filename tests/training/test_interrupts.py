@@ -13,17 +13,20 @@ import pytest
 from helpers import free_port, signal_at, together
 from test_resume import STEPS, result
 
-STEP = "distil_lib.training.loop.Run._optimizer_step"
+STEP = "distil_lib.training.loop.PretrainingRun._optimizer_step"
 MOMENTS = {
-    "between two steps": ("distil_lib.training.loop.Run._gather_token_counts", 7),
+    "between two steps": ("distil_lib.training.loop.PretrainingRun._gather_token_counts", 7),
     "with gradients half exchanged": (STEP, 11),
-    "while evaluating": ("distil_lib.pretrain.masked_lm_sums", 2),
-    "while the stream's position is gathered": ("distil_lib.training.loop.Run._stream_state", 2),
+    "while evaluating": ("distil_lib.training.loop.masked_lm_sums", 2),
+    "while the stream's position is gathered": (
+        "distil_lib.training.loop.PretrainingRun._stream_state",
+        2,
+    ),
 }
 OF_THE_FIRST = {
     "while saving the weights": ("distil_lib.training.checkpoint.save_file", 3),
     "while a checkpoint is flushed to the disk": ("distil_lib.common.files._flush", 9),
-    "while the model is written": ("distil_lib.pretrain.model_card", 1),
+    "while the model is written": ("distil_lib.training.final_model.model_card", 1),
 }
 
 
