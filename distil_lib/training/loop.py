@@ -5,26 +5,23 @@ import math
 import signal
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from distil_lib.common.hardware import matmul_ceiling
 from distil_lib.errors import UserError
 from distil_lib.evaluation import held_out_batches, masked_lm_sums, to_figures
 from distil_lib.losses import TokenCounts
 from distil_lib.masking import MicroBatch
-from distil_lib.training.checkpoint import load_checkpoint, read_state, save_checkpoint
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.costs import step_cost
 from distil_lib.training.final_model import save_final_model
 from distil_lib.training.metrics_file import MetricsFile
 from distil_lib.training.progress import Throughput, Window
+from distil_lib.training.resume import load_state, save_state
 from distil_lib.training.run_folder import saving
-from distil_lib.training.setup import prepare_training
+from distil_lib.training.setup import describe_run, measure_peak_flops, prepare_training
 from distil_lib.training.sharding import full_tensor
 from distil_lib.training.time_limit import TimeLimit, parse_duration
 
@@ -47,7 +44,7 @@ class PretrainingRun:
         arguments: list[str] | None = None,
         resume_hint: str = "go on with --resume",
     ):
-        started = time.monotonic()
+        self.started = time.monotonic()
         self.setup = setup = prepare_training(config)
         self.config, self.accelerator = setup.config, setup.accelerator
         self.model, self.teacher, self.blocks = setup.model, setup.teacher, setup.blocks
@@ -56,9 +53,7 @@ class PretrainingRun:
         self.arguments, self.resume_hint = arguments or [], resume_hint
         self.stop_signal = 0  # a signal's handler sets it; acted on at the end of the step
         self.bar: tqdm | None = None
-        self.limit = None
-        if config.time_limit:
-            self.limit = TimeLimit(parse_duration(config.time_limit), started)
+        self.limit: TimeLimit | None = None
 
     # ------------------------------------------------------------------------------------ training
     def train(self) -> dict[str, float]:
@@ -72,7 +67,7 @@ class PretrainingRun:
                 self.setup.lock.release()
 
     def _train(self) -> dict[str, float]:
-        done, extra = self._load()
+        done, extra = load_state(self.setup)
         self.metrics = None
         if self.main:
             kept = extra.get("metrics_bytes", 0)
@@ -80,7 +75,7 @@ class PretrainingRun:
         if self.config.log_with:
             settings = {k: str(v) for k, v in vars(self.config).items()}
             self.accelerator.init_trackers("distil", config=settings)
-        self._print_summary(done)
+        self.accelerator.print(describe_run(self.setup, done), flush=True)
         # Not said for the main process, so that TQDM_DISABLE works.
         hidden = {} if self.main else {"disable": True}
         self.bar = tqdm(
@@ -93,10 +88,13 @@ class PretrainingRun:
         )
         self.window = Window(extra.get("window", []), self.setup.device, self.main)
         self.figures: dict[str, float] = extra.get("figures", {})
-        self.first_progress = self.progress = extra.get("progress", 0.0)
+        self.progress = extra.get("progress", 0.0)
+        if self.config.time_limit:
+            seconds = parse_duration(self.config.time_limit)
+            self.limit = TimeLimit(seconds, self.started, self.progress)
         teacher = None if self.teacher is None else self.teacher.config
         self.cost = step_cost(self.config, self._bare().config, teacher)
-        self.peak = self._measure_peak_flops()
+        self.peak = measure_peak_flops(self.setup)
         self.model.train()
         self.clock = Throughput(extra.get("seconds", 0.0), extra.get("tokens", 0))
         if self.progress < 1:  # a run that has ended by its time limit has no steps left
@@ -148,67 +146,14 @@ class PretrainingRun:
                 break
         return done
 
-    def _load(self) -> tuple[int, dict]:
-        """Load the checkpoint to resume from, if its inputs are those of this run."""
-        checkpoint, setup = self.setup.checkpoint, self.setup
-        if checkpoint is None:
-            return 0, {}
-        with setup.errors.shared():
-            extra = read_state(checkpoint)["extra"]
-            names = {"text": self.config.corpus} | {
-                name: getattr(self.config, name) for name in ("tokenizer", "teacher")
-            }
-            for name, found in setup.inputs.items():
-                if extra.get("inputs", {}).get(name) != found:
-                    raise UserError(
-                        f"The {name} ({names[name]}) is not what {checkpoint} was trained with.",
-                        "Resume with the same files and packages, or start anew in another folder.",
-                        setting="output",
-                    )
-            done, extra = load_checkpoint(
-                checkpoint, self._bare(), setup.optimizers, setup.schedules
-            )
-        before, now = extra.get("arithmetic", {}), self._arithmetic()
-        changed = [f"{k} {before.get(k)} -> {v}" for k, v in now.items() if before.get(k) != v]
-        if changed:
-            self.accelerator.print(
-                f"From step {done} on other {', '.join(changed)}: the same curve, but for rounding "
-                "no longer the same bits.",
-                flush=True,
-            )
-        return done, extra
-
-    def _arithmetic(self) -> dict[str, str | int]:
-        """What changes sums in their last bits, and nothing else."""
-        return {
-            "processes": self.setup.world,
-            "micro_batch_size": self.config.micro_batch_size,
-            "threads": torch.get_num_threads(),
-            "device": self.setup.device.type,
-            "sharded": self.setup.sharded,
-        } | {package: version(package) for package in ("torch", "transformers", "numpy")}
-
     def _bare(self) -> torch.nn.Module:
         """The model without what Accelerate wraps it in."""
         return self.accelerator.unwrap_model(self.model)
-
-    def _measure_peak_flops(self) -> float:
-        """FLOP/s of matrix products over all processes, each measured while the others compute."""
-        dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
-        mine = matmul_ceiling(self.setup.device, dtype)
-        mine = torch.tensor(mine, device=self.setup.device)
-        return self.accelerator.reduce(mine, "sum").item()
 
     # ---------------------------------------------------------------------------------- time limit
     def _measured(self, what: str, began: float) -> None:
         if self.limit is not None:
             self.limit.measured(what, time.monotonic() - began)
-
-    def _time_share(self) -> float:
-        """How much of the run is over by the clock of this process."""
-        if self.limit is None:
-            return 0.0
-        return self.first_progress + (1 - self.first_progress) * self.limit.share()
 
     def _set_progress(self, by_time: float) -> None:
         """The learning rate follows the larger share of the run, by steps or by time."""
@@ -230,7 +175,7 @@ class PretrainingRun:
         """
         mine = self.setup.step.count_tokens(micro_batches)
         places = sum(batch.input_ids.numel() for batch in micro_batches)
-        share = round(self._time_share() * 1e9)
+        share = round((self.limit.share() if self.limit else 0.0) * 1e9)
         shared = torch.tensor(
             [mine.ce, mine.mlm, mine.cos, places, self.stop_signal, share], dtype=torch.int64
         )
@@ -338,45 +283,20 @@ class PretrainingRun:
             sums = self.accelerator.reduce(sums.to(setup.device), "sum").cpu()
         return to_figures(sums, self.teacher is not None)
 
-    # -------------------------------------------------------------------------------- save and stop
-    def _stream_state(self, micro_batches: list[MicroBatch]) -> dict[str, dict]:
-        """Where each part of a stream stands after this step, gathered from all processes."""
-        if not self.blocks.streaming:
-            return {}
-        mine = getattr(micro_batches, "positions", {})
-        return {k: v for each in gather_object([mine]) for k, v in each.items()}
-
+    # ------------------------------------------------------------------------------- save and stop
     def _checkpoint(self, step: int, micro_batches: list[MicroBatch], unfinished: dict) -> None:
         """Save. unfinished: what replaces `metrics_bytes`, and the window, in an early stop."""
-        began, folder = time.monotonic(), self.folder
-        positions = self._stream_state(micro_batches)
-        if self.main and not (folder / "config.yaml").is_file():
-            raise UserError(
-                f"{folder} was deleted or moved while the run was writing into it.",
-                "If it was moved, resume from where it is now.",
-                setting=("resume", "output"),
-            )
-        with saving(folder / "checkpoints"):
-            extra = {
-                "inputs": self.setup.inputs,
-                "arithmetic": self._arithmetic(),
-                "positions": positions,
-                "figures": self.figures,
-                "metrics_bytes": self.metrics.sync() if self.metrics else 0,
-                "seconds": self.clock.seconds,
-                "tokens": self.clock.tokens,
-                "progress": self.progress,
-            }
-            save_checkpoint(
-                folder / "checkpoints",
-                step,
-                self._bare(),
-                self.setup.optimizers,
-                self.setup.schedules,
-                extra | unfinished,
-                self.config.save_total_limit,
-                write=self.main,
-            )
+        began = time.monotonic()
+        with saving(self.folder / "metrics.jsonl"):
+            length = self.metrics.sync() if self.metrics else 0
+        state = {
+            "metrics_bytes": length,
+            "figures": self.figures,
+            "seconds": self.clock.seconds,
+            "tokens": self.clock.tokens,
+            "progress": self.progress,
+        }
+        save_state(self.setup, step, micro_batches, state | unfinished)
         self._measured("save", began)
         self.clock.restart()
 
@@ -388,17 +308,3 @@ class PretrainingRun:
             print(f"stopped by {name} and saved at step {step}; {self.resume_hint}", flush=True)
         self.accelerator.end_training()
         sys.exit(128 + number)
-
-    def _print_summary(self, done: int) -> None:
-        setup, config = self.setup, self.config
-        parameters = sum(p.numel() for p in self._bare().parameters())
-        kind = f"BERT from {config.init_from or 'nothing'}"
-        if self.teacher is not None:
-            kind = f"student of {config.teacher}"
-        self.accelerator.print(
-            f"{kind}: {parameters:,} parameters; {setup.world} process(es) on {setup.device.type}"
-            f"{', sharded' if setup.sharded else ''}, {config.precision}{setup.precision_reason}, "
-            f"{torch.get_num_threads()} thread(s) each; steps {done} to {setup.steps} of "
-            f"{config.batch_size} x {config.block_size} tokens from {config.corpus}",
-            flush=True,
-        )

@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from distil_lib.common.hardware import choose_precision, default_threads, on_cpu
+from distil_lib.common.hardware import choose_precision, default_threads, matmul_ceiling, on_cpu
 from distil_lib.common.paths import locate
 from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError
@@ -267,3 +267,25 @@ def _length(config: PretrainConfig, blocks: Blocks) -> tuple[int, int | None]:
         )
     sequences = max(round(config.epochs * len(blocks.train)), 1)
     return math.ceil(sequences / config.batch_size), sequences
+
+
+def measure_peak_flops(setup: TrainingSetup) -> float:
+    """FLOP/s of matrix products over all processes, each measured while the others compute."""
+    dtype = torch.bfloat16 if setup.config.precision == "bf16" else torch.float32
+    mine = torch.tensor(matmul_ceiling(setup.device, dtype), device=setup.device)
+    return setup.accelerator.reduce(mine, "sum").item()
+
+
+def describe_run(setup: TrainingSetup, done: int) -> str:
+    """The line that a program prints before it trains: so that nobody trains alone unknowingly."""
+    config = setup.config
+    parameters = sum(p.numel() for p in setup.accelerator.unwrap_model(setup.model).parameters())
+    kind = f"BERT from {config.init_from or 'nothing'}"
+    if setup.teacher is not None:
+        kind = f"student of {config.teacher}"
+    return (
+        f"{kind}: {parameters:,} parameters; {setup.world} process(es) on {setup.device.type}"
+        f"{', sharded' if setup.sharded else ''}, {config.precision}{setup.precision_reason}, "
+        f"{torch.get_num_threads()} thread(s) each; steps {done} to {setup.steps} of "
+        f"{config.batch_size} x {config.block_size} tokens from {config.corpus}"
+    )

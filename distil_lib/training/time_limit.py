@@ -21,7 +21,7 @@ def parse_duration(text: str) -> float:
 
 
 class TimeLimit:
-    """How much of the time for training is used up, from 0 to 1.
+    """How much of the run is over by the clock, from 0 to 1.
 
     The last evaluation, checkpoint and model have to fit in as well. What they take is measured
     while the run goes on; until then a tenth of the limit is kept for them.
@@ -29,10 +29,11 @@ class TimeLimit:
     Args:
         seconds: the limit.
         started: when it began to count, by `time.monotonic`.
+        first: the share of the run that was over before, if it was resumed.
     """
 
-    def __init__(self, seconds: float, started: float):
-        self.end = started + seconds
+    def __init__(self, seconds: float, started: float, first: float = 0.0):
+        self.first, self.end = first, started + seconds
         self.begin = time.monotonic()
         self.seconds, self.longest = seconds, dict.fromkeys(("step", "evaluate", "save"), 0.0)
 
@@ -40,10 +41,11 @@ class TimeLimit:
         self.longest[what] = max(self.longest[what], seconds)
 
     def share(self) -> float:
-        """The share of the training time that is over."""
+        """The share of the run that is over."""
         closing = 2 * sum(self.longest.values()) + 0.02 * self.seconds
         if not self.longest["save"]:
             closing = max(closing, FIRST_GUESS * self.seconds)
         available = self.end - closing - self.begin
         over = time.monotonic() - self.begin
-        return min(over / available, 1.0) if available > 0 else 1.0
+        share = min(over / available, 1.0) if available > 0 else 1.0
+        return self.first + (1 - self.first) * share

@@ -19,7 +19,7 @@ MOMENTS = {
     "with gradients half exchanged": (STEP, 11),
     "while evaluating": ("distil_lib.training.loop.masked_lm_sums", 2),
     "while the stream's position is gathered": (
-        "distil_lib.training.loop.PretrainingRun._stream_state",
+        "distil_lib.training.resume.stream_state",
         2,
     ),
 }
