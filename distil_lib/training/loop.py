@@ -25,7 +25,7 @@ from distil_lib.training.setup import describe_run, measure_peak_flops, prepare_
 from distil_lib.training.sharding import full_tensor
 from distil_lib.training.time_limit import TimeLimit, parse_duration
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = 64  # sequences at once
 MOST_PROCESSES = 4096  # a step's random seeds are that far apart
 
 
@@ -76,16 +76,7 @@ class PretrainingRun:
             settings = {k: str(v) for k, v in vars(self.config).items()}
             self.accelerator.init_trackers("distil", config=settings)
         self.accelerator.print(describe_run(self.setup, done), flush=True)
-        # Not said for the main process, so that TQDM_DISABLE works.
-        hidden = {} if self.main else {"disable": True}
-        self.bar = tqdm(
-            total=self.setup.steps,
-            initial=done,
-            unit="step",
-            dynamic_ncols=True,
-            smoothing=0.05,
-            **hidden,
-        )
+        self.bar = self._new_bar(done)
         self.window = Window(extra.get("window", []), self.setup.device, self.main)
         self.figures: dict[str, float] = extra.get("figures", {})
         self.progress = extra.get("progress", 0.0)
@@ -145,6 +136,12 @@ class PretrainingRun:
             if last:
                 break
         return done
+
+    def _new_bar(self, done: int) -> tqdm:
+        # Not said for the main process, so that TQDM_DISABLE works.
+        options = {"dynamic_ncols": True} if self.main else {"disable": True}
+        steps = self.setup.steps
+        return tqdm(total=steps, initial=done, unit="step", smoothing=0.05, **options)
 
     def _bare(self) -> torch.nn.Module:
         """The model without what Accelerate wraps it in."""
@@ -269,14 +266,8 @@ class PretrainingRun:
         setup = self.setup
         # Where weights are sharded, each pass needs all processes: all compute all of it.
         rank, world = (0, 1) if setup.sharded else (setup.rank, setup.world)
-        batches = held_out_batches(
-            self.blocks.held_out,
-            setup.tokenizer,
-            self.config.eval_blocks,
-            EVALUATION_BATCH,
-            rank,
-            world,
-        )
+        size, held_out = self.config.eval_blocks, self.blocks.held_out
+        batches = held_out_batches(held_out, setup.tokenizer, size, EVALUATION_BATCH, rank, world)
         with self.accelerator.autocast():
             sums = masked_lm_sums(self._bare(), batches, self.teacher, setup.device)
         if world > 1:

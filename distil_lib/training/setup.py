@@ -51,9 +51,10 @@ class TrainingSetup:
     """Everything that a training run consists of.
 
     `config` has the precision that was chosen, `precision_reason` why. `model` and `optimizers` are
-    prepared by `accelerator`. `sequences`: how many are read in all, or None if `steps` decides. `checkpoint`:
-    to resume from, or None. `inputs`: hashes of teacher, tokenizer and text. `progress`: what the
-    learning rate follows if there is a time limit. `lock`: on the main process.
+    prepared by `accelerator`. `sequences`: how many are read in all, or None if `steps` decides.
+    `checkpoint`: to resume from, or None. `inputs`: hashes of teacher, tokenizer and text.
+    `progress`: what the learning rate follows if there is a time limit. `lock`: on the main
+    process.
     """
 
     config: PretrainConfig
