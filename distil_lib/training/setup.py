@@ -156,7 +156,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         "teacher": model_fingerprint(teacher),
     }
     with errors.shared():
-        steps, sequences = _length(config, blocks)
+        steps, sequences = run_length(config, blocks)
     with errors.shared():
         for rank, others in enumerate(errors.gather(inputs)):
             if differing := [name for name in inputs if others[name] != inputs[name]]:
@@ -256,7 +256,7 @@ def _load_blocks(
     return blocks
 
 
-def _length(config: PretrainConfig, blocks: Blocks) -> tuple[int, int | None]:
+def run_length(config: PretrainConfig, blocks: Blocks) -> tuple[int, int | None]:
     """(optimizer steps, sequences they read)."""
     if config.max_steps:
         return config.max_steps, None

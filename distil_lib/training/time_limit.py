@@ -10,7 +10,7 @@ FIRST_GUESS = 0.1  # of the limit, for the last evaluation, checkpoint and model
 
 def parse_duration(text: str) -> float:
     """Seconds of "90s", "8m" or "1h30m"."""
-    match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text)
+    match = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text)
     hours, minutes, rest = (int(n or 0) for n in match.groups()) if match else (0, 0, 0)
     seconds = 3600 * hours + 60 * minutes + rest
     if not seconds:

@@ -114,7 +114,7 @@ def test_another_number_of_processes_goes_on_with_the_same_curve_and_says_what_c
     done = program([*arguments(tmp_path / "run"), "--resume"])
     assert done.code == 0, done.err
     assert (
-        "2 process(es)" in done.out
+        "processes (2, now 1)" in done.out
         and "no longer the same bits" in done.out
         and "1 process(es) on cpu" in done.out
     )

@@ -26,7 +26,7 @@ from helpers import (
     weights,
 )
 from setuptools.config.pyprojecttoml import load_file
-from test_processes import KEYS_BIAS, alone, free_port, same_metrics, together, uneven
+from test_processes import KEYS_BIAS, free_port, same_metrics, together
 
 from distil_lib.errors import UserError
 from distil_lib.training.sharding import check_launch_backend, fsdp_plugin
@@ -127,7 +127,7 @@ def test_the_files_travel_with_the_package():
 
 
 # ------------------------------------------------------------------------------------------------------------ two, on the CPU
-def test_cpu_yaml_starts_two_that_train_the_parameters_of_one(alone, small_run, uneven, tmp_path):  # noqa: F811
+def test_cpu_yaml_starts_two_that_train_the_parameters_of_one(alone, small_run, uneven, tmp_path):
     """The real launcher, file, program and precision."""
     launch = [
         sys.executable,

@@ -5,6 +5,8 @@ import shlex
 
 import pytest
 import yaml
+from torch import nn
+from transformers import DistilBertConfig, DistilBertForMaskedLM
 
 from distil_lib.common.hardware import describe_machine
 from distil_lib.errors import UserError
@@ -216,6 +218,37 @@ def test_the_card_holds_the_command_and_the_figures(config):
     )
     assert "# Student: 2 layers x 32\n" in card and "started from" not in card
     assert "# Teacher: 2 layers x 32\n" in (card := card_of(config())) and "from nothing" in card
+
+
+@pytest.mark.parametrize(
+    "changes, own",
+    [
+        ({"teacher": "data/teacher"}, True),
+        ({}, True),
+        ({"teacher": "someone/bert"}, False),
+        ({"teacher": "data/teacher", "corpus": "mine.txt"}, False),
+        ({"init_from": "someone/bert"}, False),
+    ],
+)
+def test_the_card_claims_a_licence_and_a_language_only_for_the_projects_own(changes, own, config):
+    """Oracle: YAML's own reader over the head of the card."""
+    head = yaml.safe_load(card_of(config(**changes)).split("---")[1])
+    assert ("license" in head, "language" in head) == (own, own)
+    assert head["pipeline_tag"] == "fill-mask"
+
+
+@pytest.mark.parametrize("eps, said", [(1e-12, False), (1e-5, True)])
+def test_the_card_says_what_transformers_computes_otherwise(eps, said, config):
+    """Oracle: DistilBERT of transformers, whose LayerNorms have 1e-12 whatever the setting says."""
+    model = DistilBertConfig(
+        vocab_size=20, dim=8, hidden_dim=8, n_layers=1, n_heads=1, layer_norm_eps=eps
+    )
+    theirs = DistilBertForMaskedLM(model)
+    differs = {m.eps for m in theirs.modules() if isinstance(m, nn.LayerNorm)} != {eps}
+    record = dict.fromkeys(("tokens", "steps", "minutes", "processes", "tokens_per_second"), 1)
+    record |= {"shape": "x", "fingerprint": "x", "precision": "fp32"}
+    card = model_card(config(), [], record, {"mlm_loss": 1.0}, {}, model)
+    assert ("epsilon is 1e-05" in card) == said == differs
 
 
 def test_the_card_of_a_run_that_went_on_from_another_quotes_how_that_was_made(config, tmp_path):
