@@ -212,6 +212,7 @@ class Program(Generic[Config]):
     exclusive: Collection[str] = ()
 
     def preset_names(self) -> list[str]:
+        """The names that `--preset` knows."""
         return sorted(path.stem for path in self.presets.glob("*.yaml")) if self.presets else []
 
     def preset(self, name: str | Path) -> dict[str, Any]:
@@ -228,6 +229,7 @@ class Program(Generic[Config]):
         return read_settings(self.settings, path)
 
     def parser(self) -> argparse.ArgumentParser:
+        """The command line: an option for each setting, whose value is left as text."""
         codes = f"Exit codes: 0 done, 2 bad input{self.codes and ', '}{self.codes}."
         presets = f"Presets: {', '.join(self.preset_names())}. " if self.presets else ""
         parser = _Parser(
