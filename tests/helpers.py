@@ -72,7 +72,7 @@ def apart(
 def without_times(rows: list[dict]) -> list[dict]:
     """Rows of `metrics.jsonl` without what no two runs have in common."""
     return [
-        {k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second", "mfu", "fill")}
+        {k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second", "mfu", "non_padding_fraction")}
         for row in rows
     ]
 
@@ -197,11 +197,14 @@ class double_precision:
     """Prepare a program to train in float64, where differences of rounding do not hide those of arithmetic."""
 
     def __call__(self) -> None:
-        from distil_lib.training.loop import Run
+        for name in ("new_model", "load_run_teacher"):
+            where = f"distil_lib.training.setup.{name}"
+            function = pkgutil.resolve_name(where)
+            replace(where, lambda *a, function=function: _double(function(*a)))
 
-        for name in ("_new_model", "_load_teacher"):
-            function = getattr(Run, name)
-            setattr(Run, name, lambda run, function=function: function(run).double())
+
+def _double(model: nn.Module | None) -> nn.Module | None:
+    return None if model is None else model.double()
 
 
 def replace(where: str, value) -> None:

@@ -12,29 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from distil_lib.ablation import runner as ablation
-from distil_lib.common.cli import SettingsParser
+from distil_lib.ablation import __main__ as ablation
 from distil_lib.errors import UserError
-from distil_lib.export.__main__ import ExportConfig
-from distil_lib.finetune import config as finetune_config
+from distil_lib.export import __main__ as export
+from distil_lib.finetune import config as finetune
 from distil_lib.tasks.registry import find_task
-from distil_lib.timing.backend_comparison import LadderConfig
-from distil_lib.timing.table3 import TimingConfig
+from distil_lib.timing import backend_comparison, table3
 from distil_lib.training.config import parse_arguments
 
 ROOT = Path(__file__).parents[2]
 
 
-def settings_of(config: type):
-    return lambda arguments: config(**vars(SettingsParser(config).parse_args(arguments)))
-
-
 MODULES = {
-    "finetune": finetune_config.parse_arguments,
-    "ablation": ablation.parse_arguments,
-    "timing": settings_of(TimingConfig),
-    "ladder": settings_of(LadderConfig),
-    "export": settings_of(ExportConfig),
+    "finetune": finetune,
+    "ablation": ablation,
+    "timing": table3,
+    "timing.backend_comparison": backend_comparison,
+    "export": export,
 }
 
 
@@ -66,6 +60,8 @@ def fault(command: str) -> str | None:
     if program == "conda":
         known = arguments[:3] == ["env", "create", "-f"] and (ROOT / arguments[3]).is_file()
         return None if known else f"what is {arguments}?"
+    if arguments[:2] == ["-m", "distil_lib.launch"]:  # takes what `accelerate launch` takes
+        program, arguments = "accelerate", ["launch", *arguments[2:]]
     if program == "accelerate" and "distil_lib/pretrain.py" in arguments:
         script = arguments.index("distil_lib/pretrain.py")
         launch, settings = arguments[:script], arguments[script + 1 :]
@@ -88,7 +84,7 @@ def fault(command: str) -> str | None:
         and (module := arguments[1].removeprefix("distil_lib.")) in MODULES
     ):
         try:
-            config = MODULES[module](arguments[2:])
+            config = MODULES[module].PROGRAM.parse(arguments[2:])
             if module == "finetune":
                 find_task(config.task)
             if module == "ablation":

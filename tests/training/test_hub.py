@@ -177,7 +177,7 @@ WHOLE_THEN_KILLED = """
     from helpers import signal_at
     whole, killed = json.loads(sys.argv[1])
     pretrain.main(whole)
-    signal_at("distil_lib.training.loop.Run._optimizer_step", 6, signal.SIGKILL)()
+    signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 6, signal.SIGKILL)()
     pretrain.main(killed)
 """
 
@@ -211,7 +211,7 @@ KILLED_OR_NOT = """
     from helpers import signal_at
     packing.FILES_PER_SHARD = 1  # two files, two lanes: one for each process
     if sys.argv[1] == "kill" and os.environ["RANK"] == "1":
-        signal_at("distil_lib.training.loop.Run._optimizer_step", 6, signal.SIGKILL)()
+        signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 6, signal.SIGKILL)()
     pretrain.main(sys.argv[2:])
 """
 
