@@ -41,7 +41,7 @@ def select_layers(
     """
     if not 1 <= student_layers <= teacher_layers:
         raise UserError(
-            f"A student of {student_layers} layers cannot be cut from {teacher_layers}.",
+            f"A student of {student_layers} layers cannot be cut from a teacher of {teacher_layers}.",
             f"Choose from 1 to {teacher_layers} student layers.",
             setting="student_layers",
         )
@@ -173,8 +173,8 @@ def initialize_student(
     """A student that is the teacher cut to some of its layers (Sanh et al. 2019, section 3).
 
     BERT adds a token-type vector to every token; in pretraining on single texts it is always that
-    of type 0. The student has none, so it is added to the positions: word + (position + type 0) differs
-    from (word + type 0) + position by rounding only.
+    of type 0. The student has none, so it is added to the positions: word + (position + type 0)
+    differs from (word + type 0) + position by rounding only.
 
     Args:
         teacher: A BERT, RoBERTa or DistilBERT encoder, with or without MLM head and pooler.

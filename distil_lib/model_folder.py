@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import cached_file, logging
 
@@ -60,8 +61,8 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        looks_like_a_path = len(folder.parts) != 2 or str(name).startswith((".", "~"))
-        if folder.exists() or (looks_like_a_path and len(folder.parts) > 1):
+        a_path = folder.is_absolute() or len(folder.parts) > 2 or str(name).startswith((".", "~"))
+        if folder.exists() or a_path:
             problem = "is a file, and not a folder" if folder.exists() else "does not exist"
             raise UserError(f"{name} {problem}.", ENTIRE)
         with loading(name):
@@ -174,6 +175,8 @@ def loading(name: str | Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except SafetensorError as error:
+        raise UserError(f"The weights of {name} are damaged ({error}).", ENTIRE) from error
     # Anything: the libraries below raise errors of a dozen types for damaged files.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]

@@ -231,7 +231,7 @@ class Student(nn.Module):
         Raises:
             UserError: If the folder holds no complete DistilBERT.
         """
-        model, _ = load_masked_lm(folder, dtype, ("distilbert",))
+        model = load_masked_lm(folder, dtype, ("distilbert",))
         student = cls(model.config).to(dtype)
         student.load_state_dict(model.state_dict())
         return student.eval()

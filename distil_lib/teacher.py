@@ -218,24 +218,30 @@ def check_tokenizer(
         UserError: If two words share an id, [MASK] is no word of its own, or an id stands for
             another word than in the model's vocabulary; the first such id is named.
     """
-    words = {id: word for word, id in tokenizer.get_vocab().items()}
-    if sorted(words) != list(range(len(tokenizer))):
+    words = dict(sorted((id, word) for word, id in tokenizer.get_vocab().items()))
+    if list(words) != list(range(len(tokenizer))):
         raise UserError(
             "Two words of the tokenizer share an id, or an id below its size has no word.",
             "Its vocabulary is damaged: take another copy.",
             setting="tokenizer",
         )
-    if tokenizer.mask_token_id in (None, tokenizer.unk_token_id):
+    # `transformers` gives a [MASK] that is missing an id of its own, for which no row was trained.
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    known = own or (backend.get_vocab(with_added_tokens=False) if backend else tokenizer.get_vocab())
+    if tokenizer.mask_token not in known or tokenizer.mask_token_id == tokenizer.unk_token_id:
         raise UserError(
             "The tokenizer has no word [MASK].",
             "Masked language modelling needs one: pass another tokenizer.",
             setting="tokenizer",
         )
-    theirs = {id: word for word, id in own.items()} if own is not None else words
-    for id in range(max(len(words), len(theirs))):
-        if words.get(id) != theirs.get(id):
+    if own is None:
+        return
+    check_vocabulary(len(own), tokenizer, str(name))
+    theirs = {id: word for word, id in own.items()}
+    for id, word in words.items():
+        if word != theirs.get(id):
             raise UserError(
-                f"Id {id} is {words.get(id)!r} in the tokenizer and {theirs.get(id)!r} in that of "
+                f"Id {id} is {word!r} in the tokenizer and {theirs.get(id)!r} in that of "
                 f"{name}: they were not made for each other.",
                 "Pass the teacher's own tokenizer.",
                 setting="tokenizer",
