@@ -33,7 +33,7 @@ from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FREE, FinetuneConfig
 from distil_lib.tasks.registry import find_task
-from distil_lib.text.blocks import corpus_fingerprint
+from distil_lib.text.sources import Source, corpus_fingerprint, parse_corpus
 from distil_lib.training.config import RESUMABLE_OVERRIDES, PretrainConfig, load_preset
 
 GRIDS = Path(__file__).parent / "grids"
@@ -231,16 +231,23 @@ class InputFingerprints:
         return {"pretraining": settings, "finetuning": tasks, "finetuning_seeds": list(seeds)}
 
     def text(self, source: str) -> str:
-        """Of a corpus: a hash of the documented packages' versions, or of the files; of the Hub, its name."""
-        if source == "docs" or source.startswith("docs:"):
+        """Of a corpus: a hash of the packages' versions, or of the files; of the Hub, its name."""
+        described = [self._part(part) for part in parse_corpus(source)]
+        return " + ".join(
+            text if part.weight is None else f"{part.weight:g} {text}" for part, text in described
+        )
+
+    def _part(self, part: Source) -> tuple[Source, str]:
+        source = part.name
+        if part.kind == "docs":
             if not self.versions:
-                return source
+                return part, source
             if (source, ()) not in self.known:
                 self.known[source, ()] = (
                     f"{source} {_hash({'versions': corpus_fingerprint(source)})}"
                 )
-            return self.known[source, ()]
-        return source if source.startswith("hub:") else self.files(source)
+            return part, self.known[source, ()]
+        return part, source if part.kind == "hub" else self.files(source)
 
     def files(self, name: str, patterns: Sequence[str] = ("*",)) -> str:
         """A hash of a file, or of a folder's files that match, wherever they lie; a name that is not there, one on the Hub, stays."""

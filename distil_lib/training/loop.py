@@ -44,7 +44,7 @@ class Run(TrainingSetup):
         bare = self.accelerator.unwrap_model(self.model)
         if self.checkpoint:
             done, extra = load_checkpoint(self.checkpoint, bare, self.optimizers, self.schedules)
-            if extra.get("text") != self.blocks.digest:
+            if extra.get("text") != self.blocks.content_hash:
                 raise UserError(
                     f"The text of {self.config.corpus} is not what {self.checkpoint} was trained on.",
                     "Resume where files and packages are those of the start, or begin anew with another --output.",
@@ -153,7 +153,7 @@ class Run(TrainingSetup):
                 clock = time.perf_counter()
             if save or stop:
                 extra = {
-                    "text": self.blocks.digest,
+                    "text": self.blocks.content_hash,
                     "positions": self._stream_state(micro_batches),
                     "figures": figures,
                 }
@@ -218,8 +218,8 @@ class Run(TrainingSetup):
         return TokenCounts(ce, mlm, cos), places, stop
 
     def _stream_state(self, micro_batches: list[MicroBatch]) -> dict[str, dict]:
-        """Where each lane of a stream stands after this step, gathered from all processes; nothing if the corpus is at hand."""
-        mine = getattr(micro_batches, "positions", {})
+        """Where each shard of a stream stands after this step, gathered from all processes; nothing if the corpus is at hand."""
+        mine = getattr(micro_batches, "state", {})
         return (
             {k: v for each in gather_object([mine]) for k, v in each.items()}
             if self.blocks.streaming
@@ -337,7 +337,7 @@ class Run(TrainingSetup):
         shape = f"{model.config.num_hidden_layers} layers x {model.config.hidden_size}"
         record = {
             "shape": shape,
-            "fingerprint": self.blocks.fingerprint,
+            "fingerprint": self.blocks.content_hash,
             "tokens": tokens,
             "steps": self.steps,
             "minutes": seconds / 60,

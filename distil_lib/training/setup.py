@@ -238,7 +238,7 @@ class TrainingSetup:
         pin = self.device.type == "cuda"
         if self.blocks.streaming:
             batches = StreamBatches(
-                *shared, rank=self.rank, world=self.world, start=start, positions=positions
+                *shared, rank=self.rank, world=self.world, start=start, state=positions
             )
             return DataLoader(
                 batches,

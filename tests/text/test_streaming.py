@@ -15,13 +15,13 @@ from helpers import random_documents
 from distil_lib.errors import UserError
 from distil_lib.masking import DynamicMasking
 from distil_lib.text import blocks as blocks_library
-from distil_lib.text import packing
+from distil_lib.text import streaming
 from distil_lib.text.blocks import load_blocks
 from distil_lib.text.documents import split_of
 from distil_lib.text.packing import pack
 from distil_lib.text.streaming import BlockStream, StreamBatches
 
-FILES, GROUPS, ROWS = 2, 16, 2  # 32 row groups: 4 lanes
+FILES, GROUPS, ROWS = 2, 16, 2  # 32 row groups: 4 shards
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +44,20 @@ def source(texts, tmp_path_factory):
 
 @pytest.fixture
 def stream(source, tokenizer, monkeypatch):
-    monkeypatch.setattr(packing, "DOCUMENTS_AT_ONCE", 3)
+    monkeypatch.setattr(streaming, "DOCUMENTS_AT_ONCE", 3)
     made = BlockStream(source(), tokenizer, 16)
-    assert made.lanes == 4
+    assert made.num_shards == 4
     return made
 
 
-def take(lane, number):
+def take(shard, number):
     return [
         (block.tolist(), epoch, n)
-        for block, epoch, n in itertools.islice(iter(lane.__next__, None), number)
+        for block, epoch, n in itertools.islice(iter(shard.__next__, None), number)
     ]
 
 
-def test_a_lane_is_its_part_of_the_documents_again_and_again(stream, texts, tokenizer):
+def test_a_shard_is_its_part_of_the_documents_again_and_again(stream, texts, tokenizer):
     """Oracle: the documents packed by hand."""
     quarter = len(texts) // 4
     for index in range(4):
@@ -70,19 +70,19 @@ def test_a_lane_is_its_part_of_the_documents_again_and_again(stream, texts, toke
                 16,
             )
         ]
-        got = take(stream.lane(index), 2 * len(expected) + 1)
+        got = take(stream.shard(index), 2 * len(expected) + 1)
         assert (
             got
             == [(b, epoch, n) for epoch in (0, 1, 2) for n, b in enumerate(expected)][: len(got)]
         )
 
 
-@pytest.mark.parametrize("shards, lanes", [(1, 1), (15, 1), (16, 2), (41, 4), (5000, 64)])
-def test_no_lane_is_made_of_less_than_eight_parts(shards, lanes, tokenizer):
+@pytest.mark.parametrize("parts, shards", [(1, 1), (15, 1), (16, 2), (41, 4), (5000, 64)])
+def test_no_shard_is_made_of_less_than_eight_parts(parts, shards, tokenizer):
     class Source:
-        num_shards = shards
+        num_shards = parts
 
-    assert BlockStream(Source(), tokenizer, 16).lanes == lanes
+    assert BlockStream(Source(), tokenizer, 16).num_shards == shards
 
 
 def steps_of(stream, tokenizer, steps=12, **options):
@@ -123,19 +123,19 @@ def test_processes_share_a_stream_without_overlap_or_loss(
 
 
 @pytest.mark.parametrize("world, read", [(1, 4), (2, 2), (4, 1), (8, 1), (3, 4)])
-def test_a_process_reads_its_own_lanes_only_where_they_divide(stream, tokenizer, world, read):
+def test_a_process_reads_its_own_shards_only_where_they_divide(stream, tokenizer, world, read):
     for rank in range(world):
         (step,) = steps_of(stream, tokenizer, 1, batch_size=8, rank=rank, world=world)
-        assert len(step.positions) == read
+        assert len(step.state) == read
 
 
 def test_a_stream_is_masked_by_epoch_and_number(stream, tokenizer):
-    """Oracle: the masking called by hand on what the lanes give."""
-    masking, lanes = DynamicMasking(tokenizer), [stream.lane(i) for i in range(4)]
+    """Oracle: the masking called by hand on what the shards give."""
+    masking, shards = DynamicMasking(tokenizer), [stream.shard(i) for i in range(4)]
     place = 0
     for step in steps_of(stream, tokenizer, 60):
         for number, (ids, labels) in sequences(step).items():
-            block, epoch, n = next(lanes[place % 4])
+            block, epoch, n = next(shards[place % 4])
             assert number == 4 * n + place % 4
             expected = masking(torch.tensor(block[None]).long(), [number], epoch)
             assert ids == expected.input_ids[0].tolist() and labels == expected.labels[0].tolist()
@@ -146,9 +146,9 @@ def test_a_stream_is_masked_by_epoch_and_number(stream, tokenizer):
 @pytest.fixture
 def tokenized(monkeypatch):
     """The texts that are read, in their order."""
-    read, function = [], packing.tokenize
+    read, function = [], streaming.tokenize
     monkeypatch.setattr(
-        packing,
+        streaming,
         "tokenize",
         lambda texts, tokenizer: read.extend(texts) or function(texts, tokenizer),
     )
@@ -163,11 +163,11 @@ def test_a_stream_goes_on_where_a_run_stopped_and_reads_nothing_before_again(
     for rank in range(world):
         options = {"rank": rank, "world": world}
         whole = steps_of(stream, tokenizer, done + 5, **options)
-        positions = json.loads(json.dumps(whole[done - 1].positions))
+        state = json.loads(json.dumps(whole[done - 1].state))
         tokenized.clear()
-        rest = steps_of(stream, tokenizer, 1, start=done, positions=positions, **options)
-        assert len(tokenized) <= 2 * packing.DOCUMENTS_AT_ONCE * len(positions)
-        rest = steps_of(stream, tokenizer, 5, start=done, positions=positions, **options)
+        rest = steps_of(stream, tokenizer, 1, start=done, state=state, **options)
+        assert len(tokenized) <= 2 * streaming.DOCUMENTS_AT_ONCE * len(state)
+        rest = steps_of(stream, tokenizer, 5, start=done, state=state, **options)
         assert [sequences(step) for step in rest] == [sequences(step) for step in whole[done:]]
 
 
@@ -175,18 +175,18 @@ def test_a_stream_goes_on_where_a_run_stopped_and_reads_nothing_before_again(
     "forgotten", [{"rest": []}, {"read": 0}, {"documents": None}, {"number": 0}]
 )
 def test_a_position_with_a_part_forgotten_is_told_apart(forgotten, stream):
-    lane = stream.lane(1)
-    take(lane, 20)
-    expected = take(lane.stream.lane(1, lane.position), 5)
-    assert take(stream.lane(1, lane.position | forgotten), 5) != expected
-    assert take(lane, 5) == expected
+    shard = stream.shard(1)
+    take(shard, 20)
+    expected = take(shard.stream.shard(1, shard.state_dict()), 5)
+    assert take(stream.shard(1, shard.state_dict() | forgotten), 5) != expected
+    assert take(shard, 5) == expected
 
 
 # --------------------------------------------------------------------------------------------------------------- from the corpus
 @pytest.fixture
 def streamed(monkeypatch):
     """Make `load_documents` give this stream, as it does for a large Hub dataset."""
-    return lambda stream: monkeypatch.setattr(blocks_library, "load_documents", lambda *_: stream)
+    return lambda stream: monkeypatch.setattr(blocks_library, "load_documents", lambda *_, **__: stream)
 
 
 def test_a_stream_is_split_counted_and_not_stored(streamed, source, texts, tokenizer, tmp_path):

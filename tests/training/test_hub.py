@@ -206,10 +206,10 @@ def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(
 
 KILLED_OR_NOT = """
     import os, signal, sys
-    from distil_lib.text import packing
+    from distil_lib.text import streaming
     from distil_lib import pretrain
     from helpers import signal_at
-    packing.FILES_PER_SHARD = 1  # two files, two lanes: one for each process
+    streaming.FILES_PER_SHARD = 1  # two files, two shards: one for each process
     if sys.argv[1] == "kill" and os.environ["RANK"] == "1":
         signal_at("distil_lib.training.loop.Run._optimizer_step", 6, signal.SIGKILL)()
     pretrain.main(sys.argv[2:])
