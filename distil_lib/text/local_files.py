@@ -21,6 +21,10 @@ WORDS_PER_DOCUMENT = 1000
 LONGEST_LINE = 50_000_000  # letters; a longer one is no line of text
 LONGEST_WORD = 40  # letters; what has no spaces for longer is counted and cut by its letters
 LETTERS_PER_WORD = 2  # there: about what a word of Chinese or Japanese has
+# Thai, Lao, Burmese, Khmer, kana, Chinese characters: scripts without spaces between words
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
 SENTENCE_END = re.compile(r"(?<=[.!?…。！？])(?![\d.])\s*")
 
 
@@ -124,10 +128,12 @@ def cut_text(lines: Iterable[str], words_each: int = WORDS_PER_DOCUMENT) -> Iter
 
 
 def count_words(text: str) -> int:
-    """Number of words; a run of letters without spaces is counted as several."""
-    return sum(
+    """Number of words; letters of a script without spaces are counted instead of words."""
+    unspaced = 0 if text.isascii() else len(UNSPACED.findall(text))
+    runs = sum(
         1 if len(word) <= LONGEST_WORD else len(word) // LETTERS_PER_WORD for word in text.split()
     )
+    return max(runs, unspaced // LETTERS_PER_WORD)
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[list[str]]:
