@@ -1,4 +1,7 @@
-"""Local corpora stay on the disk: what a run holds in memory hardly grows with them. `benchmarks/memory.py` measures more."""
+"""Local corpora stay on the disk: what a run holds in memory hardly grows with them.
+
+`benchmarks/memory.py` measures more.
+"""
 
 import sys
 from pathlib import Path
