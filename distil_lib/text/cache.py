@@ -190,9 +190,8 @@ def entries(cache: Path) -> list[tuple[Path, int, float]]:
 def main() -> None:
     """The command line."""
     with exit_on_user_error():
-        (arguments,) = SettingsParser(
-            CacheArguments, description=CacheArguments.__doc__
-        ).parse_args_into_dataclasses()
+        parser = SettingsParser(CacheArguments, description=CacheArguments.__doc__)
+        arguments = CacheArguments(**vars(parser.parse_args()))
         days = 0.0 if arguments.empty else arguments.older_than
         if days is not None and not 0 <= days < float("inf"):
             raise UserError(f"{days} days is no age.", "Give a number from 0 on.")

@@ -142,9 +142,8 @@ tokenizer that differs in a few pieces.
 def main(words_of_command: list[str] | None = None) -> None:
     """The command line."""
     with exit_on_user_error():
-        (arguments,) = SettingsParser(
-            TokenizerArguments, description=TokenizerArguments.__doc__
-        ).parse_args_into_dataclasses(words_of_command)
+        parser = SettingsParser(TokenizerArguments, description=TokenizerArguments.__doc__)
+        arguments = TokenizerArguments(**vars(parser.parse_args(words_of_command)))
         output = Path(arguments.output)
         check_writable(output / "tokenizer.json")  # before minutes of reading, not after
         documents = load_documents(arguments.corpus)

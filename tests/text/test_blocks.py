@@ -170,7 +170,9 @@ def test_the_key_changes_with_tokenizer_block_size_and_text(source, tokenizer, d
     assert len(found) == 5
 
 
-def test_the_content_hash_is_that_of_the_text_wherever_it_lies(source, tokenizer, documents, tmp_path):
+def test_the_content_hash_is_that_of_the_text_wherever_it_lies(
+    source, tokenizer, documents, tmp_path
+):
     first = load_blocks(str(source), tokenizer, 16, cache=tmp_path)
     (tmp_path / "elsewhere").mkdir()
     moved = load_blocks(
@@ -190,8 +192,7 @@ def test_what_a_killed_run_left_of_its_blocks_is_swept_away_after_a_day(
 ):
     """And not sooner: another run may be writing there."""
     old, fresh, foreign = (
-        tmp_path / "blocks" / name
-        for name in (".making-old", ".making-fresh", "no-such-key")
+        tmp_path / "blocks" / name for name in (".making-old", ".making-fresh", "no-such-key")
     )
     for folder in (old, fresh, foreign):
         (folder / "made").mkdir(parents=True)

@@ -94,8 +94,10 @@ def test_damaged_blocks_are_made_again_with_one_line(
     DAMAGES[damage](folder)
     for expected_lines in (1, 0):
         again = load_blocks(source, tokenizer, 16, cache=tmp_path)
-        assert again.content_hash == content == library.hash_blocks(
-            {"train": again.train, "held_out": again.held_out}
+        assert (
+            again.content_hash
+            == content
+            == library.hash_blocks({"train": again.train, "held_out": again.held_out})
         )
         said = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
         assert len(said) == expected_lines

@@ -157,9 +157,7 @@ def test_text_without_blank_lines_or_spaces_becomes_documents_with_a_held_out_pa
     assert len(train) > len(held_out) > 0
 
 
-@given(
-    st.lists(st.text("ab。. \n", max_size=300), max_size=5).map("\n\n".join), st.integers(1, 40)
-)
+@given(st.lists(st.text("ab。. \n", max_size=300), max_size=5).map("\n\n".join), st.integers(1, 40))
 def test_cutting_loses_no_letter(text, words_each):
     pieces = list(cut_text(text.split("\n"), words_each))
     assert "".join("".join(pieces).split()) == "".join(text.split())
