@@ -14,6 +14,7 @@ than `TOLERANCE` away is not written at all.
 import contextlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -67,6 +68,7 @@ class MissingPackage(UserError):
 
 def need(package: str, extra: str = "export") -> ModuleType:
     """An optional package. Raises `MissingPackage`, which says how to install it."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it at its import
     try:
         return __import__(package)
     except ImportError as error:
@@ -347,5 +349,5 @@ def export(
                 for package in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript")
             },
         }
-        (folder / "export.json").write_text(json.dumps(record, indent=1) + "\n")
+        (folder / "export.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return record

@@ -22,6 +22,7 @@ from datasets import Dataset, Features, IterableDataset, Sequence, Value
 from transformers import PreTrainedTokenizerFast
 
 from distil_lib.common.files import MAKING
+from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.text import cache as store
@@ -32,7 +33,7 @@ from distil_lib.text.documents import (
     split_of,
 )
 from distil_lib.text.local_files import tell
-from distil_lib.text.packing import available_cpus, pack, tokenize
+from distil_lib.text.packing import pack, tokenize
 from distil_lib.text.sources import corpus_fingerprint, hub_revisions, parse_corpus
 from distil_lib.text.streaming import DOCUMENTS_AT_ONCE, BlockStream
 from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
@@ -69,7 +70,7 @@ def documents_to_blocks(
     block_size: int,
     processes: int | None = None,
 ) -> Dataset:
-    """Tokenize in parallel and pack: a `Dataset` with one column, `input_ids` of (block_size,) int32 ids."""
+    """Tokenize in parallel and pack: `input_ids` of (block_size,) int32 ids, a block a row."""
     processes = min(processes or available_cpus(), max(len(documents) // 100, 1))
     tokens = documents.map(
         _tokenize,
@@ -187,7 +188,7 @@ def load_blocks(
         if wanted is None:
             raise UserError(
                 f"The blocks in {folder / key} are damaged as soon as they are written.",
-                "Look at the disk, or name another folder by the environment variable DISTIL_CACHE.",
+                "Look at the disk, or name another folder by the variable DISTIL_CACHE.",
             )
     return Blocks(wanted.train, wanted.held_out, wanted.counts, key, wanted.content_hash)
 

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +22,7 @@ import numpy as np
 import pyarrow
 from datasets import Dataset, load_from_disk
 
-from distil_lib.common.cli import SettingsParser, option
-from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.cli import NonNegativeFloat, Program, Settings, option
 from distil_lib.common.files import MAKING, _flush, _sha256, _sweep
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
@@ -167,12 +167,19 @@ def made_on(folder: Path) -> str:
 
 # ------------------------------------------------------------------------------- command line
 @dataclass
-class CacheArguments:
-    """Show the cache of tokenized text, or empty it."""
+class CacheConfig(Settings):
+    """Settings of the command line."""
 
     list: bool = option(False, "show what it holds: what happens without any option")
     empty: bool = option(False, "delete all of it")
-    older_than: float | None = option(None, "delete what was not used for so many days")
+    older_than: NonNegativeFloat | None = option(None, "delete what was not used for so many days")
+
+
+PROGRAM = Program(
+    CacheConfig,
+    "python -m distil_lib.text.cache",
+    "Show the cache of tokenized text, or empty it.",
+)
 
 
 def entries(cache: Path) -> list[tuple[Path, int, float]]:
@@ -187,32 +194,29 @@ def entries(cache: Path) -> list[tuple[Path, int, float]]:
     return sorted(found, key=lambda entry: -entry[2])
 
 
-def main() -> None:
-    """The command line."""
-    with exit_on_user_error():
-        parser = SettingsParser(CacheArguments, description=CacheArguments.__doc__)
-        arguments = CacheArguments(**vars(parser.parse_args()))
-        days = 0.0 if arguments.empty else arguments.older_than
-        if days is not None and not 0 <= days < float("inf"):
-            raise UserError(f"{days} days is no age.", "Give a number from 0 on.")
-        cache, freed = cache_folder(), 0
-        for path, size, age in entries(cache):
-            # A folder that is being written is left alone, whatever is asked for.
-            making = path.name.startswith(MAKING) and age < 1
-            delete = days is not None and age >= days and not making
-            if delete:
-                _remove(path)
-                freed += size
-            about = _corpus(path) if not delete else "deleted"
-            print(f"{size / 1e6:10,.1f} MB {age:6.1f} days  {path.relative_to(cache)}  {about}")
-        left = sum(size for _, size, _ in entries(cache))
-        print(
-            f"{left / 1e6:10,.1f} MB in {cache}" + (f", {freed / 1e6:,.1f} freed" if freed else "")
-        )
-        hub = Path(datasets.config.HF_DATASETS_CACHE)
-        files = [file for file in hub.rglob("*") if file.is_file()] if hub.is_dir() else []
-        size = sum(file.stat().st_size for file in files)
-        print(f"{size / 1e6:10,.1f} MB in {hub}, kept by `datasets` for what comes from the Hub")
+def _run(config: CacheConfig, arguments: Sequence[str]) -> str:
+    days = 0.0 if config.empty else config.older_than
+    cache, freed = cache_folder(), 0
+    for path, size, age in entries(cache):
+        # A folder that is being written is left alone, whatever is asked for.
+        making = path.name.startswith(MAKING) and age < 1
+        delete = days is not None and age >= days and not making
+        if delete:
+            _remove(path)
+            freed += size
+        about = "deleted" if delete else _corpus(path)
+        print(f"{size / 1e6:10,.1f} MB {age:6.1f} days  {path.relative_to(cache)}  {about}")
+    left = sum(size for _, size, _ in entries(cache))
+    print(f"{left / 1e6:10,.1f} MB in {cache}, {freed / 1e6:,.1f} MB freed")
+    hub = Path(datasets.config.HF_DATASETS_CACHE)
+    files = [file for file in hub.rglob("*") if file.is_file()] if hub.is_dir() else []
+    size = sum(file.stat().st_size for file in files)
+    return f"{size / 1e6:10,.1f} MB in {hub}, kept by `datasets` for what comes from the Hub"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. It ends by `SystemExit` where there is an error."""
+    PROGRAM.run(_run, arguments)
 
 
 def _corpus(path: Path) -> str:

@@ -13,11 +13,11 @@ import pyarrow
 import pyarrow.parquet
 from datasets import Dataset
 
+from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.text.deduplication import SCHEMA, deduplicate
 from distil_lib.text.docstrings import docstrings, paragraphs
-from distil_lib.text.packing import available_cpus
 
 # Distributions whose docstrings hold English prose, all of them installed with the book;
 # "python" is the standard library.
@@ -40,7 +40,8 @@ def documentation_files(packages: Sequence[str] = DOCUMENTED) -> list[dict[str, 
     """The Python files of installed distributions, without tests.
 
     Returns:
-        Rows of `name` (package/path) and `path`, sorted. Packages that are not installed are skipped.
+        Rows of `name` (package/path) and `path`, sorted. Packages that are not installed
+        are skipped.
 
     Raises:
         UserError: if none of the packages is installed.
@@ -122,8 +123,13 @@ def _read_package(
     # An editable or repaired installation changes files under the same version: sizes tell most.
     sizes = [[f["path"], os.path.getsize(f["path"])] for f in files if os.path.isfile(f["path"])]
     key = hashlib.sha256(repr([FORMAT, _version(package), sizes]).encode()).hexdigest()[:16]
-    cached = cache_folder() / "documentation" / f"{package}-{key}.parquet"
     try:
+        cached = cache_folder("documentation") / f"{package}-{key}.parquet"
+    except UserError:  # a cache that cannot be written costs time, not the text
+        cached = None
+    try:
+        if cached is None:
+            raise FileNotFoundError
         table = pyarrow.parquet.ParquetFile(cached).read(columns=["name", "text"])
         return table.to_pydict()
     except (OSError, ValueError, pyarrow.ArrowException):
@@ -139,11 +145,12 @@ def _read_package(
         keep_in_memory=True,
     )
     part = {"name": list(found["name"]), "text": list(found["text"])}
+    if cached is None:
+        return part
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
         beside = cached.with_name(f".{cached.name}.{os.getpid()}")
         pyarrow.parquet.write_table(pyarrow.table(part, schema=SCHEMA), beside)
         beside.replace(cached)
     except OSError:
-        pass  # a cache that cannot be written costs time, not the text
+        pass
     return part

@@ -1,4 +1,4 @@
-"""Documents in: installed documentation, local files and Hub datasets become one `datasets.Dataset`.
+"""Documents in: documentation, local files and Hub datasets become one `datasets.Dataset`.
 
     documents = load_documents("docs")               # the docstrings installed with this book
     documents = load_documents("notes/")             # .txt, .jsonl and .parquet files of a folder

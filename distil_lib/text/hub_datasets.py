@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset
 from huggingface_hub import HfFileSystem
 
 from distil_lib.common.hub import CLIENT_ERROR
+from distil_lib.common.paths import hub_cache_problem
 from distil_lib.errors import UserError
 from distil_lib.text.sources import Source
 
@@ -32,7 +33,7 @@ def hub_size(source: Source, revisions: Mapping[str, str]) -> int:
 
 
 def fits_on_disk(size: int) -> bool:
-    """Whether data of this size, with the copies that are made of it, leave half of the disk free."""
+    """Whether data of this size, with the copies made of it, leave half of the disk free."""
     place = Path(datasets.config.HF_DATASETS_CACHE)
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -100,12 +101,8 @@ def _not_loaded(source: Source, error: BaseException) -> UserError:
                 f"The dataset hub:{name} {problem}.",
                 f"Choose one of {', '.join(configs[:20])}: hub:{name}:{configs[0]}.",
             )
-    if isinstance(error, PermissionError):
-        folder = datasets.config.HF_DATASETS_CACHE
-        return UserError(
-            f"{source.name} cannot be stored: {words[0]}.",
-            f"Make {folder} writable, or name another folder by the environment variable HF_HOME.",
-        )
+    if problem := hub_cache_problem(error):
+        return problem
     return UserError(
         f"The dataset {source.name[4:]!r} could not be loaded from the Hub"
         f" ({type(error).__name__}: {words[0][:200]}).",

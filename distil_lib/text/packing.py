@@ -3,19 +3,10 @@
 blocks = list(pack(token_lists, tokenizer, block_size=64))     # (64,) ids: [CLS] 62 words [SEP]
 """
 
-import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
-
-try:
-    from distil_lib.common.hardware import available_cpus
-except ImportError:
-
-    def available_cpus() -> int:
-        """CPUs that this process may use."""
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def tokenize(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:

@@ -4,18 +4,19 @@ import hashlib
 import json
 import shlex
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 from datasets import Dataset
+from pydantic import Field
 from tokenizers import BertWordPieceTokenizer
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 
-from distil_lib.common.cli import SettingsParser, option
-from distil_lib.common.errors import exit_on_user_error
-from distil_lib.common.files import check_writable
+from distil_lib.common.cli import Program, Settings, option
+from distil_lib.common.files import atomic_write_text, check_writable
 from distil_lib.errors import UserError
 from distil_lib.text.documents import load_documents, split_of, words
 
@@ -72,8 +73,9 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     if foreign or len({getattr(tokenizer, f"{kind}_id") for kind in wanted}) < len(wanted):
         problem = f"lacks {', '.join(foreign)}" if foreign else "has one id for two special tokens"
         raise UserError(f"The vocabulary of {name} {problem}.", "Give each an id of its own.")
-    if len(set(ids)) < len(ids) or not ids or ids[0] < 0 or ids[-1] >= 10 * len(ids) + 1000:
-        problem = "repeats ids" if len(set(ids)) < len(ids) else f"has ids up to {ids[-1:]}"
+    repeated = _repeats_ids(Path(name, "tokenizer.json"))
+    if repeated or not ids or ids[0] < 0 or ids[-1] >= 10 * len(ids) + 1000:
+        problem = "repeats ids" if repeated else f"has ids up to {ids[-1:]}"
         raise UserError(
             f"The vocabulary of {name} {problem}.", "Each of its words must have an id of its own."
         )
@@ -83,6 +85,14 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
             "Set model_max_length in its tokenizer_config.json to 8 or more.",
         )
     return tokenizer
+
+
+def _repeats_ids(file: Path) -> bool:
+    """Whether two words of a tokenizer's file share an id: of those the library drops one."""
+    if not file.is_file():
+        return False
+    vocabulary = json.loads(file.read_text("utf-8")).get("model", {}).get("vocab")
+    return isinstance(vocabulary, dict) and len(set(vocabulary.values())) < len(vocabulary)
 
 
 def _first_line(error: BaseException) -> str:
@@ -116,15 +126,23 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 @dataclass
-class TokenizerArguments:
-    """Train a WordPiece tokenizer on a corpus."""
+class TokenizerConfig(Settings):
+    """Settings of the command line."""
 
     corpus: str = option(
-        "docs", 'documents: "docs", a path, "hub:OWNER/NAME[:CONFIG]", or a mixture'
+        "docs", 'documents: "docs", a path, "hub:OWNER/NAME[:CONFIG]", or several with " + "'
     )
-    vocab_size: int = option(8192, "number of word pieces, the five special tokens among them")
+    vocab_size: Annotated[int, Field(ge=100, le=10**6)] = option(
+        8192, "number of word pieces, the five special tokens among them"
+    )
     output: str = option("runs/tokenizer", "folder to write")
 
+
+PROGRAM = Program(
+    TokenizerConfig,
+    "python -m distil_lib.text.tokenizer",
+    "Train a WordPiece tokenizer on a corpus.",
+)
 
 TOKENIZER_CARD = """# Tokenizer
 
@@ -139,37 +157,37 @@ tokenizer that differs in a few pieces.
 """
 
 
-def main(words_of_command: list[str] | None = None) -> None:
-    """The command line."""
-    with exit_on_user_error():
-        parser = SettingsParser(TokenizerArguments, description=TokenizerArguments.__doc__)
-        arguments = TokenizerArguments(**vars(parser.parse_args(words_of_command)))
-        output = Path(arguments.output)
-        check_writable(output / "tokenizer.json")  # before minutes of reading, not after
-        documents = load_documents(arguments.corpus)
-        if not isinstance(documents, Dataset):
-            raise UserError(
-                f"{arguments.corpus} does not fit on the disk.", "Take a smaller one.", "corpus"
-            )
-        train = documents.filter(
-            lambda name: split_of(name) == "train", input_columns="name", keep_in_memory=True
+def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
+    output = Path(config.output)
+    check_writable(output / "README.md")  # before minutes of reading, not after
+    documents = load_documents(config.corpus)
+    if not isinstance(documents, Dataset):
+        raise UserError(
+            f"{config.corpus} does not fit on the disk.", "Take a smaller one.", setting="corpus"
         )
-        start = time.perf_counter()
-        tokenizer = train_tokenizer(train["text"], arguments.vocab_size)
-        tokenizer.save_pretrained(output)
-        card = TOKENIZER_CARD.format(
-            size=len(tokenizer),
-            arguments=shlex.join(
-                w for name, value in vars(arguments).items() for w in (f"--{name}", str(value))
-            ),
-            words=words(train),
-            documents=len(train),
-            seconds=time.perf_counter() - start,
-            text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16],
-            tokenizers=version("tokenizers"),
-        )
-        (output / "README.md").write_text(card, encoding="utf-8")
-        print(f"{len(tokenizer)} word pieces in {output}")
+    train = documents.filter(
+        lambda name: split_of(name) == "train", input_columns="name", keep_in_memory=True
+    )
+    start = time.perf_counter()
+    tokenizer = train_tokenizer(train["text"], config.vocab_size)
+    settings = (w for name, value in asdict(config).items() for w in (f"--{name}", str(value)))
+    card = TOKENIZER_CARD.format(
+        size=len(tokenizer),
+        arguments=shlex.join(settings),
+        words=words(train),
+        documents=len(train),
+        seconds=time.perf_counter() - start,
+        text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16],
+        tokenizers=version("tokenizers"),
+    )
+    tokenizer.save_pretrained(output)
+    atomic_write_text(output / "README.md", card)
+    return f"{len(tokenizer)} word pieces in {output}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. It ends by `SystemExit` where there is an error."""
+    PROGRAM.run(_run, arguments)
 
 
 if __name__ == "__main__":

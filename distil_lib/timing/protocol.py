@@ -136,7 +136,7 @@ def machine() -> dict[str, Any]:
     """`describe_machine`, and which of the processor's instructions for short numbers there are."""
     known: set[str] = set()
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith(("flags", "Features")):
                 known |= set(line.split(":", 1)[1].split())
     return describe_machine() | {"flags": [flag for flag in FLAGS if flag in known]}
