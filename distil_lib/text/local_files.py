@@ -91,6 +91,7 @@ def tell(message: str) -> None:
 
 # ------------------------------------------------------------------------------------- plain text
 def read_text_file(file: Path) -> Iterator[tuple[int, str]]:
+    """(number, text) of the documents of a .txt file."""
     with file.open(encoding="utf-8-sig") as lines:
         yield from enumerate(cut_text(read_lines(lines, file)))
 
@@ -168,6 +169,7 @@ def _pieces(paragraph: list[str], words_each: int) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------------------- columns
 def read_json_lines(file: Path) -> Iterator[tuple[int, str | None]]:
+    """(row, text) of a .jsonl file. Raises `UserError` with the line that is none."""
     columns: set[str] = set()
     seen, row = False, 0
     with file.open(encoding="utf-8-sig") as lines:
@@ -198,6 +200,7 @@ def read_json_lines(file: Path) -> Iterator[tuple[int, str | None]]:
 
 
 def read_parquet(file: Path) -> Iterator[tuple[int, str | None]]:
+    """(row, text) of a .parquet file."""
     with pyarrow.parquet.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
         if "text" not in schema.names:
