@@ -25,7 +25,7 @@ def rows(dataset) -> list[list[int]]:
     return [list(row["input_ids"]) for row in dataset]
 
 
-# -------------------------------------------------------------------------------------------------------------- tokenizer
+# ---------------------------------------------------------------------------------------- tokenizer
 def test_a_tokenizer_has_the_size_asked_for_and_five_special_tokens_first(documents):
     tokenizer = train_tokenizer((d["text"] for d in documents), vocab_size=120)
     assert len(tokenizer) == 120
@@ -55,7 +55,7 @@ def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path, tokenizer):
         load_tokenizer(tmp_path / "broken")
 
 
-# ---------------------------------------------------------------------------------------------------------------- packing
+# ------------------------------------------------------------------------------------------ packing
 def test_pack_by_hand():
     """Bodies of 3: 1 2 3 S 4 5 S 6 7 S, of which the last S fills no block."""
     packed = pack([[1, 2, 3], [4, 5], [6, 7]], IDS, block_size=5)
@@ -114,7 +114,7 @@ def test_the_name_of_a_special_token_is_a_word_like_any_other(special, documents
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------ cache
+# -------------------------------------------------------------------------------------------- cache
 @pytest.fixture
 def source(tmp_path, documents):
     return write_jsonl(tmp_path / "source.jsonl", documents)
