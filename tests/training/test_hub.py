@@ -175,6 +175,7 @@ MIXTURE = """
 """
 
 
+@pytest.mark.slow
 def test_a_mixture_is_packed_once_and_usable_offline(endpoint, online, tokenizer_folder, tmp_path):
     """Oracle: `datasets.load_dataset`, joined with the other part, deduplicated, split, packed."""
     program = textwrap.dedent(MIXTURE)
