@@ -15,7 +15,7 @@ from typing import Any
 from distil_lib.common.paths import locate
 from distil_lib.finetune.config import FREE, FinetuneConfig
 from distil_lib.tasks.registry import find_task
-from distil_lib.text.blocks import corpus_fingerprint
+from distil_lib.text.sources import Source, corpus_fingerprint, parse_corpus
 from distil_lib.training.config import RESUMABLE_OVERRIDES, PretrainConfig
 
 # Part of every hash. Raise it when the same configuration would give other numbers, and when the
@@ -89,15 +89,24 @@ class InputFingerprints:
 
     def text(self, source: str) -> str:
         """A corpus: a hash of the documented packages' versions, or of the files; a Hub name."""
-        if source == "docs" or source.startswith("docs:"):
-            if not self.versions:
-                return source
-            if (source, ()) not in self.known:
-                # The form of the first records, which are found by it.
-                versions = _digest([1, {"versions": corpus_fingerprint(source)}])
-                self.known[source, ()] = f"{source} {versions}"
-            return self.known[source, ()]
-        return source if source.startswith("hub:") else self.files(source)
+        described = []
+        for part in parse_corpus(source):
+            weight = "" if part.weight is None else f"{part.weight:g} "
+            described.append(weight + self._part(part))
+        return " + ".join(described)
+
+    def _part(self, part: Source) -> str:
+        if part.kind == "hub":
+            return part.name
+        if part.kind != "docs":
+            return self.files(part.name)
+        if not self.versions:
+            return part.name
+        if (part.name, ()) not in self.known:
+            # The form of the first records, which are found by it.
+            versions = _digest([1, {"versions": corpus_fingerprint(part.name)}])
+            self.known[part.name, ()] = f"{part.name} {versions}"
+        return self.known[part.name, ()]
 
     def files(self, name: str, patterns: Sequence[str] = ("*",)) -> str:
         """A hash of a file, or of a folder's files that match, wherever they lie.

@@ -57,7 +57,7 @@ def load_words(corpus: str, vocabulary: int, block_size: int, max_characters: in
     vocabulary: at most so many classes, the one for all that is rare and the one for ends among them.
     """
     documents = load_documents(corpus)
-    if isinstance(documents, datasets.IterableDataset):
+    if not isinstance(documents, datasets.Dataset):
         raise UserError(
             f"{corpus} does not fit on the disk.",
             "Take a corpus that does: its words are counted beforehand.",

@@ -54,7 +54,8 @@ class PretrainConfig(Settings):
     # Text
     corpus: str = option(
         "docs",
-        '"docs" (installed documentation), a file or folder, or "hub:OWNER/NAME[:CONFIG[:SPLIT]]"',
+        '"docs" (installed documentation), a file or folder, "hub:OWNER/NAME[:CONFIG[:SPLIT]]", '
+        'or a mixture: "hub:OWNER/NAME + docs", "0.6 hub:OWNER/NAME + 0.4 docs"',
     )
     streaming: bool | None = option(
         None, "read a Hub corpus while training; by default when it does not fit on the disk"

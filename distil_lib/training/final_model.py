@@ -45,7 +45,7 @@ def save_final_model(
     folder, config = Path(setup.config.output), setup.config
     record = {
         "shape": f"{model.config.num_hidden_layers} layers x {model.config.hidden_size}",
-        "fingerprint": setup.blocks.fingerprint,
+        "fingerprint": setup.blocks.content_hash,
         "tokens": tokens,
         "steps": steps,
         "minutes": seconds / 60,

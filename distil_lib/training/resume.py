@@ -64,7 +64,7 @@ def stream_state(setup: TrainingSetup, micro_batches: list[MicroBatch]) -> dict[
     """Where each part of a stream stands after a step, gathered from all processes."""
     if not setup.blocks.streaming:
         return {}
-    mine = getattr(micro_batches, "positions", {})
+    mine = getattr(micro_batches, "state", {})
     return {k: v for each in gather_object([mine]) for k, v in each.items()}
 
 

@@ -118,7 +118,7 @@ class TrainingSetup:
         }
         if self.blocks.streaming:
             stream = StreamBatches(
-                *shared, rank=self.rank, world=self.world, start=start, positions=positions
+                *shared, rank=self.rank, world=self.world, start=start, state=positions
             )
             return DataLoader(stream, num_workers=min(workers, 1), **options)
         steps = StepBatches(
@@ -158,7 +158,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         model = new_model(config, tokenizer, teacher, accelerator.device)
     blocks = _load_blocks(config, tokenizer, errors, accelerator.is_local_main_process)
     inputs = {
-        "text": blocks.digest,
+        "text": blocks.content_hash,
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "teacher": model_fingerprint(teacher),
     }
