@@ -8,11 +8,11 @@ A seed decides order, masks and random weights of every arm alike, so arms are c
 seed: what both sides share cancels in the difference. Sanh et al. (2019, Table 4) give one number
 per arm; this module computes the uncertainty that such a number has.
 
-The statistics are those of scipy and statsmodels where these have them. With few seeds, read the t interval: it is exact
-for normal differences at any number of seeds. Bootstrap percentiles are too narrow: they cover the
-truth in about 85 of 100 cases with 5 seeds and in 75 with 3, instead of 95. The sign-flip test
-assumes least, and needs more seeds: 5 seeds have 2^5 = 32 flips, so no p-value is below
-2/32 = .0625, however large the effect.
+The statistics are those of scipy and statsmodels where these have them. With few seeds, read the t
+interval: it is exact for normal differences at any number of seeds. Bootstrap percentiles are too
+narrow: they cover the truth in about 85 of 100 cases with 5 seeds and in 75 with 3, instead of 95.
+The sign-flip test assumes least, and needs more seeds: 5 seeds have 2^5 = 32 flips, so no p-value
+is below 2/32 = .0625, however large the effect.
 """
 
 import math
@@ -79,7 +79,7 @@ def sign_flip_test(differences: Sequence[float], seed: int = 0) -> float:
 
     If arm and reference were alike, either could have come first, so each difference could as well
     have the other sign. The p-value is the share of all 2^n choices of signs with a mean as far
-    from 0 as that of the data. It is exact up to 13 differences; with more, 9,999 choices are drawn.
+    from 0 as that of the data. It is exact up to 13 differences; with more, 9,999 are drawn.
     """
     if len(differences) < 2:  # scipy wants two; one difference is as far from 0 as its opposite
         return 1.0
