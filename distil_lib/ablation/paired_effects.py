@@ -28,6 +28,7 @@ from statsmodels.formula.api import ols
 from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 
+Numbers = Sequence[float] | np.ndarray
 RESAMPLES = 9999
 MANY_SEEDS = 1_000_000  # no search goes beyond
 
@@ -39,7 +40,7 @@ def paired_differences(values: Mapping[int, float], reference: Mapping[int, floa
 
 
 # ------------------------------------------------------------------------------ one arm
-def t_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def t_interval(differences: Numbers, level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean difference; (nan, nan) for fewer than two differences."""
     if len(differences) < 2:
         return math.nan, math.nan
@@ -48,7 +49,7 @@ def t_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float
     return mean - half, mean + half
 
 
-def t_test(differences: Sequence[float]) -> float:
+def t_test(differences: Numbers) -> float:
     """Two-sided p-value of the paired t-test; nan for fewer than two differences."""
     if len(differences) < 2:
         return math.nan
@@ -58,7 +59,7 @@ def t_test(differences: Sequence[float]) -> float:
 
 
 def bootstrap_interval(
-    differences: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    differences: Numbers, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean; (nan, nan) for fewer than two differences."""
     if len(differences) < 2:
@@ -74,7 +75,7 @@ def bootstrap_interval(
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def sign_flip_test(differences: Sequence[float], seed: int = 0) -> float:
+def sign_flip_test(differences: Numbers, seed: int = 0) -> float:
     """Two-sided p-value of the permutation test for paired data.
 
     If arm and reference were alike, either could have come first, so each difference could as well
@@ -305,6 +306,6 @@ def pooled_effects(
     columns = (fit.params, fit.bse, low, high, fit.pvalues)
     of_arms = [np.asarray(column)[1 : len(names)].tolist() for column in columns]
     return [
-        PooledEffect(arm, len(values[arm]), *numbers, p_holm, int(fit.df_resid))
-        for arm, *numbers, p_holm in zip(names[1:], *of_arms, holm(of_arms[-1]), strict=True)
+        PooledEffect(arm, len(values[arm]), *numbers, int(fit.df_resid))
+        for arm, *numbers in zip(names[1:], *of_arms, holm(of_arms[-1]), strict=True)
     ]

@@ -59,7 +59,7 @@ def sentences(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def write_grid(base, sentences, tmp_path):
-    """Write a grid of 2 arms x 2 seeds and one task, with some entries changed; returns the file."""
+    """Write a grid of 2 arms x 2 seeds and one task, with some entries changed; return it."""
 
     def write(name="grid", **changes) -> Path:
         tuning = {
@@ -127,7 +127,7 @@ class as_ablation:
 
 @pytest.fixture
 def watched(monkeypatch) -> list[str]:
-    """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") in this process, in order."""
+    """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") here, in order."""
     seen = []
     train, seed = PretrainingRun.train, Finetuning.seed
     monkeypatch.setattr(

@@ -113,7 +113,7 @@ def test_rounding_is_half_of_the_last_digit_that_is_printed(copy):
 
 @pytest.mark.parametrize("operation", ["__add__", "__sub__", "__truediv__"])
 def test_an_interval_holds_all_results_and_no_more(operation):
-    """Oracle: the operation on many pairs of numbers from the two intervals, their ends among them."""
+    """Oracle: the operation on many pairs of numbers of the two intervals, with their ends."""
     a, b = Interval.around(77.0, 0.05), Interval(79.45, 79.55)
     grid = getattr(np.linspace(76.95, 77.05, 21)[:, None], operation)(np.linspace(79.45, 79.55, 21))
     result = getattr(a, operation)(b)
