@@ -2,6 +2,7 @@
 # editable mode. `make help` lists the targets; `make PYTHON=python3.12 book` chooses the interpreter.
 
 VENV := .venv
+LOCK := requirements.lock
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHAPTERS := $(sort $(wildcard book/*.ipynb))
@@ -12,7 +13,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint unit chapters html lab execute cells tokenizer teacher student results lock clean distclean
+.PHONY: help setup book test check lint types core unit chapters html oldest hooks lab execute cells tokenizer teacher student results lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -21,7 +22,7 @@ help: ## list the targets
 setup: $(READY) ## make .venv (every other target does so itself)
 
 # The stamp is written last, so that an interrupted set-up is taken up again by the next call.
-$(READY): requirements.lock pyproject.toml
+$(READY): $(LOCK) pyproject.toml
 	@for python in $(PYTHONS); do \
 	    if $$python -c '$(SUITABLE)' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
@@ -34,14 +35,14 @@ $(READY): requirements.lock pyproject.toml
 	        echo "$$found cannot make a virtual environment. Install its venv module (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 2; }; \
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=22.3'  # older ones do not install a pyproject.toml in editable mode
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # --------------------------------------------------------------------------------------------------------- book, tests
 # Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores.
-test unit chapters execute: export OMP_NUM_THREADS = 1
-test unit chapters execute: export TOKENIZERS_PARALLELISM = false
+test check core unit chapters execute: export OMP_NUM_THREADS = 1
+test check core unit chapters execute: export TOKENIZERS_PARALLELISM = false
 test chapters execute: export TQDM_DISABLE = 1
 test chapters execute: export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 
@@ -50,10 +51,19 @@ book: $(READY) ## build the HTML from the stored notebooks and print the page to
 	$(BIN)/jupyter-book build --quiet -W -n --keep-going .
 	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
-test: lint unit chapters html ## everything that must hold: lint, library, chapters, built pages
+test: lint types unit chapters html ## everything that must hold: lint, types, library, chapters, built pages
 
-lint: $(READY) ## ruff over library, tests and notebooks
+check: lint types core ## what to run while editing: lint, types and the core's tests, in less than 90 seconds
+
+lint: $(READY) ## ruff over library, tests and notebooks: faults, docstrings, form
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy over the library
+	$(BIN)/mypy
+
+core: $(READY) ## the tests of the core
+	$(BIN)/python -m pytest tests/core -n 2
 
 unit: $(READY) ## the tests of the library and of the project's files
 	$(BIN)/python -m pytest tests --ignore tests/html -n 2 --durations 10
@@ -108,8 +118,21 @@ lock: ## resolve requirements.lock anew from pyproject.toml (needs uv); add `UPG
 	@{ echo "# The exact versions that the book is built and tested with, for Python 3.10 to 3.14. \`make lock\` renews this file from pyproject.toml."; \
 	    grep -vE '^(nvidia|cuda|triton)' requirements.lock; } > requirements.new && mv requirements.new requirements.lock
 
+# The bounds of pyproject.toml are promises to those who install the library beside other things. The [tool.uv] constraints
+# are for the lock alone, hence --no-config.
+oldest: ## the core's tests with the oldest versions that pyproject.toml allows, in .venv-oldest (needs uv)
+	mkdir -p build
+	uv --no-config pip compile pyproject.toml --extra dev --resolution lowest-direct \
+	    $(if $(PYTHON),--python $(PYTHON)) --no-annotate --no-header --quiet --output-file build/oldest.all
+	grep -vE '^(nvidia|cuda|triton)' build/oldest.all > build/oldest.lock
+	$(MAKE) core VENV=.venv-oldest LOCK=build/oldest.lock
+
+hooks: $(READY) ## run the pre-commit hooks over all files, and before every commit from now on
+	$(BIN)/pre-commit run --all-files
+	$(BIN)/pre-commit install
+
 clean: ## delete what was built; environment, runs and caches stay
-	rm -rf _build build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 distclean: clean ## delete the environment too
-	rm -rf $(VENV) *.egg-info
+	rm -rf $(VENV) .venv-oldest *.egg-info

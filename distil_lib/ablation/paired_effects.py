@@ -304,8 +304,11 @@ def pooled_effects(
     fit = model.fit()
     low, high = fit.conf_int(1 - level).to_numpy().T
     columns = (fit.params, fit.bse, low, high, fit.pvalues)
-    of_arms = [np.asarray(column)[1 : len(names)].tolist() for column in columns]
+    # The first coefficient is the reference's mean, those after the arms are the seeds'.
+    means, errors, low, high, p = (np.asarray(column)[1 : len(names)] for column in columns)
+    n = int(fit.df_resid)
+    rows = zip(names[1:], means, errors, low, high, p.tolist(), holm(p), strict=True)
     return [
-        PooledEffect(arm, len(values[arm]), *numbers, int(fit.df_resid))
-        for arm, *numbers in zip(names[1:], *of_arms, holm(of_arms[-1]), strict=True)
+        PooledEffect(arm, len(values[arm]), float(m), float(e), float(lo), float(hi), q, q_holm, n)
+        for arm, m, e, lo, hi, q, q_holm in rows
     ]

@@ -5,8 +5,8 @@
     Interval.around(77.0, 0.05) / Interval.around(79.5, 0.05)    # 0.967 to 0.970
 
 The files lie in `data/paper`; its README says how each was checked. `source` is a key of the
-book's references, or the description of a page that was not at hand. The paper is Sanh, Debut, Chaumond and
-Wolf 2019, arXiv 1910.01108 (version 4).
+book's references, or the description of a page that was not at hand. The paper is Sanh, Debut,
+Chaumond and Wolf 2019, arXiv 1910.01108 (version 4).
 """
 
 from dataclasses import dataclass

@@ -5,13 +5,12 @@ import importlib.util
 import json
 import re
 import shutil
-import time
 import unicodedata
 from pathlib import Path
 
 import pytest
 import torch
-from browser import Browser, find_chromium
+from browser import NARROW, WIDE, Browser, Visit, find_chromium
 
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
@@ -91,20 +90,22 @@ def folder(extension, tmp_path_factory):
     return folder
 
 
-class Page:
+class FormPage:
     """The opened page: `page(expression)` is what the expression, which may await, gives there."""
 
     def __init__(self, browser: Browser, folder: Path):
-        self.browser, self.folder = browser, folder
+        self.browser, self.folder, self.window = browser, folder, None
         self.source = (STATIC / "fill_mask.js").read_text(encoding="utf-8")
 
-    def open(self, **options):
-        return self.browser.visit((self.folder / "page.html").as_uri(), **options)
+    def open(self, **options) -> Visit:
+        if self.window:
+            self.window.page.context.close()
+        self.window = self.browser.window(**options)
+        self.page = self.window.page
+        return self.window.open((self.folder / "page.html").as_uri())
 
     def __call__(self, expression: str):
-        answer = self.browser.call("Runtime.evaluate", expression=f"(async () => {expression})()", awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
+        return self.page.evaluate(f"(async () => {expression})()")
 
     def load(self, script: Path) -> None:
         """What is packed in a script, as `window.packed`."""
@@ -130,20 +131,17 @@ class Page:
         }}""")
         )
 
-    def until(self, expression: str, seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
-        while not self(expression):
-            assert time.monotonic() < end, f"{expression} has not come true; the form says {self.status()!r}"
-            time.sleep(0.05)
+    def until(self, said: str) -> None:
+        """Wait until the form says this."""
+        self.page.get_by_role("status").filter(has_text=said).wait_for()
 
     def status(self) -> str:
-        return self('document.querySelector("[role=status]").textContent')
+        return self.page.get_by_role("status").inner_text()
 
     def ask(self, text: str) -> None:
         """Type a text and press Enter, as a reader does."""
-        self(f'{{ const input = document.querySelector("input"); input.value = {json.dumps(text)}; input.focus() }}')
-        for kind in ("keyDown", "keyUp"):
-            self.browser.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+        self.page.locator("input").fill(text)
+        self.page.locator("input").press("Enter")
 
     def answers(self) -> dict[str, list[tuple[str, int]]]:
         """What each column shows: words and whole percents."""
@@ -152,12 +150,12 @@ class Page:
         return {name: [(word, int(share.rstrip("%"))) for word, share in rows] for name, rows in self(items).items()}
 
 
-@pytest.fixture(scope="module")
-def page(folder):
-    with Browser(CHROMIUM) as browser:
-        page = Page(browser, folder)
-        page.open()
-        yield page
+@pytest.fixture
+def page(browser, folder):
+    page = FormPage(browser, folder)
+    page.open()
+    yield page
+    page.page.context.close()
 
 
 def expected_logits(model, texts: list[str]) -> torch.Tensor:
@@ -215,7 +213,6 @@ def test_logits_are_those_of_pytorch(page, name, kind):
     student = load_as_student(folder)
     script = page.folder / f"{kind}.js"
     script.write_text(pack(student, load_tokenizer(folder), name, kind, positions=64))
-    page.open()
     page.load(script)
     stored = load_teacher(folder) if name == "teacher" else Student.from_pretrained(folder)
     expected = expected_logits(as_packed(student) if kind == "int8" else stored, texts)
@@ -230,7 +227,6 @@ def test_the_student_is_quick(page):
     """Far below a second on an idle core; the bound leaves room for a busy machine, and none for an arithmetic gone wrong."""
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     text = next(t for t in blanks(400) if len(tokenizer(t)["input_ids"]) == 32)
-    page.open()
     medians = {}
     for name in ("student", "teacher"):
         page("(delete globalThis.FILL_MASK_MODELS, 0)")
@@ -255,7 +251,7 @@ def agree(shown: dict, recorded: dict) -> bool:
     )
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)], ids=["wide and light", "narrow and dark"])
+@pytest.mark.parametrize(("width", "dark"), [(WIDE, False), (NARROW, True)], ids=["wide and light", "narrow and dark"])
 def test_a_reader_fills_a_blank(page, width, dark):
     visit = page.open(width=width, dark=dark)
     assert visit.problems == [] and visit.overflow == 0
@@ -263,14 +259,15 @@ def test_a_reader_fills_a_blank(page, width, dark):
     assert set(recorded) == {"teacher", "student"} and all(len(rows) == 5 for rows in recorded.values())
     assert not page("globalThis.FILL_MASK_MODELS")  # nothing heavy is loaded before it is asked for
     page.ask("If the file does not exist, a ___ is raised.")
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+    page.until("median")
     assert agree(page.answers(), recorded)
     assert len(re.findall(r"says “\w+” in \d+ ms", page.status())) == 2
-    page('document.querySelectorAll("ul button")[1].click()')
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
-    assert page('document.querySelector("input").value') == SENTENCES[1] and not agree(page.answers(), recorded)
-    assert page.browser._problems() == []
-    assert page("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    page.page.locator("ul button").nth(1).click()
+    page.until("median")
+    assert page.page.locator("input").input_value() == SENTENCES[1]
+    assert not agree(page.answers(), recorded)
+    visit = page.window.measure()
+    assert visit.problems == [] and visit.overflow == 0
 
 
 @pytest.mark.parametrize(
@@ -282,35 +279,31 @@ def test_a_reader_fills_a_blank(page, width, dark):
     ],
 )
 def test_a_text_that_cannot_be_filled_is_answered_with_a_sentence(page, text, said):
-    page.open()
     page.ask(text)
-    page.until('document.querySelector("input").getAttribute("aria-invalid") === "true"')
+    page.page.locator("input[aria-invalid=true]").wait_for()
     assert said in page.status() and set(map(len, page.answers().values())) == {0}
     page.ask(SENTENCES[0])  # and the form still works
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
-    assert page('document.querySelector("input").getAttribute("aria-invalid")') == "false"
+    page.until("median")
+    assert page.page.locator("input").get_attribute("aria-invalid") == "false"
 
 
 def test_missing_weights_are_reported_and_asked_for_again(page):
     script = page.folder / "fill_mask_student.js"
     hidden = script.rename(script.with_suffix(".away"))
     try:
-        page.open()
         page.ask(SENTENCES[0])
-        page.until('document.querySelector("[role=status]").textContent.includes("could not be loaded")')
+        page.until("could not be loaded")
         assert "fill_mask_student.js" in page.status()
     finally:
         hidden.rename(script)
     page.ask(SENTENCES[0])
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+    page.until("median")
 
 
 def test_without_scripts_the_recorded_answer_is_shown(page):
-    page.browser.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        page.open()
-        html, answers = page("document.documentElement.outerHTML"), page.answers()
-    finally:
-        page.browser.call("Emulation.setScriptExecutionDisabled", value=False)
-    assert all(len(rows) == 5 for rows in answers.values()) and "Scripts are switched off" in html and "<form hidden" in html
+    window = page.browser.window(scripts=False)
+    window.page.goto((page.folder / "page.html").as_uri())
+    html, shown = window.page.content(), window.page.locator("body").inner_text()
+    assert window.page.locator("section li").count() == 10
+    assert "Scripts are switched off" in shown and not window.page.locator("form").is_visible()
     assert "<b>brackets</b>" not in html.partition("<form")[2]  # sentences are text, not markup
