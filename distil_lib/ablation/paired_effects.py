@@ -94,7 +94,7 @@ def sign_flip_test(differences: Numbers, seed: int = 0) -> float:
     return float(found.pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Numbers) -> list[float]:
     """Holm's (1979) adjusted p-values; a nan is not counted and stays.
 
     Whoever rejects below .05 makes any error at all with a probability of 5% at most.

@@ -32,7 +32,7 @@ class Interval:
 
     @classmethod
     def around(cls, value: float, rounding: float) -> "Interval":
-        """value ± rounding."""
+        """All from value - rounding to value + rounding."""
         return cls(value - rounding, value + rounding)
 
     def __add__(self, other: "Interval") -> "Interval":
