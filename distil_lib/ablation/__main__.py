@@ -43,7 +43,7 @@ class AblationConfig(Settings):
     preset: str | None = option(None, "preset that the arms differ from; by default the grid's")
     grid: str | None = option(
         None,
-        f"a YAML file, or one of {', '.join(grid_names())}; by default the one of the preset's name",
+        f"a YAML file, or one of {', '.join(grid_names())}; by default that of the preset's name",
     )
     arms: list[str] = option([], "these arms only")
     seeds: Annotated[int, Field(ge=0, le=10_000)] = option(

@@ -1,8 +1,8 @@
 """What an ablation consists of: arms and seeds from a YAML file.
 
-    grid = read_grid("mini")                            # distil_lib/ablation/grids/mini.yaml, or a file
-    jobs = grid.jobs(arms=["triple", "without-ce"])     # seed 0 of every arm first, then seed 1
-    jobs[0].pretraining, jobs[0].name                   # its PretrainConfig, and the name of its record
+    grid = read_grid("mini")                         # ablation/grids/mini.yaml, or a file
+    jobs = grid.jobs(arms=["triple", "without-ce"])  # seed 0 of every arm first, then seed 1
+    jobs[0].pretraining, jobs[0].name                # its settings, and the name of its record
 
 A grid file reads
 

@@ -8,11 +8,11 @@ A seed decides order, masks and random weights of every arm alike, so arms are c
 seed: what both sides share cancels in the difference. Sanh et al. (2019, Table 4) give one number
 per arm; this module computes the uncertainty that such a number has.
 
-The statistics are those of scipy and statsmodels where these have them. With few seeds, read the t interval: it is exact
-for normal differences at any number of seeds. Bootstrap percentiles are too narrow: they cover the
-truth in about 85 of 100 cases with 5 seeds and in 75 with 3, instead of 95. The sign-flip test
-assumes least, and needs more seeds: 5 seeds have 2^5 = 32 flips, so no p-value is below
-2/32 = .0625, however large the effect.
+The statistics are those of scipy and statsmodels where these have them. With few seeds, read the t
+interval: it is exact for normal differences at any number of seeds. Bootstrap percentiles are too
+narrow: they cover the truth in about 85 of 100 cases with 5 seeds and in 75 with 3, instead of 95.
+The sign-flip test assumes least, and needs more seeds: 5 seeds have 2^5 = 32 flips, so no p-value
+is below 2/32 = .0625, however large the effect.
 """
 
 import math
@@ -28,6 +28,7 @@ from statsmodels.formula.api import ols
 from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 
+Numbers = Sequence[float] | np.ndarray
 RESAMPLES = 9999
 MANY_SEEDS = 1_000_000  # no search goes beyond
 
@@ -39,7 +40,7 @@ def paired_differences(values: Mapping[int, float], reference: Mapping[int, floa
 
 
 # ------------------------------------------------------------------------------ one arm
-def t_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def t_interval(differences: Numbers, level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean difference; (nan, nan) for fewer than two differences."""
     if len(differences) < 2:
         return math.nan, math.nan
@@ -48,7 +49,7 @@ def t_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float
     return mean - half, mean + half
 
 
-def t_test(differences: Sequence[float]) -> float:
+def t_test(differences: Numbers) -> float:
     """Two-sided p-value of the paired t-test; nan for fewer than two differences."""
     if len(differences) < 2:
         return math.nan
@@ -58,7 +59,7 @@ def t_test(differences: Sequence[float]) -> float:
 
 
 def bootstrap_interval(
-    differences: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    differences: Numbers, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean; (nan, nan) for fewer than two differences."""
     if len(differences) < 2:
@@ -74,12 +75,12 @@ def bootstrap_interval(
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def sign_flip_test(differences: Sequence[float], seed: int = 0) -> float:
+def sign_flip_test(differences: Numbers, seed: int = 0) -> float:
     """Two-sided p-value of the permutation test for paired data.
 
     If arm and reference were alike, either could have come first, so each difference could as well
     have the other sign. The p-value is the share of all 2^n choices of signs with a mean as far
-    from 0 as that of the data. It is exact up to 13 differences; with more, 9,999 choices are drawn.
+    from 0 as that of the data. It is exact up to 13 differences; with more, 9,999 are drawn.
     """
     if len(differences) < 2:  # scipy wants two; one difference is as far from 0 as its opposite
         return 1.0
@@ -93,7 +94,7 @@ def sign_flip_test(differences: Sequence[float], seed: int = 0) -> float:
     return float(found.pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Numbers) -> list[float]:
     """Holm's (1979) adjusted p-values; a nan is not counted and stays.
 
     Whoever rejects below .05 makes any error at all with a probability of 5% at most.
@@ -303,8 +304,11 @@ def pooled_effects(
     fit = model.fit()
     low, high = fit.conf_int(1 - level).to_numpy().T
     columns = (fit.params, fit.bse, low, high, fit.pvalues)
-    of_arms = [np.asarray(column)[1 : len(names)].tolist() for column in columns]
+    # The first coefficient is the reference's mean, those after the arms are the seeds'.
+    means, errors, low, high, p = (np.asarray(column)[1 : len(names)] for column in columns)
+    n = int(fit.df_resid)
+    rows = zip(names[1:], means, errors, low, high, p.tolist(), holm(p), strict=True)
     return [
-        PooledEffect(arm, len(values[arm]), *numbers, p_holm, int(fit.df_resid))
-        for arm, *numbers, p_holm in zip(names[1:], *of_arms, holm(of_arms[-1]), strict=True)
+        PooledEffect(arm, len(values[arm]), float(m), float(e), float(lo), float(hi), q, q_holm, n)
+        for arm, m, e, lo, hi, q, q_holm in rows
     ]

@@ -7,19 +7,20 @@
 
 Sanh et al. (2019, section 4, Table 4). Each (arm, seed) is a run of `pretrain` and then one of
 `finetune` for each task; with the same settings it is the same to the last bit. Its record in
-`data/results/ablation/` is named by the arm, the seed and a hash of all that decides its numbers. So
-a second call runs what is missing, and a call that was killed resumes at the checkpoint of its
+`data/results/ablation/` is named by the arm, the seed and a hash of all that decides its numbers.
+So a second call runs what is missing, and a call that was killed resumes at the checkpoint of its
 student, or at its next task.
 
 Any number of processes may work on one grid, started together (`accelerate launch --multi_gpu
---num_processes 8 -m distil_lib.ablation`) or one by one, on one machine or on several that share the
-folders. They do not train together: a grid is dozens of trainings that need nothing of one another,
-so each process takes the next (arm, seed) that no other process has locked and runs it alone, with a
-GPU of its own if there are some.
+--num_processes 8 -m distil_lib.ablation`) or one by one, on one machine or on several that share
+the folders. They do not train together: a grid is dozens of trainings that need nothing of one
+another, so each process takes the next (arm, seed) that no other process has locked and runs it
+alone, with a GPU of its own if there are some.
 
-The lock is a file lock of the operating system (`filelock`), which the kernel frees when its process
-ends, however it ends. On a file system that has none (some network and FUSE systems), `filelock`
-uses a file's existence instead: after a process was killed there, delete its `.NAME.lock` by hand.
+The lock is a file lock of the operating system (`filelock`), which the kernel frees when its
+process ends, however it ends. On a file system that has none (some network and FUSE systems),
+`filelock` uses a file's existence instead: after a process was killed there, delete its
+`.NAME.lock` by hand.
 """
 
 import contextlib

@@ -1,11 +1,12 @@
-"""The numbers that the DistilBERT paper and its secondary sources print, one to a row, each with where it stands.
+"""The numbers that the DistilBERT paper and its secondary sources print, each with its place.
 
     paper_numbers("table1")      # 30 rows: system, task, metric, value, unit, source, ...
     table(1)                     # the same in the paper's layout: a row for each system
     Interval.around(77.0, 0.05) / Interval.around(79.5, 0.05)    # 0.967 to 0.970
 
-The files lie in `data/paper`; its README says how each was checked. `source` is a key of the book's references, or the
-description of a page that was not at hand. The paper is Sanh, Debut, Chaumond and Wolf 2019, arXiv 1910.01108 (version 4).
+The files lie in `data/paper`; its README says how each was checked. `source` is a key of the
+book's references, or the description of a page that was not at hand. The paper is Sanh, Debut,
+Chaumond and Wolf 2019, arXiv 1910.01108 (version 4).
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Interval:
 
     @classmethod
     def around(cls, value: float, rounding: float) -> "Interval":
-        """value ± rounding."""
+        """All from value - rounding to value + rounding."""
         return cls(value - rounding, value + rounding)
 
     def __add__(self, other: "Interval") -> "Interval":

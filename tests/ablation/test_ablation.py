@@ -59,7 +59,7 @@ def sentences(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def write_grid(base, sentences, tmp_path):
-    """Write a grid of 2 arms x 2 seeds and one task, with some entries changed; returns the file."""
+    """Write a grid of 2 arms x 2 seeds and one task, with some entries changed; return it."""
 
     def write(name="grid", **changes) -> Path:
         tuning = {
@@ -112,7 +112,9 @@ def outcomes(folder: Path) -> dict[tuple[str, int], dict]:
 
 
 class as_ablation:
-    """Prepare the launcher's program to be this one, and to get a signal at a call of some function."""
+    """Prepare the launcher's program to be this one, and to get a signal at a call of some
+    function.
+    """
 
     def __init__(self, where: str = "", call: int = 0, number: int = signal.SIGKILL):
         self.where, self.call, self.number = where, call, number
@@ -125,7 +127,7 @@ class as_ablation:
 
 @pytest.fixture
 def watched(monkeypatch) -> list[str]:
-    """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") in this process, in order."""
+    """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") here, in order."""
     seen = []
     train, seed = PretrainingRun.train, Finetuning.seed
     monkeypatch.setattr(
@@ -141,11 +143,13 @@ def watched(monkeypatch) -> list[str]:
     return seen
 
 
-# ------------------------------------------------------------------------------------------------------------------ what is run
+# -------------------------------------------------------------------------------------- what is run
 def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
     write_grid, base, sentences, tmp_path, watched, capsys
 ):
-    """Oracle: `pretrain` and `finetune` called by hand with the arm's settings, equal to the last bit."""
+    """Oracle: `pretrain` and `finetune` called by hand with the arm's settings, equal to the last
+    bit.
+    """
     grid = write_grid()
     main(words(grid, tmp_path, "--keep_models"))
     assert watched == [
@@ -241,7 +245,7 @@ def test_a_killed_call_goes_on_where_it_was(
     assert done.code == -signal.SIGKILL and not list((tmp_path / "results").glob("*.json")), (
         done.err
     )
-    (lock,) = (tmp_path / "results").glob(".*.lock")
+    assert len(list((tmp_path / "results").glob(".*.lock"))) == 1
     started = []
     replaced = ablation.latest_valid_checkpoint
     ablation.latest_valid_checkpoint = lambda folder: (
@@ -279,7 +283,8 @@ def test_two_processes_share_the_work_and_a_signal_stops_one(program, write_grid
     (tmp_path / "other").mkdir()
     one = words(grid, tmp_path / "other", "--arms", "hot", "--seeds", 1)
     done = program(
-        one, as_ablation("distil_lib.training.loop.PretrainingRun._optimizer_step", 2, signal.SIGTERM)
+        one,
+        as_ablation("distil_lib.training.loop.PretrainingRun._optimizer_step", 2, signal.SIGTERM),
     )
     assert done.code == 128 + signal.SIGTERM, done.err
     assert not list((tmp_path / "other" / "results").glob("*.json"))
@@ -290,7 +295,9 @@ def test_two_processes_share_the_work_and_a_signal_stops_one(program, write_grid
 
 
 def test_processes_of_a_launcher_work_alone(monkeypatch, write_grid, tmp_path):
-    """With the variables of the second of two processes, one alone would wait for the other for ever."""
+    """With the variables of the second of two processes, one alone would wait for the other for
+    ever.
+    """
     launched = {
         "RANK": "1",
         "WORLD_SIZE": "2",
@@ -328,7 +335,7 @@ def test_the_arm_that_is_not_trained_is_the_teacher_cut(
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- grids and hashes
+# --------------------------------------------------------------------------------- grids and hashes
 def keys(path: Path, *arms) -> list[str]:
     return [job.key for job in read_grid(path).jobs(arms)]
 
@@ -457,7 +464,7 @@ def test_the_librarys_grids(name):
     ][: len(first) - 4]
     if (
         name == "mini-longer"
-    ):  # the same arms as in the shorter grid, in all but the steps (and how often they are written down)
+    ):  # the arms of the shorter grid, but for the steps (and how often they are written down)
         short = {job.arm.name: job.pretraining for job in read_grid("mini").jobs() if job.seed == 0}
         change = {"max_steps": 600, "log_every": 100, "save_every": 200}
         assert first == {n: dataclasses.replace(short[n], **change) for n in five}
@@ -588,6 +595,16 @@ def test_bad_input_is_one_message_and_code_2(program, write_grid, tmp_path, caps
     assert not list((tmp_path / "results").glob("*.json"))
 
 
+HOLDER = """
+import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
 def test_a_lock_is_held_by_one_and_freed_with_its_process(write_grid, tmp_path, program):
     """Another process has the job: it is left alone. What a dead one has left does not matter."""
     job, other = read_grid(write_grid(tasks=[])).jobs()[:2]
@@ -595,13 +612,12 @@ def test_a_lock_is_held_by_one_and_freed_with_its_process(write_grid, tmp_path, 
     with ablation.locked(tmp_path, job) as mine, ablation.locked(tmp_path, other) as too:
         assert mine and too
         # Of another process, since a lock is the process's own.
-        script = "import sys\nfrom filelock import FileLock\nFileLock(sys.argv[1]).acquire(blocking=False)"
+        script = f"{HOLDER.partition('lock.')[0]}lock.acquire(blocking=False)"
         path = tmp_path / f".{job.name}.lock"
         asked = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True)
         assert asked.returncode == 1 and b"Timeout" in asked.stderr
-    holder = "import sys, time\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire()\nprint(1, flush=True)\ntime.sleep(60)"
     with subprocess.Popen(
-        [sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE
+        [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout.readline() == b"1\n"
         with ablation.locked(tmp_path, job) as mine:

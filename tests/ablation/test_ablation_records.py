@@ -1,4 +1,6 @@
-"""An ablation's records: read, averaged, paired by seed, and what they say of the time that is left."""
+"""An ablation's records: read, averaged, paired by seed, and what they say of the time that is
+left.
+"""
 
 import json
 import math
@@ -29,7 +31,9 @@ def made_up(
 
 
 def test_how_long_it_will_take():
-    """By hand: of `triple` (10 + 30) / 2 = 20 s each; of `new-head`, never run, the mean of all, 30 s."""
+    """By hand: of `triple` (10 + 30) / 2 = 20 s each; of `new-head`, never run, the mean of all, 30
+    s.
+    """
     jobs = read_grid("demo").jobs(["triple", "new-head"], seeds=2)
     records = [
         made_up("triple", 0, 60.0, 10.0),

@@ -35,11 +35,13 @@ def draws(n: int, effect: float = 0.0, trials: int = TRIALS, seed: int = 0) -> n
 
 
 def by_chance(count: int, share: float, trials: int = TRIALS) -> bool:
-    """Whether `count` of `trials` may well happen where each happens with this chance: within 99.9% of the binomial distribution."""
+    """Whether `count` of `trials` may well happen where each happens with this chance: within 99.9%
+    of the binomial distribution.
+    """
     return bool(stats.binomtest(int(count), trials, share).pvalue > 1e-3)
 
 
-# -------------------------------------------------------------------------- against formulas
+# --------------------------------------------------------------------------------- against formulas
 @pytest.mark.parametrize("n", [2, 3, 5, 9])
 def test_t_is_students(n):
     """Oracle: the formulas, and `ttest_rel` of the two arms in place of their differences."""
@@ -81,10 +83,12 @@ def test_the_bootstrap_is_of_all_samples():
     assert bootstrap_interval(d) == bootstrap_interval(d) != bootstrap_interval(d, seed=1)
 
 
-# ------------------------------------------------------------------------------------------------------ known effects, simulated
+# ------------------------------------------------------------------------- known effects, simulated
 @pytest.mark.parametrize("n", [3, 5])
 def test_intervals_cover_the_truth_as_often_as_they_say(n):
-    """The t interval 95 of 100 times; the bootstrap's about as often as |t| stays below 1.96 of its own, smaller standard error."""
+    """The t interval 95 of 100 times; the bootstrap's about as often as |t| stays below 1.96 of its
+    own, smaller standard error.
+    """
     samples = draws(n, 2.0)
     inside = lambda bounds: bounds[0] <= 2.0 <= bounds[1]
     assert by_chance(sum(inside(t_interval(d)) for d in samples), 0.95)
@@ -103,7 +107,9 @@ def test_without_an_effect_tests_are_wrong_as_often_as_they_say():
 
 
 def test_holm_keeps_the_chance_of_any_error_and_no_correction_does_not():
-    """Ten arms without an effect; then three with and seven without, of which the seven must be safe too."""
+    """Ten arms without an effect; then three with and seven without, of which the seven must be
+    safe too.
+    """
     p = np.array(
         [[t_test(d) for d in trial] for trial in draws(5, trials=10 * 500).reshape(500, 10, 5)]
     )
@@ -135,7 +141,7 @@ def test_holm_by_hand():
     assert math.isnan(holm([0.5, math.nan])[1]) and holm([0.6, 0.7]) == [1, 1]
 
 
-# ---------------------------------------------------------------------------------------------------------------------- power
+# -------------------------------------------------------------------------------------------- power
 @pytest.mark.parametrize(("n", "effect"), [(2, 3.0), (3, 1.5), (5, 1.0), (5, 1.7), (20, 0.5)])
 def test_power_is_how_often_the_effect_is_found(n, effect):
     samples = draws(n, effect)
@@ -147,7 +153,9 @@ def test_power_is_how_often_the_effect_is_found(n, effect):
 
 
 def test_seeds_needed_are_those_of_the_tables():
-    """Paired t-test, two-sided .05, power .8 (Cohen 1988; G*Power): 199, 34 and 15 pairs for effects of .2, .5 and .8 deviations."""
+    """Paired t-test, two-sided .05, power .8 (Cohen 1988; G*Power): 199, 34 and 15 pairs for
+    effects of .2, .5 and .8 deviations.
+    """
     assert [seeds_needed(effect, 1.0) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]
     assert seeds_needed(-0.31, 0.62) == 34  # the unit does not matter, nor the sign
     with pytest.raises(UserError, match="effect of 0"):
@@ -170,9 +178,12 @@ def test_the_detectable_effect_undoes_power(n):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------ all arms
+# ----------------------------------------------------------------------------------------- all arms
 def test_effects_are_paired_by_seed():
-    """A seed's own luck, a hundred times the effect, cancels: what remains is the effect. Unpaired, nothing would be seen."""
+    """A seed's own luck, a hundred times the effect, cancels: what remains is the effect.
+
+    Unpaired, nothing would be seen.
+    """
     luck, chance = random_stream(1).normal(0, 100, 5), random_stream(2)
     values = {"triple": dict(enumerate(luck.tolist()))}
     for arm, effect in (("worse", -3.0), ("same", 0.0)):
@@ -221,11 +232,13 @@ def test_seeds_that_one_side_lacks_and_arms_without_any():
         paired_effects(values, "quadruple")
 
 
-# -------------------------------------------------------------------------------------------------------- one scatter for all arms
+# ------------------------------------------------------------------------- one scatter for all arms
 def table_of(
     seeds_of: list[int], effects: list[float], stream: np.random.Generator, common: float = 3.0
 ) -> dict[str, dict[int, float]]:
-    """Arms "0", "1", ... with the seeds 0 to n - 1: effect, what the seed does to all arms, and a scatter of 1."""
+    """Arms "0", "1", ... with the seeds 0 to n - 1: effect, what the seed does to all arms, and a
+    scatter of 1.
+    """
     of_seed = common * stream.standard_normal(max(seeds_of))
     return {
         str(arm): {seed: effect + of_seed[seed] + stream.standard_normal() for seed in range(n)}
@@ -249,7 +262,10 @@ def test_two_arms_pooled_are_a_paired_t_test(n):
 
 
 def test_pooled_by_hand():
-    """Balanced: residuals are what arm means and seed means leave. Unbalanced: the error of an arm with 3 seeds against one with 5."""
+    """Balanced: residuals are what arm means and seed means leave.
+
+    Unbalanced: the error of an arm with 3 seeds against one with 5.
+    """
     values = table_of([4] * 3, [0.0, 1.0, 2.0], random_stream(2))
     y = np.array([[*row.values()] for row in values.values()])
     rest = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
@@ -271,7 +287,10 @@ def test_pooled_by_hand():
 
 
 def test_pooled_intervals_cover_the_truth_as_often_as_they_say():
-    """Unbalanced, with an effect. Averaging the arms' own variances, as if their differences were independent, would fail here."""
+    """Unbalanced, with an effect.
+
+    Averaging the arms' own variances, as if their differences were independent, would fail here.
+    """
     covered, wrong, trials = np.zeros(5), np.zeros(5), 600
     for trial in range(trials):
         values = table_of(

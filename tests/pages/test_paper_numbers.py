@@ -51,7 +51,10 @@ def test_every_number_has_a_source_that_the_book_cites_or_says_it_could_not_see(
 
 
 def test_macro_scores_are_the_means_of_their_rows_but_for_the_known_slip():
-    """Oracle: the mean, to within the rounding of nine entries and of itself. BERT's row fails as printed, and holds with MNLI 84.7."""
+    """Oracle: the mean, to within the rounding of nine entries and of itself.
+
+    BERT's row fails as printed, and holds with MNLI 84.7.
+    """
     scores, may_differ = table(1), 0.05 + 0.05 + 1e-9
     apart = {
         system: abs(macro_score(row.drop("Score"))["nine"] - row["Score"])
@@ -63,7 +66,9 @@ def test_macro_scores_are_the_means_of_their_rows_but_for_the_known_slip():
 
 
 def test_table_1_against_the_authors_other_copy_of_it():
-    """Oracle: the table of the released code, typed by its authors a second time, differs in MNLI alone."""
+    """Oracle: the table of the released code, typed by its authors a second time, differs in MNLI
+    alone.
+    """
     released = paper_numbers("releases").query("source == 'sanh2019code'").replace("GLUE", "Score")
     printed = table(1)
     differ = {
@@ -108,7 +113,7 @@ def test_rounding_is_half_of_the_last_digit_that_is_printed(copy):
 
 @pytest.mark.parametrize("operation", ["__add__", "__sub__", "__truediv__"])
 def test_an_interval_holds_all_results_and_no_more(operation):
-    """Oracle: the operation on many pairs of numbers from the two intervals, their ends among them."""
+    """Oracle: the operation on many pairs of numbers of the two intervals, with their ends."""
     a, b = Interval.around(77.0, 0.05), Interval(79.45, 79.55)
     grid = getattr(np.linspace(76.95, 77.05, 21)[:, None], operation)(np.linspace(79.45, 79.55, 21))
     result = getattr(a, operation)(b)
