@@ -78,8 +78,12 @@ def atomic_write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def check_writable(path: Path) -> None:
-    """Make the folder that a file or folder is to be written in, and try it. Raises `UserError`: before hours of work, not after."""
+def check_writable(path: Path, setting: str = "output") -> None:
+    """Make the folder that a file or folder is to be written in, and try it: before hours of work.
+
+    Raises:
+        UserError: it cannot be written; `setting` names what the user may change.
+    """
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -88,7 +92,7 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}).", "Choose another --output."
+            f"{path} cannot be written ({error.strerror}).", "Choose another place.", setting
         ) from error
 
 
