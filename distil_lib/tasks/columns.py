@@ -99,8 +99,9 @@ def with_labels(task: Task, train: Dataset) -> Task:
         kind = values.type
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
             raise bad_row(task, "train", 0, task.label, values[0].as_py(), "a word or whole number")
-        if values.null_count:
-            row = pc.index(pc.is_null(values), True).as_py()
+        missing = [value is None or value == "" for value in values.to_pylist()]
+        if any(missing):
+            row = missing.index(True)
             raise bad_row(task, "train", row, task.label, None, "a word or whole number")
         names = tuple(str(value) for value in sorted(pc.unique(values).to_pylist()))
     if not 2 <= len(names) <= MAX_CLASSES:

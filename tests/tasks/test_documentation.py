@@ -158,7 +158,8 @@ def test_labels_are_balanced(tasks):
     for rows in tasks["doc-qa"].values():
         counts = Counter(row["kind"] for row in rows)
         assert (
-            set(counts) == set(questions.QUESTIONS) and max(counts.values()) - min(counts.values()) <= 1
+            set(counts) == set(questions.QUESTIONS)
+            and max(counts.values()) - min(counts.values()) <= 1
         )
 
 
@@ -220,7 +221,8 @@ def undone(sentence, edit):
         words[i], words[i + 1] = words[i + 1], words[i]
         return {" ".join(words)}
     return {
-        " ".join([*words[:i], other, *words[i + 1 :]]) for other in [*sentences.FORMS, words[i][:-1]]
+        " ".join([*words[:i], other, *words[i + 1 :]])
+        for other in [*sentences.FORMS, words[i][:-1]]
     } - {sentence}
 
 
@@ -315,7 +317,9 @@ def test_path_similarity_by_hand():
     )
     conv, rnn, whole, other = (SourceModule(f"{name}.py", ()).path for name in names)
     assert pairs.path_similarity(conv, rnn) == 5 * 6 / 8 == pairs.path_similarity(rnn, conv)
-    assert pairs.path_similarity(conv, whole) == 5 * 4 / 6 and pairs.path_similarity(conv, other) == 0
+    assert (
+        pairs.path_similarity(conv, whole) == 5 * 4 / 6 and pairs.path_similarity(conv, other) == 0
+    )
 
 
 def test_answers_stand_where_they_are_said_to_and_answer_the_question(tasks):
