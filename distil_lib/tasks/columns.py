@@ -136,6 +136,7 @@ def _whole(values: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 def _with_checked_labels(task: Task, split: str, data: Dataset, unlabelled: bool) -> Dataset:
     """Labels as ids or numbers; those given as words are translated."""
     values = _arrow(data, "label")
+    ids: list[int | None] | list[float | None]
     if task.labels:
         ids = _ids(task, values, named=isinstance(data.features["label"], ClassLabel))
         expected = ", ".join(f"{i} ({name})" for i, name in enumerate(task.labels))
