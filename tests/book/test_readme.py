@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distil_lib.ablation import runner as ablation
+from distil_lib.ablation import __main__ as ablation
 from distil_lib.common.cli import SettingsParser
 from distil_lib.errors import UserError
 from distil_lib.export.__main__ import ExportConfig
@@ -33,7 +33,7 @@ MODULES = {
     "finetune": finetune_config.parse_arguments,
     "ablation": ablation.parse_arguments,
     "timing": settings_of(TimingConfig),
-    "ladder": settings_of(LadderConfig),
+    "timing.backend_comparison": settings_of(LadderConfig),
     "export": settings_of(ExportConfig),
 }
 
@@ -58,7 +58,7 @@ def fault(command: str) -> str | None:
     program, *arguments = shlex.split(command, comments=True)
     if program == "make":
         result = subprocess.run(
-            ["make", "--dry_run", *arguments], cwd=ROOT, capture_output=True, text=True
+            ["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         return result.stderr or None
     if program == "source":  # made by the set-up, which every target of make calls
