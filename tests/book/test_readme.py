@@ -52,7 +52,7 @@ def fault(command: str) -> str | None:
     program, *arguments = shlex.split(command, comments=True)
     if program == "make":
         result = subprocess.run(
-            ["make", "--dry_run", *arguments], cwd=ROOT, capture_output=True, text=True
+            ["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         return result.stderr or None
     if program == "source":  # made by the set-up, which every target of make calls
@@ -146,6 +146,40 @@ def test_python_runs(number):
         [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, env=offline
     )
     assert result.returncode == 0, result.stderr
+
+
+# What makes a command of the README short; where it writes stays as it is.
+SHORT = {"distil_lib.finetune": "--seeds 1 --epochs 1 --train_rows 32 --precision fp32 --threads 1"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        command
+        for command in commands(README)
+        if command.startswith("python -m distil_lib.finetune")
+    ],
+)
+def test_fine_tuning_runs_as_it_stands_in_a_clean_clone(command, tmp_path):
+    """In a folder where nothing was prepared: the result is in runs/, the records are untouched."""
+    arguments = shlex.split(command, comments=True)[1:]
+    arguments += SHORT[arguments[1]].split()
+    data = (ROOT / "data" / "results").rglob("*.json")
+    before = {file: file.stat().st_mtime_ns for file in data}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.rglob("*.json")
+    assert result.parent.parent == tmp_path / "runs" / "results"
+    assert "% of data/results/" in done.stdout and "the recipes differ" in done.stdout
+    assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
 def test_places_exist():

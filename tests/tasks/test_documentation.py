@@ -1,7 +1,10 @@
 """The documentation's tasks: made from small packages that the test writes, and checked for leaks, balance and truth of labels."""
 
+import os
 import re
+import shutil
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -12,8 +15,11 @@ from hypothesis import strategies as st
 from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 from distil_lib.tasks import documentation as suite
+from distil_lib.tasks import documentation_pairs as pairs
+from distil_lib.tasks import documentation_questions as questions
+from distil_lib.tasks import documentation_sentences as sentences
 from distil_lib.tasks.documentation_sources import (
-    Module,
+    SourceModule,
     parameters,
     parse,
     read_modules,
@@ -147,7 +153,7 @@ def test_labels_are_balanced(tasks):
                 )
     for split, rows in tasks["doc-package"].items():
         assert max(Counter(row["label"] for row in rows).values()) <= suite.SIZES[split] // len(
-            suite.PACKAGES
+            pairs.PACKAGES
         )
         assert len({row["label"] for row in rows[:3]}) == 3
     for rows in tasks["doc-near"].values():
@@ -155,34 +161,87 @@ def test_labels_are_balanced(tasks):
     for rows in tasks["doc-qa"].values():
         counts = Counter(row["kind"] for row in rows)
         assert (
-            set(counts) == set(suite.QUESTIONS) and max(counts.values()) - min(counts.values()) <= 1
+            set(counts) == set(questions.QUESTIONS)
+            and max(counts.values()) - min(counts.values()) <= 1
         )
 
 
-def test_the_same_packages_give_the_same_bytes_in_any_order(site, tmp_path):
-    folders = []
-    for i, packages in enumerate((PACKAGES, PACKAGES[::-1])):
-        assert set(suite.load("doc-qa", packages, tmp_path / str(i), SHARES)) == {
-            "train",
-            "validation",
-            "test",
-        }
-        (folder,) = (
-            tmp_path / str(i) / "documentation-tasks"
-        ).iterdir()  # nothing half-made is left beside it
-        folders.append(
-            {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.parquet")}
-        )
-    assert len(folders[0]) == 18 and folders[0] == folders[1]
+@pytest.fixture(scope="module")
+def cache(site, tmp_path_factory):
+    """A cache with all tasks, made once."""
+    folder = tmp_path_factory.mktemp("cache")
+    suite.load("doc-qa", PACKAGES, folder, SHARES)
+    return folder
 
 
-def test_the_cache_is_read_again_and_known_by_the_versions(site, tmp_path, monkeypatch):
-    first = suite.load("doc-same", PACKAGES, tmp_path, SHARES)["test"].to_list()
-    monkeypatch.setattr(suite, "read_modules", None)  # whoever makes them again fails
-    assert suite.load("doc-same", PACKAGES, tmp_path, SHARES)["test"].to_list() == first
+def made_in(cache):
+    """The files of the one complete folder of a cache, beside which nothing is left."""
+    (folder,) = (cache / "documentation-tasks").iterdir()
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.parquet")}
+
+
+@pytest.fixture
+def copied(cache, tmp_path, monkeypatch):
+    """A copy of the cache; making the tasks again is copying them."""
+    made = []
+
+    def make_all(folder, packages, shares):
+        made.append(1)
+        (source,) = (cache / "documentation-tasks").iterdir()
+        shutil.copytree(source, folder)
+
+    monkeypatch.setattr(suite, "_make_all", make_all)
+    shutil.copytree(cache, tmp_path / "cache")
+    return tmp_path / "cache", made
+
+
+def test_the_same_packages_give_the_same_bytes_in_any_order(cache, tmp_path):
+    splits = suite.load("doc-qa", PACKAGES[::-1], tmp_path, SHARES)
+    assert set(splits) == {"train", "validation", "test"}
+    assert len(made_in(cache)) == 18 and made_in(cache) == made_in(tmp_path)
+
+
+def test_the_cache_is_read_again_and_known_by_the_versions(cache, copied, monkeypatch):
+    folder, made = copied
+    first = suite.load("doc-same", PACKAGES, folder, SHARES)["test"].to_list()
+    assert first and not made
     monkeypatch.setattr(suite, "documentation_version", lambda packages: ["torch 2.0"])
-    with pytest.raises(TypeError):
-        suite.load("doc-same", PACKAGES, tmp_path, SHARES)
+    suite.load("doc-same", PACKAGES, folder, SHARES)
+    assert made == [1] and len(list((folder / "documentation-tasks").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "a file"])
+def test_a_damaged_cache_is_made_again(cache, copied, damage):
+    folder, made = copied
+    (inside,) = (folder / "documentation-tasks").iterdir()
+    file = inside / "doc-qa" / "test.parquet"
+    if damage == "a file":
+        shutil.rmtree(inside)
+        inside.write_text("")
+    elif damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: 100 * (damage == "truncated")])
+    assert len(suite.load("doc-qa", PACKAGES, folder, SHARES)["test"]) > 0
+    assert made == [1] and made_in(folder) == made_in(cache)
+
+
+def test_what_a_killed_call_has_left_is_removed_after_a_day(cache, copied):
+    folder, _ = copied
+    (inside,) = (folder / "documentation-tasks").iterdir()
+    shutil.rmtree(inside)
+    for name, age in (("old", 100_000), ("new", 0)):
+        (left := inside.with_name(f".making-{name}")).mkdir()
+        os.utime(left, (time.time() - age,) * 2)
+    suite.load("doc-qa", PACKAGES, folder, SHARES)
+    names = {path.name for path in (folder / "documentation-tasks").iterdir()}
+    assert names == {inside.name, ".making-new"}
+
+
+def test_a_cache_that_cannot_be_written_is_named(site, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be kept in .*file.*DISTIL_CACHE"):
+        suite.load("doc-qa", PACKAGES, tmp_path / "file", SHARES)
 
 
 def test_they_load_as_tasks_in_uniform_columns(tasks, monkeypatch):
@@ -199,7 +258,7 @@ def test_they_load_as_tasks_in_uniform_columns(tasks, monkeypatch):
             {"id", "question", "context", "answers"} if name == "doc-qa" else {"text_a", "label"}
         )
         assert columns < set(data["test"].column_names) and task.evaluation == ("test",)
-    assert TASKS["doc-package"].labels == suite.PACKAGES
+    assert TASKS["doc-package"].labels == pairs.PACKAGES
 
 
 def test_packages_without_documentation_are_said(site):
@@ -217,11 +276,12 @@ def undone(sentence, edit):
         words[i], words[i + 1] = words[i + 1], words[i]
         return {" ".join(words)}
     return {
-        " ".join([*words[:i], other, *words[i + 1 :]]) for other in [*suite.FORMS, words[i][:-1]]
+        " ".join([*words[:i], other, *words[i + 1 :]])
+        for other in [*sentences.FORMS, words[i][:-1]]
     } - {sentence}
 
 
-def test_a_damaged_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_sentence_occurs_twice(
+def test_a_corrupted_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_sentence_occurs_twice(
     modules, tasks
 ):
     for split, rows in tasks["doc-acceptability"].items():
@@ -230,7 +290,7 @@ def test_a_damaged_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_se
             for m in modules[split]
             for d in m.docstrings
             for p in d.paragraphs
-            for s in suite.sentences(p)
+            for s in sentences.sentences(p)
         }
         used = []
         for row in rows:
@@ -251,12 +311,12 @@ def test_a_damaged_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_se
         max_size=15,
     )
 )
-def test_every_damage_is_local(words):
+def test_every_corruption_is_local(words):
     sentence = " ".join(["It", *words, "end."])
-    for edits in suite.damages(sentence).values():
-        for edit, damaged in edits:
-            assert damaged != sentence and sentence in undone(damaged, edit)
-            changed = [a != b for a, b in zip(sentence.split(), damaged.split(), strict=True)]
+    for edits in sentences.corruptions(sentence).values():
+        for edit, corrupted in edits:
+            assert corrupted != sentence and sentence in undone(corrupted, edit)
+            changed = [a != b for a, b in zip(sentence.split(), corrupted.split(), strict=True)]
             assert sum(changed) == (2 if edit.startswith("swap") else 1) and not changed[0]
 
 
@@ -268,9 +328,9 @@ def test_blanked_names_are_absent(modules, tasks):
         text, module = row["text_a"].lower(), by_name[row["document"]]
         assert not re.search("|".join(PACKAGES), text)
         assert not set(re.findall(r"[a-z0-9]+", text)) & {part.lower() for part in module.path}
-        assert suite.PACKAGES[row["label"]] == module.package
-    module = Module("torch/torch/nn/functional.py", ())
-    text = suite.blanked(
+        assert pairs.PACKAGES[row["label"]] == module.package
+    module = SourceModule("torch/torch/nn/functional.py", ())
+    text = pairs.blanked(
         "PyTorch's torch.nn, functional_call and functional.relu; sklearn too", module
     )
     assert text == "_'s _._, __call and _.relu; _ too"
@@ -302,7 +362,7 @@ def test_the_right_arguments_are_those_of_the_described_function(modules, tasks)
         assert (of[row["text_a"]] == row["text_b"]) == row["label"] and row["text_b"] in of.values()
 
 
-def test_nearness_by_hand():
+def test_path_similarity_by_hand():
     """Dice: 2 * (torch, nn, modules) of 4 and 4 parts; a package's __init__ is the folder; two packages have nothing in common."""
     names = (
         "torch/nn/modules/conv",
@@ -310,9 +370,11 @@ def test_nearness_by_hand():
         "torch/nn/__init__",
         "scipy/nn/modules/conv",
     )
-    conv, rnn, whole, other = (Module(f"{name}.py", ()).path for name in names)
-    assert suite.nearness(conv, rnn) == 5 * 6 / 8 == suite.nearness(rnn, conv)
-    assert suite.nearness(conv, whole) == 5 * 4 / 6 and suite.nearness(conv, other) == 0
+    conv, rnn, whole, other = (SourceModule(f"{name}.py", ()).path for name in names)
+    assert pairs.path_similarity(conv, rnn) == 5 * 6 / 8 == pairs.path_similarity(rnn, conv)
+    assert (
+        pairs.path_similarity(conv, whole) == 5 * 4 / 6 and pairs.path_similarity(conv, other) == 0
+    )
 
 
 def test_answers_stand_where_they_are_said_to_and_answer_the_question(tasks):
@@ -366,7 +428,7 @@ def test_a_parameter_section_by_hand():
     def texts(docstring):
         return {
             name: {kind: text for kind, (_, text) in found.items()}
-            for name, found in suite.section(docstring)[1].items()
+            for name, found in questions.section(docstring)[1].items()
         }
 
     assert texts(numpydoc[0]) == {
@@ -381,4 +443,4 @@ def test_a_parameter_section_by_hand():
 
 def test_negatives_need_a_second_docstring():
     (lonely,) = parse('"""One.\n\nIt has two paragraphs of words."""')
-    assert suite.same([Module("a/b.py", (lonely,))], random_stream(0), 9) == []
+    assert pairs.same_docstring([SourceModule("a/b.py", (lonely,))], random_stream(0), 9) == []
