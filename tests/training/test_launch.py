@@ -26,7 +26,7 @@ from helpers import (
     weights,
 )
 from setuptools.config.pyprojecttoml import load_file
-from test_processes import KEYS_BIAS, free_port, same_metrics, together
+from test_processes import KEYS_BIAS, alone, same_metrics, uneven  # noqa: F401 (fixtures)
 
 from distil_lib.errors import UserError
 from distil_lib.training.sharding import check_launch_backend, fsdp_plugin
