@@ -20,9 +20,11 @@ from helpers import (
     apart,
     assert_user_error,
     double_precision,
+    free_port,
     newest_weights,
     replace,
     signal_at,
+    together,
     weights,
 )
 from setuptools.config.pyprojecttoml import load_file
