@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -68,8 +69,8 @@ def save_checkpoint(
         UserError: the disk is full. What was saved before stays complete.
     """
     target = folder / f"step-{step:08d}"
-    weights = get_model_state_dict(model, options=WHOLE)
-    optimizer_state = get_optimizer_state_dict(model, list(optimizers), options=WHOLE)
+    weights: dict[str, Any] = get_model_state_dict(model, options=WHOLE)
+    optimizer_state: Any = get_optimizer_state_dict(model, list(optimizers), options=WHOLE)
     if not write:
         return target
     # By "parameter.key". All that AdamW and Muon remember of a parameter are tensors.
@@ -184,8 +185,10 @@ def load_checkpoint(
         UserError: the checkpoint is of another model or another optimizer.
     """
     state = read_state(checkpoint)
-    weights = {_bare_name(k): w for k, w in load_file(checkpoint / MODEL).items()}
-    expected = _once(get_model_state_dict(model), model)
+    weights: dict[str, Any] = load_file(checkpoint / MODEL)
+    weights = {_bare_name(name): weight for name, weight in weights.items()}
+    own: dict[str, Any] = get_model_state_dict(model)
+    expected = _once(own, model)
     moments: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(checkpoint / OPTIMIZER).items():
         parameter, _, key = name.rpartition(".")

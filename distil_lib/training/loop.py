@@ -14,6 +14,8 @@ from distil_lib.errors import UserError
 from distil_lib.evaluation import held_out_batches, masked_lm_sums, to_figures
 from distil_lib.losses import TokenCounts
 from distil_lib.masking import MicroBatch
+from distil_lib.student import Student
+from distil_lib.teacher import MaskedLM
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.costs import step_cost
 from distil_lib.training.final_model import save_final_model
@@ -52,7 +54,7 @@ class PretrainingRun:
         self.folder = Path(config.output)
         self.arguments, self.resume_hint = arguments or [], resume_hint
         self.stop_signal = 0  # a signal's handler sets it; acted on at the end of the step
-        self.bar: tqdm | None = None
+        self.bar = tqdm(disable=True)  # until training begins
         self.limit: TimeLimit | None = None
 
     # ------------------------------------------------------------------------------------ training
@@ -61,8 +63,7 @@ class PretrainingRun:
         try:
             return self._train()
         finally:
-            if self.bar is not None:  # a message must not hang on the end of the progress bar
-                self.bar.close()
+            self.bar.close()  # a message must not hang on the end of the progress bar
             if self.setup.lock is not None:
                 self.setup.lock.release()
 
@@ -90,7 +91,6 @@ class PretrainingRun:
         self.clock = Throughput(extra.get("seconds", 0.0), extra.get("tokens", 0))
         if self.progress < 1:  # a run that has ended by its time limit has no steps left
             done = self._train_steps(done, extra.get("positions"))
-        self.bar.close()
         save_final_model(
             self.setup, self.arguments, self.figures, done, self.clock.seconds, self.clock.tokens
         )
@@ -139,11 +139,11 @@ class PretrainingRun:
 
     def _new_bar(self, done: int) -> tqdm:
         # Not said for the main process, so that TQDM_DISABLE works.
-        options = {"dynamic_ncols": True} if self.main else {"disable": True}
+        options: dict = {"dynamic_ncols": True} if self.main else {"disable": True}
         steps = self.setup.steps
         return tqdm(total=steps, initial=done, unit="step", smoothing=0.05, **options)
 
-    def _bare(self) -> torch.nn.Module:
+    def _bare(self) -> Student | MaskedLM:
         """The model without what Accelerate wraps it in."""
         return self.accelerator.unwrap_model(self.model)
 

@@ -50,7 +50,7 @@ def load_state(setup: TrainingSetup) -> tuple[int, dict]:
 
 def arithmetic(setup: TrainingSetup) -> dict[str, str | int]:
     """What changes sums in their last bits, and nothing else."""
-    settings = {
+    settings: dict[str, str | int] = {
         "processes": setup.world,
         "micro-batches": setup.config.micro_batch_size,
         "threads": torch.get_num_threads(),

@@ -38,7 +38,7 @@ from distil_lib.masking import DynamicMasking
 from distil_lib.teacher import MaskedLM
 from distil_lib.text.batches import StepBatches
 from distil_lib.text.blocks import Blocks, load_blocks
-from distil_lib.text.streaming import StreamBatches
+from distil_lib.text.streaming import BlockStream, StreamBatches
 from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.models import load_run_teacher, model_fingerprint, new_model
@@ -253,9 +253,10 @@ def _load_blocks(
     with errors.shared():
         if not makes_cache:
             blocks = load_blocks(*source)
-        if not blocks.streaming and len(blocks.train) < config.batch_size:
+        train = blocks.train
+        if not isinstance(train, BlockStream) and len(train) < config.batch_size:
             raise UserError(
-                f"The corpus gives {len(blocks.train)} blocks of {config.block_size} tokens, "
+                f"The corpus gives {len(train)} blocks of {config.block_size} tokens, "
                 f"less than a batch of {config.batch_size}.",
                 "Give more text, smaller batches or shorter blocks.",
                 setting=("batch_size", "block_size"),
@@ -267,7 +268,7 @@ def run_length(config: PretrainConfig, blocks: Blocks) -> tuple[int, int | None]
     """(optimizer steps, sequences they read)."""
     if config.max_steps:
         return config.max_steps, None
-    if blocks.streaming:
+    if isinstance(blocks.train, BlockStream):
         raise UserError(
             "A corpus that streams has no known length.",
             "Say how many steps to train.",

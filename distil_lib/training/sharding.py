@@ -75,7 +75,7 @@ def _true(name: str) -> bool:
 def name_layers(model: nn.Module) -> None:
     """Tell Accelerate which modules FSDP shards one by one: the encoder's layers."""
     names = {type(m).__name__ for m in model.modules() if type(m).__name__.endswith("Layer")}
-    model._no_split_modules = sorted(names)  # Accelerate's own attribute for it
+    setattr(model, "_no_split_modules", sorted(names))  # noqa: B010 (Accelerate's own attribute)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

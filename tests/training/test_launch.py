@@ -20,13 +20,15 @@ from helpers import (
     apart,
     assert_user_error,
     double_precision,
+    free_port,
     newest_weights,
     replace,
     signal_at,
+    together,
     weights,
 )
 from setuptools.config.pyprojecttoml import load_file
-from test_processes import KEYS_BIAS, free_port, same_metrics, together
+from test_processes import KEYS_BIAS, alone, same_metrics, uneven  # noqa: F401 (fixtures)
 
 from distil_lib.errors import UserError
 from distil_lib.training.sharding import check_launch_backend, fsdp_plugin
