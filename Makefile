@@ -67,7 +67,7 @@ core: $(READY) ## the tests of the core
 	$(BIN)/python -m pytest tests/core -n 2
 
 unit: $(READY) ## the tests of the library and of the project's files
-	$(BIN)/python -m pytest tests --ignore tests/html -n 2 --durations 10
+	$(BIN)/python -m pytest tests --ignore tests/html -m "not slow" -n 2 --durations 10
 
 chapters: $(READY) ## execute the chapters and compare each output with the stored one
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadscope --durations 10 $(CHAPTER)
