@@ -1,40 +1,48 @@
 """Pretrain a teacher, or distil a student from one.
 
-    accelerate launch distil_lib/pretrain.py --preset mini                # distil the default student
-    accelerate launch distil_lib/pretrain.py --preset mini-teacher        # pretrain the default teacher
-    accelerate launch distil_lib/pretrain.py --preset mini --resume       # go on after a stop
+    accelerate launch distil_lib/pretrain.py --preset mini            # distil the default student
+    accelerate launch distil_lib/pretrain.py --preset mini-teacher    # pretrain its teacher
+    accelerate launch distil_lib/pretrain.py --preset mini --resume   # resume after a stop
 
-Section 3 of Sanh et al. (2019). The mean of each loss is taken over the tokens of the whole batch, wherever its parts are computed;
-gradients are exchanged once per optimizer step. So the same preset gives the same curve on any number of processes.
+Section 3 of Sanh et al. (2019). The mean of each loss is taken over the tokens of the whole batch,
+wherever its parts are computed; gradients are exchanged once per optimizer step. So the same preset
+gives the same curve on any number of processes.
 """
 
 import signal
 import sys
+from collections.abc import Sequence
 
-from transformers.utils import logging as transformers_logging
+from distil_lib.common.processes import end_with_launcher, run_program, shared_refusal
 
-from distil_lib.common.errors import exit_on_user_error
-from distil_lib.training.config import parse_arguments
+if __name__ == "__main__":
+    end_with_launcher()  # before the imports that take seconds
+
+from distil_lib.training.config import PROGRAM
 from distil_lib.training.loop import Run
 
 
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    with exit_on_user_error():
-        run = Run(parse_arguments(arguments), arguments)
+def _run(arguments: Sequence[str]) -> None:
+    with shared_refusal():
+        config = PROGRAM.parse(arguments)
+    run = Run(config, list(arguments))
 
-        def ask_to_stop(number: int, frame: object) -> None:
-            run.stop_signal = number  # acted on at the end of the step
+    def ask_to_stop(number: int, frame: object) -> None:
+        run.stop_signal = number  # acted on at the end of the step
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, ask_to_stop)
-        try:
-            run.train()
-        finally:  # a message must not hang on the end of the progress bar
-            if run.bar is not None:
-                run.bar.close()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    try:
+        run.train()
+    finally:  # a message must not hang on the end of the progress bar
+        if run.bar is not None:
+            run.bar.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. It ends by `SystemExit` where there is an error, or where it was stopped."""
+    given = sys.argv[1:] if arguments is None else arguments
+    run_program(lambda: _run(given), resumable=True)
 
 
 if __name__ == "__main__":

@@ -1,61 +1,108 @@
-"""How a program ends: one message and exit code 2 for what the user asked for and cannot be done."""
+"""How a program ends: one message and exit code 2 for what was asked for and cannot be done."""
 
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 
+from distil_lib.common.paths import hub_cache_problem
 from distil_lib.errors import UserError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What a disk says that does not take any more, and what to do about it.
+STORAGE = {
+    errno.ENOSPC: ("The disk is full", "Free some space"),
+    errno.EDQUOT: ("The quota of the disk is used up", "Free some space, or ask for more"),
+    errno.EFBIG: ("A file may not become so large", "Raise the limit (`ulimit -f`)"),
+    errno.EROFS: ("The disk is read-only", "Make it writable"),
+    errno.EIO: ("The disk fails", "Look into the system's log"),
+}
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Connection refused",
+    "Timed out waiting",
+    "remote process exited or there was a network error",
+)
+
+
+class StorageError(UserError):
+    """The disk does not take what a program wants to write."""
+
+
+def storage_problem(error: BaseException | None) -> tuple[str, str] | None:
+    """(problem, remedy) if an error is one of `STORAGE`, or was caused by one.
+
+    safetensors and tokenizers wrap the system's error and keep its number in their text only.
+    """
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None and (found := re.search(r"(?:os error|code:) (\d+)", str(error))):
+            number = int(found[1])
+        if number in STORAGE:
+            return STORAGE[number]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def other_process_lost(error: BaseException) -> bool:
-    """Whether an exchange between processes failed because one of them is gone (the words are gloo's and NCCL's)."""
-    words = (
-        "Connection closed by peer",
-        "Connection reset by peer",
-        "Broken pipe",
-        "NCCL",
-        "Connection refused",
-        "Timed out waiting",
-    )
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    """Whether an exchange between processes failed because one of them has ended.
+
+    The words are gloo's and NCCL's. NCCL complains of much else, a wrong configuration for
+    instance, which is not taken for a lost process.
+    """
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in LOST)
 
 
 @contextlib.contextmanager
-def exit_on_user_error() -> Iterator[None]:
-    """Turn a `UserError`, or a full disk, into one message on standard error and exit code 2; a lost process into one and code 1."""
+def exit_on_user_error(resumable: bool = False) -> Iterator[None]:
+    """Turn what a user can do something about into one message on standard error and an exit code.
+
+    A `UserError`, a full disk and too little memory are code 2; a lost process is code 1.
+
+    Args:
+        resumable: whether the program has `--resume`, which then is part of the remedy.
+    """
+    resume = ", then go on with --resume." if resumable else ", then start the same command again."
     try:
         yield
+    except StorageError as error:
+        _complain(error.problem, error.remedy.removesuffix(".") + resume)
     except UserError as error:
-        _complain(error.problem, error.remedy, error.settings)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
+        _complain(error.problem, error.remedy, error.settings, getattr(error, "shared", False))
+    except (MemoryError, OSError, RuntimeError) as error:
+        if (unwritable := hub_cache_problem(error)) is not None:
+            _complain(unwritable.problem, unwritable.remedy)
+        elif (found := storage_problem(error)) is not None:
+            what = getattr(error, "filename", None) or "a file"
+            _complain(f"{found[0]}: {what} could not be written.", found[1] + resume)
+        elif isinstance(error, MemoryError) or "allocate memory" in str(error):
+            _complain(
+                "There is not enough memory.",
+                "Close other programs, or choose a smaller batch or model" + resume,
+            )
+        elif other_process_lost(error):
+            rank = os.environ.get("RANK", "0")
+            reason = "\n  ".join(str(error).splitlines()[:5])
+            print(
+                f"error: process {rank} has lost another process of this run:\n  {reason}\n"
+                "  what to do: look for what the other one said before it ended" + resume,
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(1)  # at once: whatever tidies up would wait for the one that is gone
+        else:
             raise
-        _complain(
-            f"The disk is full: {error.filename or 'a file'} could not be written.",
-            "Free some space and go on with --resume.",
-        )
-    except RuntimeError as error:
-        if not other_process_lost(error):
-            raise
-        mine = f"process {os.environ.get('RANK', '0')}"
-        print(
-            f"error: {mine} has lost another process of this run ({str(error).splitlines()[0][:100]}).\n"
-            "  what to do: look for what the other one said before it ended, then go on with --resume.",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)  # at once: what is left to tidy up would wait for the one that is gone
 
 
-def _complain(problem: str, remedy: str, settings: tuple[str, ...] = ()) -> None:
+def _complain(
+    problem: str, remedy: str, settings: tuple[str, ...] = (), shared: bool = False
+) -> None:
     if settings:
         remedy = f"{remedy} ({', '.join(f'--{name}' for name in settings)})".lstrip()
-    if (
-        os.environ.get("RANK", "0") == "0"
-    ):  # of several processes that met the same error, the first one speaks
+    # Of several processes that all know of the error, the first one of each machine speaks.
+    if not shared or os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr, flush=True)
     sys.exit(2)

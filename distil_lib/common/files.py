@@ -1,4 +1,9 @@
-"""Files and folders that are complete or absent: atomic writes, flushes, hashes."""
+"""Files and folders that are complete or absent, and files that are read with care.
+
+with atomic_folder(Path("runs/mine/model")) as folder:    # has its name only when all is there
+    model.save_pretrained(folder)
+settings = read_yaml(Path("mine.yaml"))                   # or one UserError
+"""
 
 import contextlib
 import errno
@@ -11,38 +16,56 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from distil_lib.common.errors import DISK_FULL
+import yaml
+
+from distil_lib.common.errors import StorageError, storage_problem
 from distil_lib.errors import UserError
+
+MAX_YAML_BYTES = 1 << 18  # a hundred times what the longest file of settings here has
+MAX_JSON_BYTES = 1 << 28
+MAX_DEPTH = 20
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Write into the folder that is yielded; it takes the name `folder` only when all of it is on the disk."""
+    """Write into the folder that is yielded; it gets the name `folder` when all is on the disk."""
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
     try:
-        yield beside
-        for path in [*beside.iterdir(), beside]:
-            _flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-        _flush(folder.parent)
-    except BaseException as error:
+        with storage_named(folder):
+            beside.mkdir(parents=True)
+            yield beside
+            for path in [*beside.rglob("*"), beside]:
+                _flush(path)
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+            _flush(folder.parent)
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
-        if "No space left" in str(error) or getattr(error, "errno", None) in DISK_FULL:
-            raise UserError(
-                f"The disk is full: {folder.name} could not be saved in {folder.parent}.",
-                "Free some space and go on with --resume; checkpoints saved before are whole.",
-            ) from error
+
+
+@contextmanager
+def storage_named(path: Path) -> Iterator[None]:
+    """Turn what a disk says that takes no more into a `StorageError`, whoever has wrapped it."""
+    try:
+        yield
+    except UserError:
         raise
+    except Exception as error:
+        if (found := storage_problem(error)) is None:
+            raise
+        problem, remedy = found
+        raise StorageError(
+            f"{problem}: {path.name} could not be saved in {path.parent}.",
+            f"{remedy}; what was saved before is complete.",
+        ) from error
 
 
 def _flush(path: Path) -> None:
-    if (
-        os.name == "nt" and path.is_dir()
-    ):  # Windows cannot open a folder, and keeps its names by itself
+    # Windows cannot open a folder, and keeps its names by itself.
+    if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -60,26 +83,32 @@ def _sha256(path: Path) -> str:
 
 
 def write_result(path: Path, record: Mapping) -> None:
-    """The record as JSON, with `atomic_write_text`; its folder is made where there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the record as JSON (`atomic_write_text`); make its folder where there is none."""
+    with storage_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write beside, flush to the disk, rename: a call that is killed leaves the file of before, or this one."""
+    """Write beside, flush, rename: a program that is killed leaves the old file or the new one."""
     beside = path.with_name(f".{path.name}.partial")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with storage_named(path):
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
-def check_writable(path: Path) -> None:
-    """Make the folder that a file or folder is to be written in, and try it. Raises `UserError`: before hours of work, not after."""
+def check_writable(path: Path, setting: str = "output") -> None:
+    """Make the folder that a file or folder is to be written in, and try it: before hours of work.
+
+    Raises:
+        UserError: it cannot be written; `setting` names what the user may change.
+    """
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -88,18 +117,101 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}).", "Choose another --output."
+            f"{path} cannot be written ({error.strerror}).", "Choose another place.", setting
         ) from error
+
+
+# -------------------------------------------------------------------------------------- reading
+def read_text(path: Path, limit: int) -> str:
+    """The text of a file. Raises `UserError` if it is missing, too large, or not UTF-8."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise UserError(
+                f"{path} has more than {limit:,} bytes.", "That is no file of this kind."
+            )
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).", "Check the name.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8.", "Save it as UTF-8.") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what only surprises: tags, anchors, names that are no text or come twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [name.value for name, _ in node.value]
+        for name, _ in node.value:
+            if name.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(
+                    problem=f"{name.value!r:.40} is no name", problem_mark=name.start_mark
+                )
+            if names.count(name.value) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{name.value:.40} is there twice", problem_mark=name.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a small YAML file holds: mappings with names, lists, texts and numbers.
+
+    Raises:
+        UserError: it is missing, too large, no YAML, nested too deeply, or has anchors or tags.
+    """
+    text, depth = read_text(path, MAX_YAML_BYTES), 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise yaml.YAMLError("it is nested too deeply")
+            if getattr(event, "anchor", None):  # a few of them can stand for billions of values
+                raise yaml.YAMLError(f"anchors and aliases such as {event.anchor:.40} are not read")
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(
+            f"{path} is no YAML that is understood ({reason[:150]}{line}).",
+            "Each line reads `setting: value`.",
+        ) from error
+
+
+def read_json(path: Path, kind: type = dict, limit: int = MAX_JSON_BYTES) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: the file.
+        kind: what its outermost value must be: dict or list.
+        limit: the most bytes that it may have.
+
+    Raises:
+        UserError: it is missing, too large, damaged, nested too deeply, or of another kind.
+    """
+    try:
+        content = json.loads(read_text(path, limit))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error).splitlines()[0][:150]
+        raise UserError(f"{path} is no JSON ({reason}).", "It is damaged: replace it.") from error
+    if not isinstance(content, kind):
+        wanted = {dict: "an object", list: "a list"}.get(kind, kind.__name__)
+        raise UserError(f"{path} does not hold {wanted}.", "It is of another kind, or damaged.")
+    return content
 
 
 MAKING = ".making-"  # how the name of blocks that are not finished begins
 
 
 def _sweep(cache: Path) -> None:
-    """Delete what runs that were killed while they made blocks have left behind: whatever is older than a day."""
+    """Delete what killed runs have left behind while they made blocks, once it is a day old."""
     for path in cache.glob(f"{MAKING}*"):
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # another process may have finished with it just now
+        # Another process may have finished with it just now.
+        with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 86_400:
                 shutil.rmtree(path, ignore_errors=True)

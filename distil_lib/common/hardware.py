@@ -1,48 +1,162 @@
 """What this machine is and what it is good at.
 
-probe_precision(torch.device("cpu"))        # "bf16" where 16-bit products are really quicker, else "fp32"
-matmul_ceiling(torch.device("cpu"), torch.float32)          # FLOP/s that no training step exceeds
-describe_machine()                          # {"processor": ..., "cores": 2, ...}
+choose_precision(torch.device("cpu"))      # ("bf16", "the processor has avx512_bf16")
+available_cpus()                           # those that this process may use
+matmul_ceiling(torch.device("cpu"), torch.float32)      # FLOP/s that no training step exceeds
+describe_machine()                         # {"processor": ..., "cores": 2, ...}
 """
 
 import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
+from distil_lib.errors import UserError
+
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")  # instructions that multiply bf16 at full speed
+CLEAR = 1.5  # times as fast: beyond what noise does to the CPU time of the best of nine trials
 
 
-def probe_precision(device: torch.device, size: int = 512, repeats: int = 9) -> str:
-    """ "bf16" or "fp32", whichever multiplies matrices quicker here: the best of `repeats` alternating trials, some 20 ms in all.
+# ------------------------------------------------------------------------------------ processors
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity, and the quota of its container."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        number = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
+        number = len(os.sched_getaffinity(0))
+    else:
+        number = os.cpu_count() or 1
+    return max(min(number, *_cgroup_quotas(), number), 1)
 
-    Support is not speed: without AVX-512 bf16 or AMX a CPU computes bf16 products correctly and slowly.
+
+def _cgroup_quotas(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """CPUs that control groups (version 2, then 1) give to this process, rounded up."""
+    quotas = []
+    try:
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("::")[2].strip()
+        folder = root / own.strip("/")
+        for each in [folder, *folder.parents]:
+            if each.is_relative_to(root) and (each / "cpu.max").is_file():
+                quotas.append((each / "cpu.max").read_text(encoding="utf-8").split())
+        if (root / "cpu" / "cpu.cfs_quota_us").is_file():
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quotas.append([(root / "cpu" / n).read_text(encoding="utf-8").strip() for n in names])
+        return [-(-int(q) // int(p)) for q, p in quotas if q not in ("max", "-1") and int(p) > 0]
+    except (OSError, ValueError):  # no Linux, or none of our business
+        return []
+
+
+def default_threads() -> int:
+    """CPU threads of this process: its share of the CPUs, or what OMP_NUM_THREADS says.
+
+    Launchers set that variable to 1 unless told otherwise, and on a laptop all cores but one would
+    be idle: it only counts where no launcher has been at work.
     """
-    best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
-    operands = {dtype: torch.ones(size, size, device=device, dtype=dtype) for dtype in best}
-    for trial in range(repeats + 2):
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_WORLD_SIZE" in os.environ
+    if "OMP_NUM_THREADS" in os.environ and not launched:
+        return torch.get_num_threads()
+    return max(available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+
+
+def on_cpu() -> bool:
+    """Whether Accelerate is to be told that it computes on the CPU.
+
+    It was asked to, or a launcher has started processes that have nothing else. They find each
+    other only so; else each of them would train alone.
+    """
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return asked or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
+
+
+# ------------------------------------------------------------------------------------- precision
+def choose_precision(device: torch.device) -> tuple[str, str]:
+    """("bf16" or "fp32", why), whichever multiplies matrices faster here.
+
+    Support is not speed: without AVX-512 bf16 or AMX a CPU computes bf16 products correctly and
+    slowly. So the processor's own word counts first. A measurement confirms it, in the time that
+    this process itself has computed, which other processes hardly change; it is longer where it is
+    close, 0.3 seconds at most.
+    """
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        fast = major >= 8
+        return "bf16" if fast else "fp32", f"the GPU has compute capability {major}.{minor}"
+    flags = _processor_flags() if device.type == "cpu" else frozenset()
+    found = next((flag for flag in BF16_FLAGS if flag in flags), None)
+    if flags and found is None:
+        return "fp32", "the processor has neither avx512_bf16 nor amx_bf16"
+    ratio = measure_bf16_speedup(device)
+    if ratio < CLEAR and (found or ratio > 1 / CLEAR):  # close, or against the processor's word
+        ratio = measure_bf16_speedup(device, rounds=40)
+    why = f"bf16 products are measured {ratio:.1f} times as fast"
+    if found:
+        why = f"the processor has {found}, and {why}"
+    return "bf16" if ratio > (1.0 if found else 1.25) else "fp32", why
+
+
+def probe_precision(device: torch.device) -> str:
+    """The precision of `choose_precision` without its reason."""
+    return choose_precision(device)[0]
+
+
+def _processor_flags() -> frozenset[str]:
+    """The instruction sets of an x86 processor under Linux that torch may use; empty elsewhere."""
+    if os.environ.get("ATEN_CPU_CAPABILITY", "avx512") not in ("avx512", "amx"):
+        return frozenset()  # told to leave some away: only a measurement says what is left
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("flags"):
+                    return frozenset(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+def measure_bf16_speedup(device: torch.device, size: int = 512, rounds: int = 9) -> float:
+    """How many times as fast products in bf16 are: the best of interleaved trials of each.
+
+    On a CPU the clock is that of this process (all its threads), so that a busy machine, which
+    takes the processor away from it, does not decide.
+    """
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(size, size, generator=generator).to(device)
+    operands = {dtype: numbers.to(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    best = dict.fromkeys(operands, float("inf"))
+    for trial in range(rounds + 2):
         for dtype, x in operands.items():
             _wait(device)
-            start = time.perf_counter()
+            start = clock()
             for _ in range(4):
                 x @ x
             _wait(device)
             if trial >= 2:  # the first trials pay for set-up
-                best[dtype] = min(best[dtype], time.perf_counter() - start)
-    return "bf16" if best[torch.bfloat16] < 0.8 * best[torch.float32] else "fp32"
+                best[dtype] = min(best[dtype], clock() - start)
+    return best[torch.float32] / max(best[torch.bfloat16], 1e-9)
 
 
 def matmul_ceiling(device: torch.device, dtype: torch.dtype, budget: float = 0.15) -> float:
-    """FLOP/s of square matrix products: the best of all trials, on ever larger matrices while `budget` seconds last.
+    """FLOP/s of square matrix products: the best of all trials, on ever larger matrices.
 
-    What a step reaches of it is its model FLOPs utilization. The data sheet's peak is out of reach for products, too; and on a machine
-    that is busy otherwise both suffer alike.
+    What a step reaches of it is its model FLOPs utilization. The data sheet's peak is out of reach
+    for products, too; and on a machine that is busy otherwise both suffer alike. The operands are
+    random: a processor multiplies ones faster than any real matrix.
+
+    Args:
+        device: where to multiply.
+        dtype: of the matrices.
+        budget: seconds; no larger size is begun that would end after them.
     """
     best, size, end = 0.0, 256, time.perf_counter() + budget
+    generator = torch.Generator().manual_seed(0)
     while True:
-        x, taken = torch.ones(size, size, device=device, dtype=dtype), []
+        x = torch.randn(size, size, generator=generator).to(device, dtype)
+        taken = []
         for _ in range(4):  # the first pays for set-up
             _wait(device)
             start = time.perf_counter()
@@ -51,9 +165,8 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype, budget: float = 0.1
             taken.append(time.perf_counter() - start)
         best = max(best, 2 * size**3 / min(taken))
         size *= 2
-        if (
-            size > 16_384 or time.perf_counter() + 4 * 8 * min(taken) > end
-        ):  # the next size has 8 times the work
+        # The next size has 8 times the work.
+        if size > 16_384 or time.perf_counter() + 4 * 8 * min(taken) > end:
             return best
 
 
@@ -62,37 +175,62 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def on_cpu() -> bool:
-    """Whether Accelerate is to be told that it computes on the CPU: it was asked to, or a launcher has started processes that have
-    nothing else. They find each other only so; else each of them would train alone."""
-    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return asked or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
+# ----------------------------------------------------------------------------------- environment
+def launch_precision(precision: str) -> str:
+    """The precision to train in, where the launcher's environment has a word in it.
 
+    Accelerate reads settings from the environment that change what is computed. Here they are used
+    as asked, or refused; none of them acts unseen.
 
-def default_threads() -> int:
-    """CPU threads of this process: its share of the machine's cores, or what OMP_NUM_THREADS says.
+    Args:
+        precision: "auto", "fp32" or "bf16", as the settings say.
 
-    Launchers set that variable to 1 unless told otherwise, and on a laptop all cores but one would be idle: it only counts where
-    no launcher has been at work.
+    Raises:
+        UserError: the environment asks for something else, or for what this program does itself.
     """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_WORLD_SIZE" in os.environ
-    if "OMP_NUM_THREADS" in os.environ and not launched:
-        return torch.get_num_threads()
-    return max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+    if os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") != "1":
+        raise UserError(
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS is set: gradients would be divided twice.",
+            "Unset it; micro_batch_size says how a batch is accumulated.",
+            setting="micro_batch_size",
+        )
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("no", ""):
+        raise UserError(
+            "The launcher asks for a compiler (ACCELERATE_DYNAMO_BACKEND).",
+            "Leave dynamo_backend out: what is compiled rounds otherwise and is not tested here.",
+        )
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
+        raise UserError(
+            "NVIDIA_TF32_OVERRIDE is set: products of fp32 would be rounded to 10 bits.",
+            "Unset it, or ask for bf16.",
+            setting="precision",
+        )
+    if os.environ.get("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE") == "1":  # as NVIDIA's containers do
+        torch.set_float32_matmul_precision("highest")
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if asked in ("no", ""):  # what the launcher says when it was told nothing
+        return precision
+    if asked == "bf16" and precision in ("auto", "bf16"):
+        return "bf16"
+    raise UserError(
+        f"The launcher asks for {asked}, the settings for {precision}.",
+        "Leave mixed_precision out of the launcher's settings: the program's own counts.",
+        setting="precision",
+    )
 
 
 def describe_machine() -> dict[str, str | int]:
-    """Processor, cores, threads, GPU and the versions of what computes: what a measurement has to be read with."""
+    """Processor, cores, threads, GPU, and the versions of what computes."""
     names = {}
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             names = dict(line.split(":", 1) for line in file if line.startswith("model name"))
     processor = next(
         (v.strip() for v in names.values()), platform.processor() or platform.machine()
     )
     machine: dict[str, str | int] = {
         "processor": processor,
-        "cores": os.cpu_count() or 1,
+        "cores": available_cpus(),
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():

@@ -32,7 +32,10 @@ class Progress(TrainerCallback):
 
 @contextlib.contextmanager
 def environment_kept() -> Iterator[None]:
-    """`TrainingArguments` tell Accelerate their precision through the environment, where the next program would read it."""
+    """Undo what `TrainingArguments` leave in the environment.
+
+    They tell Accelerate their precision there, and the next program would read it.
+    """
     before = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
     try:
         yield

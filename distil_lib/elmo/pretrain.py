@@ -10,7 +10,6 @@ Documents, and which of them are held out, are those of `pretrain` (`corpus`, `b
 and its checkpoints are what a run goes on from: it ends with the weights of a run that was never stopped.
 """
 
-import argparse
 import json
 import math
 import os
@@ -18,19 +17,30 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-import datasets
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
-from transformers import logging as transformers_logging
 
-from distil_lib.common.cli import SettingsParser, option
-from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.cli import (
+    Fraction,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Precision,
+    Program,
+    Seed,
+    Settings,
+    Threads,
+    Width,
+    option,
+)
 from distil_lib.common.files import atomic_folder
 from distil_lib.common.hardware import default_threads, describe_machine, probe_precision
 from distil_lib.common.trainer import environment_kept
@@ -61,7 +71,7 @@ RESUMABLE_OVERRIDES = (
 
 
 @dataclass
-class ElmoPretrainConfig:
+class ElmoPretrainConfig(Settings):
     """Every setting of a run; the sizes are those of a model that learns something within minutes."""
 
     output: str = option("runs/elmo-mini", "run folder to write: model/ and metrics.jsonl")
@@ -69,82 +79,69 @@ class ElmoPretrainConfig:
         "docs",
         '"docs" (installed documentation), a file or folder, or "hub:OWNER/NAME[:CONFIG[:SPLIT]]"',
     )
-    vocabulary: int = option(
+    vocabulary: Annotated[int, Field(ge=3, le=10**6)] = option(
         8192, "classes of the softmax: the most frequent words, and one for all others"
     )
-    block_size: int = option(32, "most words of a text; longer documents become several")
-    max_characters: int = option(
+    block_size: Width = option(32, "most words of a text; longer documents become several")
+    max_characters: Annotated[int, Field(ge=4, le=1000)] = option(
         24, "of a word, its begin and end among them; what is longer is cut"
     )
-    filters: list[int] = field(
-        default_factory=lambda: [16, 16, 32, 64, 128],
-        metadata={"help": "convolutions of widths 1, 2, ...: how many of each"},
+    filters: Annotated[list[Width], Field(min_length=1)] = option(
+        [16, 16, 32, 64, 128], "convolutions of widths 1, 2, ...: how many of each"
     )
-    cell_size: int = option(512, "cells of each LSTM")
-    projection_size: int = option(
+    cell_size: Width = option(512, "cells of each LSTM")
+    projection_size: Width = option(
         128, "numbers that they are projected to; a word's vector has twice as many"
     )
-    encoder_size: int = option(
+    encoder_size: Width = option(
         192, "of the baseline that a fine-tuning puts on top: its LSTM's cells in each direction"
     )
-    classifier_size: int = option(128, "of the baseline: its hidden layer")
-    batch_size: int = option(32, "texts of a step")
-    epochs: float = option(1.0, "passes over the training documents")
-    max_steps: int = option(0, "steps, instead of passes; 0 to count those")
-    learning_rate: float = option(1e-2, "at its highest, after the warm-up")
-    warmup_ratio: float = option(
-        0.05, "share of the steps in which the learning rate rises; then it falls linearly to 0"
+    classifier_size: Width = option(128, "of the baseline: its hidden layer")
+    batch_size: PositiveInt = option(32, "texts of a step")
+    epochs: Annotated[float, Field(ge=0, le=1e6)] = option(
+        1.0, "passes over the training documents"
     )
-    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
-    seed: int = option(0, "of weights and order")
-    precision: str = option(
+    max_steps: NonNegativeInt = option(0, "steps, instead of passes; 0 to count those")
+    learning_rate: PositiveFloat = option(1e-2, "at its highest, after the warm-up")
+    warmup_ratio: Fraction = option(
+        0.05, "fraction of the steps in which the learning rate rises; then it falls linearly to 0"
+    )
+    max_grad_norm: PositiveFloat = option(1.0, "gradients are clipped to this norm")
+    seed: Seed = option(0, "of weights and order")
+    precision: Precision = option(
         "auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured"
     )
-    threads: int = option(0, "CPU threads; 0 for all cores")
-    log_every: int = option(50, "steps between two lines of metrics.jsonl")
-    save_every: int = option(250, "steps between two checkpoints; a signal has one written, too")
-    resume: bool = option(False, "go on from the newest whole checkpoint of the output folder")
-    eval_blocks: int = option(500, "held-out texts that are evaluated at the end")
+    threads: Threads = option(0, "CPU threads; 0 for all cores")
+    log_every: PositiveInt = option(50, "steps between two lines of metrics.jsonl")
+    save_every: PositiveInt = option(
+        250, "steps between two checkpoints; a signal has one written, too"
+    )
+    resume: bool = option(False, "resume from the newest complete checkpoint of the output folder")
+    eval_blocks: PositiveInt = option(500, "held-out texts that are evaluated at the end")
 
-    def __post_init__(self):
-        sizes = (
-            "block_size",
-            "batch_size",
-            "cell_size",
-            "projection_size",
-            "encoder_size",
-            "classifier_size",
-        )
-        for name in (
-            *sizes,
-            "log_every",
-            "save_every",
-            "eval_blocks",
-            "learning_rate",
-            "max_grad_norm",
-        ):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
-        for name in ("max_steps", "epochs", "seed", "threads"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}.", "It must not be negative.")
-        if not self.filters or min(self.filters) < 1 or len(self.filters) > self.max_characters:
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if len(self.filters) > self.max_characters:
             raise UserError(
-                f"filters are {self.filters}.",
-                f"Give 1 to {self.max_characters} positive numbers, one for each width.",
+                f"There are {len(self.filters)} widths of filters.",
+                f"A word has {self.max_characters} characters: give no more.",
+                setting="filters",
             )
-        if self.max_characters < 4 or self.vocabulary < 3:
+        if not (self.max_steps or self.epochs):
             raise UserError(
-                f"max_characters is {self.max_characters}, vocabulary {self.vocabulary}.",
-                "At least 4 and 3 are needed.",
+                "Neither max_steps nor epochs is positive.",
+                "Say how long to train.",
+                setting=("max_steps", "epochs"),
             )
-        if not (self.max_steps or self.epochs) or not 0 <= self.warmup_ratio < 1:
-            raise UserError(
-                f"epochs is {self.epochs}, warmup_ratio {self.warmup_ratio}.",
-                "Ask for some training; the warm-up is a share of it.",
-            )
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UserError(f"precision is {self.precision!r}.", "Choose one of auto, fp32, bf16.")
+
+
+PROGRAM = Program(
+    ElmoPretrainConfig,
+    "python -m distil_lib.elmo.pretrain",
+    "Pretrain ELMo's two language models (Peters et al. 2018, section 3.1).",
+    codes="130 or 143 stopped by Ctrl-C or SIGTERM; --resume continues",
+)
+parse_arguments = PROGRAM.parse
 
 
 # ------------------------------------------------------------------------------------------------------------------------- model
@@ -323,37 +320,21 @@ def _arguments(
     return arguments
 
 
-def parse_arguments(arguments: list[str] | None = None) -> ElmoPretrainConfig:
-    """The configuration of a command line. Raises `UserError`."""
-    parser = SettingsParser(
-        ElmoPretrainConfig,
-        prog="python -m distil_lib.elmo.pretrain",
-        usage="%(prog)s [--SETTING VALUE ...]",
-        description="Pretrain ELMo's two language models (Peters et al. 2018, section 3.1).",
-        epilog="Exit codes: 0 done, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM; --resume goes on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
+def _run(config: ElmoPretrainConfig, arguments: Sequence[str]) -> str:
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    record = pretrain(config, arguments, stop)
+    found = ", ".join(
+        f"{value:.1f} {name}" for name, value in record["perplexity"].items() if name != "texts"
     )
-    return ElmoPretrainConfig(**vars(parser.parse_args(arguments)))
+    speed = f"{record['words_per_second']:,} words/s"
+    return f"held-out perplexity: {found}; {speed}; model in {config.output}/model"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    with exit_on_user_error():
-        config, stop = parse_arguments(arguments), Stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-        record = pretrain(config, arguments, stop)
-        told = ", ".join(
-            f"{value:.1f} {name}" for name, value in record["perplexity"].items() if name != "texts"
-        )
-        print(
-            f"held-out perplexity: {told}; {record['words_per_second']:,} words/s; model in {config.output}/model",
-            flush=True,
-        )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. It ends by `SystemExit` where there is an error, or where it was stopped."""
+    PROGRAM.run(_run, arguments)
 
 
 if __name__ == "__main__":

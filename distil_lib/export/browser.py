@@ -15,15 +15,17 @@ a BERT becomes one by keeping all of its layers (`initialization`), which change
 import base64
 import copy
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, HfArgumentParser, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.cli import Program, Settings, Width, option
 from distil_lib.common.files import atomic_write_text, check_writable
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
@@ -193,43 +195,41 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Non
 
 # ------------------------------------------------------------------------------------------------------------- command line
 @dataclass
-class PackingArguments:
-    """Pack a masked language model into a script file for a page."""
+class PackingConfig(Settings):
+    """Settings of the command line."""
 
-    model: str = field(
-        metadata={"help": "folder or name on the Hub of a BERT or DistilBERT, with its tokenizer"}
+    model: str = option(
+        MISSING, "folder or name on the Hub of a BERT or DistilBERT, with its tokenizer"
     )
-    output: str = field(
-        metadata={
-            "help": "script file to write; its name without .js is the model's name in the page"
-        }
+    output: str = option(
+        MISSING, "script file to write; its name without .js is the model's name in the page"
     )
-    kind: str = field(
-        default="int8", metadata={"help": f"how matrices are packed: {' or '.join(KINDS)}"}
-    )
-    positions: int | None = field(
-        default=None,
-        metadata={"help": "tokens that the page may read at most (default: all positions)"},
+    kind: Literal["int8", "float32"] = option("int8", "how matrices are packed")
+    positions: Width | None = option(
+        None, "tokens that the page may read at most; by default all positions"
     )
 
 
-def main() -> None:
-    (arguments,) = HfArgumentParser(
-        PackingArguments, description=PackingArguments.__doc__
-    ).parse_args_into_dataclasses()
-    with exit_on_user_error():
-        output = Path(arguments.output)
-        check_writable(output)
-        tokenizer = load_tokenizer(locate(arguments.model))
-        source = pack(
-            load_as_student(arguments.model),
-            tokenizer,
-            output.stem,
-            arguments.kind,
-            arguments.positions,
-        )
-        atomic_write_text(output, source)
-        print(f"{output}: {len(source) / 1e6:.1f} MB")
+PROGRAM = Program(
+    PackingConfig,
+    "python -m distil_lib.export.browser",
+    "Pack a masked language model into a script file for a page.",
+)
+
+
+def _run(config: PackingConfig, arguments: Sequence[str]) -> str:
+    output = Path(config.output)
+    check_writable(output)
+    tokenizer = load_tokenizer(locate(config.model))
+    model = load_as_student(config.model)
+    source = pack(model, tokenizer, output.stem, config.kind, config.positions)
+    atomic_write_text(output, source)
+    return f"{output}: {len(source) / 1e6:.1f} MB"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. It ends by `SystemExit` where there is an error."""
+    PROGRAM.run(_run, arguments)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,40 @@
 config = parse_arguments(["--model", "data/student", "--task", "doc-qa", "--seeds", "5"])
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from distil_lib.common.cli import SettingsParser, option
+from pydantic import Field
+
+from distil_lib.common.cli import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Precision,
+    Program,
+    Seeds,
+    Settings,
+    Share,
+    Threads,
+    option,
+)
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 
 
 @dataclass
-class FinetuneConfig:
+class FinetuneConfig(Settings):
     """Every setting of a fine-tuning."""
 
     model: str = option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
     task: str = option("doc-qa", "name of a task (see `distil_lib.tasks.registry`)")
-    seeds: int = option(5, "how many times: seeds 0, 1, ...")
+    seeds: Seeds = option(5, "how many times: seeds 0, 1, ...")
     output: str = option("", "result file; by default data/results/MODEL/TASK.json")
     data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
-    train_rows: int = option(0, "train on so many examples, drawn at random; 0 for all")
+    train_rows: NonNegativeInt = option(0, "train on so many examples, drawn at random; 0 for all")
     # What else is wanted
     evaluate_only: bool = option(False, "score a checkpoint that is fine-tuned already")
     predict: str | None = option(
@@ -36,58 +51,44 @@ class FinetuneConfig:
     distil_from: str | None = option(
         None, "folder or Hub name of a teacher that is fine-tuned on this task"
     )
-    alpha: float = option(0.5, "weight of that teacher's answers; the labels have the rest")
-    temperature: float = option(2.0, "temperature of that teacher's answers")
+    alpha: Share = option(0.5, "weight of that teacher's answers; the labels have the rest")
+    temperature: PositiveFloat = option(2.0, "temperature of that teacher's answers")
     # Optimization
-    epochs: int = option(3, "passes over the training split; the score after the last one counts")
-    batch_size: int = option(32, "examples, or windows, of a step")
-    learning_rate: float = option(5e-5, "at its highest; small models like more")
-    warmup_ratio: float = option(
-        0.1, "share of the steps in which the learning rate rises; then it falls linearly to 0"
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = option(
+        3, "passes over the training split; the score after the last one counts"
     )
-    weight_decay: float = option(0.01, "of AdamW, but for biases and LayerNorms")
-    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
-    max_length: int = option(
+    batch_size: PositiveInt = option(32, "examples, or windows, of a step")
+    learning_rate: PositiveFloat = option(5e-5, "at its highest; small models like more")
+    warmup_ratio: Fraction = option(
+        0.1, "fraction of the steps in which the learning rate rises; then it falls linearly to 0"
+    )
+    weight_decay: NonNegativeFloat = option(0.01, "of AdamW, but for biases and LayerNorms")
+    max_grad_norm: PositiveFloat = option(1.0, "gradients are clipped to this norm")
+    max_length: Annotated[int, Field(ge=0, le=65_536)] = option(
         0,
-        "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the model can read",
+        "tokens of a text; 0 for 384 in question answering, 512 in IMDb, else 128, or what the "
+        "model can read",
     )
     group_by_length: bool = option(
         False,
         "make batches of texts of similar length: less padding, and batches that are less random",
     )
-    precision: str = option(
+    precision: Precision = option(
         "auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured"
     )
-    threads: int = option(0, "CPU threads; 0 for all cores")
+    threads: Threads = option(0, "CPU threads; 0 for all cores")
 
-    def __post_init__(self):
-        for name in (
-            "seeds",
-            "epochs",
-            "batch_size",
-            "learning_rate",
-            "temperature",
-            "max_grad_norm",
-        ):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
-        for name in ("train_rows", "weight_decay", "max_length", "threads"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}.", "It must not be negative.")
-        if not 0 <= self.warmup_ratio < 1 or not 0 <= self.alpha <= 1:
-            raise UserError(
-                f"warmup_ratio is {self.warmup_ratio}, alpha {self.alpha}.",
-                "Both are shares; the warm-up's is less than 1.",
-            )
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UserError(f"precision is {self.precision!r}.", "Choose one of auto, fp32, bf16.")
+    def check(self) -> None:
+        """See `Settings.check`."""
         if self.evaluate_only and self.distil_from:
             raise UserError(
-                "Both --evaluate_only and --distil_from are given.",
-                "What is only evaluated learns from nobody: drop one.",
+                "Both evaluate_only and distil_from are given.",
+                "What is only evaluated learns from no teacher: drop one.",
+                setting=("evaluate_only", "distil_from"),
             )
 
     def result_file(self) -> Path:
+        """Where the record of this fine-tuning is written."""
         kind = "-as-given" if self.evaluate_only else "-distilled" if self.distil_from else ""
         return Path(
             locate(
@@ -97,19 +98,14 @@ class FinetuneConfig:
         )
 
 
-# Settings that change nothing of what a seed computes; `precision` is recorded as what it comes down to.
+# Settings that change nothing of what a seed computes; `precision` is recorded as it was chosen.
 FREE = frozenset({"seeds", "output", "predict", "save", "compare_with", "threads", "data_dir"})
 
 
-def parse_arguments(arguments: list[str] | None = None) -> FinetuneConfig:
-    """The configuration of a command line. Raises `UserError`."""
-    parser = SettingsParser(
-        FinetuneConfig,
-        prog="python -m distil_lib.finetune",
-        usage="%(prog)s --model MODEL --task TASK [--SETTING VALUE ...]",
-        description="Fine-tune a checkpoint on a task with several seeds (Sanh et al. 2019, section 4).",
-        epilog="Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C; seeds that were finished are kept.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    return FinetuneConfig(**vars(parser.parse_args(arguments)))
+PROGRAM = Program(
+    FinetuneConfig,
+    "python -m distil_lib.finetune",
+    "Fine-tune a checkpoint on a task with several seeds (Sanh et al. 2019, section 4).",
+    codes="130 or 143 stopped by Ctrl-C or SIGTERM; seeds that were finished are kept",
+)
+parse_arguments = PROGRAM.parse

@@ -3,15 +3,18 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from tokenizers import BertWordPieceTokenizer
-from transformers import AutoTokenizer, BertTokenizerFast, HfArgumentParser, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 
-from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.cli import Program, Settings, option
+from distil_lib.common.files import atomic_write_text, check_writable
 from distil_lib.errors import UserError
 from distil_lib.text.documents import load_documents, split_of, words
 
@@ -53,17 +56,21 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 @dataclass
-class TokenizerArguments:
-    """Train a WordPiece tokenizer on a corpus."""
+class TokenizerConfig(Settings):
+    """Settings of the command line."""
 
-    corpus: str = field(
-        default="docs", metadata={"help": 'documents: "docs", a path, or "hub:OWNER/NAME[:CONFIG]"'}
+    corpus: str = option("docs", 'documents: "docs", a path, or "hub:OWNER/NAME[:CONFIG]"')
+    vocab_size: Annotated[int, Field(ge=100, le=10**6)] = option(
+        8192, "number of word pieces, the five special tokens among them"
     )
-    vocab_size: int = field(
-        default=8192, metadata={"help": "number of word pieces, the five special tokens among them"}
-    )
-    output: str = field(default="data/tokenizer", metadata={"help": "folder to write"})
+    output: str = option("runs/tokenizer", "folder to write")
 
+
+PROGRAM = Program(
+    TokenizerConfig,
+    "python -m distil_lib.text.tokenizer",
+    "Train a WordPiece tokenizer on a corpus.",
+)
 
 TOKENIZER_CARD = """# Tokenizer
 
@@ -77,29 +84,31 @@ order: another run gives a tokenizer that differs in a few pieces.
 """
 
 
-def main() -> None:
-    (arguments,) = HfArgumentParser(
-        TokenizerArguments, description=TokenizerArguments.__doc__
-    ).parse_args_into_dataclasses()
-    with exit_on_user_error():
-        documents = load_documents(arguments.corpus)
-        train = documents.filter(
-            lambda name: split_of(name) == "train", input_columns="name", keep_in_memory=True
-        )
-        start = time.perf_counter()
-        tokenizer = train_tokenizer(train["text"], arguments.vocab_size)
-        tokenizer.save_pretrained(arguments.output)
-        card = TOKENIZER_CARD.format(
-            size=len(tokenizer),
-            words=words(train),
-            documents=len(train),
-            seconds=time.perf_counter() - start,
-            text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16],
-            tokenizers=version("tokenizers"),
-            **vars(arguments),
-        )
-        Path(arguments.output, "README.md").write_text(card)
-        print(f"{len(tokenizer)} word pieces in {arguments.output}")
+def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
+    check_writable(Path(config.output, "README.md"))
+    documents = load_documents(config.corpus)
+    train = documents.filter(
+        lambda name: split_of(name) == "train", input_columns="name", keep_in_memory=True
+    )
+    start = time.perf_counter()
+    tokenizer = train_tokenizer(train["text"], config.vocab_size)
+    card = TOKENIZER_CARD.format(
+        size=len(tokenizer),
+        words=words(train),
+        documents=len(train),
+        seconds=time.perf_counter() - start,
+        text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16],
+        tokenizers=version("tokenizers"),
+        **asdict(config),
+    )
+    tokenizer.save_pretrained(config.output)
+    atomic_write_text(Path(config.output, "README.md"), card)
+    return f"{len(tokenizer)} word pieces in {config.output}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. It ends by `SystemExit` where there is an error."""
+    PROGRAM.run(_run, arguments)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,19 @@ nothing can be said about what their decisions lose.
 """
 
 import datetime
-import os
 import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import datasets
 import numpy as np
 import psutil
 import torch
+from pydantic import Field
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -32,10 +31,8 @@ from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
 )
-from transformers import logging as transformers_logging
 
-from distil_lib.common.cli import SettingsParser, option
-from distil_lib.common.errors import exit_on_user_error
+from distil_lib.common.cli import NonNegativeInt, Program, Settings, ThreadCounts, Width, option
 from distil_lib.common.files import check_writable, write_result
 from distil_lib.errors import UserError
 from distil_lib.export.onnx_model import INPUTS, example
@@ -62,59 +59,55 @@ SHAPE = (1, 32)  # batch and length at which rungs are compared
 PAUSE = 0.05  # seconds before each visit: threads of the runtime before it wait for work without sleeping, and would take its cores
 
 
+Counts = Annotated[list[Width], Field(min_length=1)]
+Backend = Literal[tuple(BACKENDS)]  # type: ignore[valid-type]
+
+
 @dataclass
-class LadderConfig:
+class BackendComparisonConfig(Settings):
     """Settings of the command line."""
 
     teacher: str = option(
         "", "checkpoint with its tokenizer; by default a BERT-base with random weights"
     )
     student: str = option("", "the same; by default a DistilBERT with random weights")
-    rungs: list[str] = field(
-        default_factory=lambda: [*BACKENDS],
-        metadata={"help": ", ".join(f'"{name}"' for name in BACKENDS)},
+    backends: list[Backend] = option([*BACKENDS], "what is compared")
+    threads: ThreadCounts = option([1], "counts of threads, each in a process of its own")
+    batches: Counts = option([1, 8], "texts in a batch")
+    lengths: Counts = option([8, 32, 128], "tokens of a text")
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = option(
+        9, "visits to every backend at every shape"
     )
-    threads: list[int] = field(
-        default_factory=lambda: [1],
-        metadata={"help": "counts of threads, each in a process of its own"},
-    )
-    batches: list[int] = field(
-        default_factory=lambda: [1, 8], metadata={"help": "texts in a batch"}
-    )
-    lengths: list[int] = field(
-        default_factory=lambda: [8, 32, 128], metadata={"help": "tokens of a text"}
-    )
-    rounds: int = option(9, "visits to every rung at every shape")
-    task: str = option("", "a task that both are fine-tuned on: the score of each rung")
+    task: str = option("", "a task that both are fine-tuned on: the score of each backend")
     data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
-    rows: int = option(0, "score the first so many examples; 0 for all")
-    size: str = option("full", "of random models: full, or small: a try-out in seconds")
+    rows: NonNegativeInt = option(0, "score the first so many examples; 0 for all")
+    size: Literal["full", "small"] = option(
+        "full", "of random models: full, or small: a try-out in seconds"
+    )
     output: str = option("", "JSON file to write, with all samples")
 
-    def __post_init__(self):
-        if unknown := [rung for rung in self.rungs if rung not in BACKENDS]:
-            raise UserError(
-                f"There is no rung {unknown[0]!r}.", f"Choose from {', '.join(BACKENDS)}."
-            )
-        if min([self.rounds, *self.threads, *self.batches, *self.lengths, self.rows + 1]) < 1:
-            raise UserError(
-                "Threads, batches, lengths and rounds must be positive.", "Correct the command."
-            )
+    def check(self) -> None:
+        """See `Settings.check`."""
         if self.task and not (self.teacher and self.student):
             raise UserError(
                 "Random weights have learned no task.",
-                "Pass --teacher and --student, fine-tuned on it, or drop --task.",
+                "Give a teacher and a student that are fine-tuned on it, or no task.",
+                setting=("teacher", "student", "task"),
             )
-        if self.size not in ("full", "small"):
-            raise UserError(f"size is {self.size!r}.", "Choose full or small.")
         if self.output and Path(self.output).exists():
             raise UserError(
-                f"{self.output} exists.", "Choose another --output, or delete the file."
+                f"{self.output} exists.", "Choose another name, or delete the file.", "output"
             )
-        self.rungs = [
-            EAGER,
-            *(rung for rung in BACKENDS if rung in self.rungs and rung != EAGER),
-        ]  # what all are compared to is always there
+        # What all are compared to is always there.
+        chosen = [name for name in BACKENDS if name in self.backends and name != EAGER]
+        self.backends = [EAGER, *chosen]
+
+
+PROGRAM = Program(
+    BackendComparisonConfig,
+    "python -m distil_lib.timing.backend_comparison",
+    "The same models by every backend: latency, memory, size, and what the outputs lose.",
+)
 
 
 def random_model(role: str, size: str = "full") -> torch.nn.Module:
@@ -196,7 +189,7 @@ def latencies(
     return found
 
 
-def measure(folders: Mapping[str, Path], config: LadderConfig, vocab_size: int) -> dict:
+def measure(folders: Mapping[str, Path], config: BackendComparisonConfig, vocab_size: int) -> dict:
     """Latencies of all rungs, in this process, whose threads are set."""
     threads = torch.get_num_threads()
     shapes = {
@@ -204,7 +197,7 @@ def measure(folders: Mapping[str, Path], config: LadderConfig, vocab_size: int) 
     }
     for given in shapes.values():
         given["attention_mask"].fill_(1)
-    opened, reasons = open_backends(folders, config.rungs, threads, next(iter(shapes.values())))
+    opened, reasons = open_backends(folders, config.backends, threads, next(iter(shapes.values())))
     found = latencies(opened, shapes, config.rounds)
     reference = {shape: seconds["teacher", EAGER] for shape, seconds in found.items()}
     rows = [
@@ -266,7 +259,7 @@ def difference(
     return {"largest": largest, "equal": float(same.mean())}
 
 
-def score(config: LadderConfig, role: str, name: str, folder: Path) -> dict[str, dict]:
+def score(config: BackendComparisonConfig, role: str, name: str, folder: Path) -> dict[str, dict]:
     """Of each rung the task's figures, and its `difference` from eager fp32, over the task's evaluation split."""
     task = find_task(config.task)
     split_name = task.evaluation[0]
@@ -284,7 +277,7 @@ def score(config: LadderConfig, role: str, name: str, folder: Path) -> dict[str,
     batch = dict(Collator(task, tokenizer)([split.features[0]]))
     opened, _ = open_backends(
         {role: folder},
-        config.rungs,
+        config.backends,
         torch.get_num_threads(),
         {k: v for k, v in batch.items() if k in INPUTS},
     )
@@ -301,11 +294,11 @@ def score(config: LadderConfig, role: str, name: str, folder: Path) -> dict[str,
 
 
 def random_difference(
-    config: LadderConfig, role: str, folder: Path, vocab_size: int, texts: int = 64
+    config: BackendComparisonConfig, role: str, folder: Path, vocab_size: int, texts: int = 64
 ) -> dict[str, dict]:
     """`difference` from eager fp32 on random ids."""
     given = [example(INPUTS, vocab_size, 1, 32, seed) for seed in range(texts)]
-    opened, _ = open_backends({role: folder}, config.rungs, torch.get_num_threads(), given[0])
+    opened, _ = open_backends({role: folder}, config.backends, torch.get_num_threads(), given[0])
     found = {}
     for (_, rung), run in opened.items():
         outputs = [run(one) for one in given]
@@ -314,7 +307,7 @@ def random_difference(
 
 
 # --------------------------------------------------------------------------------------------------------------------- the program
-def compare_backends(config: LadderConfig, arguments: Sequence[str] = ()) -> dict:
+def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] = ()) -> dict:
     """The whole record; written to `config.output` if that is not empty. Raises `UserError` for bad input."""
     if config.output:
         check_writable(Path(config.output))
@@ -429,22 +422,9 @@ def report(record: dict) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with exit_on_user_error():
-        parser = SettingsParser(
-            LadderConfig,
-            prog="python -m distil_lib.timing.backend_comparison",
-            allow_abbrev=False,
-            description="The same models on every rung: latency, memory, size, and what the outputs lose.",
-            epilog="Exit codes: 0 done, 2 bad input.",
-        )
-        config = LadderConfig(**vars(parser.parse_args(arguments)))
-        print(report(compare_backends(config, arguments)))
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program. It ends by `SystemExit` where there is an error."""
+    PROGRAM.run(lambda config, given: report(compare_backends(config, given)), arguments)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -31,7 +32,7 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from distil_lib.common.cli import option
+from distil_lib.common.cli import NonNegativeInt, Program, Settings, ThreadCounts, Width, option
 from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.paths import locate
 from distil_lib.elmo.model import ElmoConfig, ElmoForSequenceClassification
@@ -175,59 +176,46 @@ def summarize(
 
 # --------------------------------------------------------------------------------------------------------------------- the program
 @dataclass
-class TimingConfig:
+class TimingConfig(Settings):
     """Settings of the command line."""
 
-    systems: list[str] = field(
-        default_factory=lambda: [*SYSTEMS], metadata={"help": ", ".join(SYSTEMS)}
+    systems: Annotated[list[Literal["elmo", "bert-base", "distilbert"]], Field(min_length=1)] = (
+        option(["elmo", "bert-base", "distilbert"], "what is timed")
     )
-    threads: list[int] = field(
-        default_factory=lambda: [1],
-        metadata={"help": "counts of threads, each in a process of its own"},
-    )
-    batch: int = option(1, "pairs in a batch")
-    pairs: int = option(
+    threads: ThreadCounts = option([1], "counts of threads, each in a process of its own")
+    batch: Width = option(1, "pairs in a batch")
+    pairs: Annotated[int, Field(ge=1, le=1500)] = option(
         100, "a sample of the 1,500 with their distribution of lengths, scaled up; 1500 for all"
     )
-    rounds: int = option(5, "passes of every system")
-    warmup: int = option(5, "batches before the first round")
-    data: str = option(
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = option(5, "passes of every system")
+    warmup: NonNegativeInt = option(5, "batches before the first round")
+    data: Literal["docs", "stsb"] = option(
         "docs", "docs: installed documentation, to STS-B's lengths; stsb: the set itself"
     )
     data_dir: str | None = option(None, "folder with STS-B's files, instead of the Hub")
     tokenizer: str | None = option(
         None, "of the BERTs; by default data/tokenizer, for stsb BERT's own"
     )
-    size: str = option("full", "full, or small: a try-out in seconds")
+    size: Literal["full", "small"] = option("full", "full, or small: a try-out in seconds")
     output: str = option("", "JSON file to write, with all samples")
 
-    def __post_init__(self):
-        for name in ("batch", "pairs", "rounds", *(["threads"] if not self.threads else [])):
-            if getattr(self, name) in (0, []) or (
-                isinstance(getattr(self, name), int) and getattr(self, name) < 0
-            ):
-                raise UserError(f"{name} is {getattr(self, name)}.", "It must be positive.")
-        if min(self.threads) < 1 or self.warmup < 0:
-            raise UserError(
-                f"threads are {self.threads}, warmup {self.warmup}.", "Both count something."
-            )
-        if unknown := [name for name in self.systems if name not in SYSTEMS]:
-            raise UserError(
-                f"There is no system {unknown[0]!r}.", f"Choose from {', '.join(SYSTEMS)}."
-            )
-        for name, choices in (("data", ("docs", "stsb")), ("size", ("full", "small"))):
-            if getattr(self, name) not in choices:
-                raise UserError(
-                    f"{name} is {getattr(self, name)!r}.", f"Choose {' or '.join(choices)}."
-                )
+    def check(self) -> None:
+        """See `Settings.check`."""
         if self.output and Path(self.output).exists():
             raise UserError(
-                f"{self.output} exists.", "Choose another --output, or delete the file."
+                f"{self.output} exists.", "Choose another name, or delete the file.", "output"
             )
         self.tokenizer = self.tokenizer or (
             "data/tokenizer" if self.data == "docs" else "google-bert/bert-base-uncased"
         )
         self.systems = list(dict.fromkeys(self.systems))
+
+
+PROGRAM = Program(
+    TimingConfig,
+    "python -m distil_lib.timing",
+    "Time systems on a CPU (Sanh et al. 2019, Table 3).",
+)
 
 
 def load_texts(config: TimingConfig) -> tuple[list[Pair], dict[str, Any]]:

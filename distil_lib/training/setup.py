@@ -16,7 +16,12 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, broadcast_object_list, set_seed
 from torch.utils.data import DataLoader
 
-from distil_lib.common.hardware import default_threads, on_cpu, probe_precision
+from distil_lib.common.hardware import (
+    default_threads,
+    launch_precision,
+    on_cpu,
+    probe_precision,
+)
 from distil_lib.common.paths import locate
 from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError
@@ -45,6 +50,7 @@ class TrainingSetup:
     def __init__(self, config: PretrainConfig):
         self.config = config
         sharding("fp32")  # refuses what would be wrong before any process waits for another
+        config.precision = launch_precision(config.precision)
         state = PartialState(cpu=on_cpu())
         if state.device.type == "cpu":
             torch.set_num_threads(config.threads or default_threads())

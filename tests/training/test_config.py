@@ -1,6 +1,8 @@
 """Settings: presets, files, the command line, and what is refused."""
 
 import dataclasses
+from types import NoneType
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -103,10 +105,15 @@ def test_every_field_can_be_given_on_the_command_line():
         "copy_head": False,
         "soft_target_fraction": 0.3,
         "fused": False,
+        "adam_beta1": 0.5,
+        "adam_beta2": 0.5,
     }
     for name, field in FIELDS.items():
-        kind = field.type if isinstance(field.type, type) else field.type.__args__[0]
-        value = changed.get(name, {str: "x", int: 3, float: 1.5, bool: True}[kind])
+        hint = get_type_hints(PretrainConfig)[name]
+        kind = next((a for a in get_args(hint) if a is not NoneType), hint)
+        value = changed.get(name) or {str: "x", int: 3, float: 1.5, bool: True}.get(kind, "x")
+        if name in changed:
+            value = changed[name]
         assert value != field.default, name
         also = (
             ["--teacher", "x"] if name == "freeze_positions" else []
@@ -177,7 +184,7 @@ def test_layers_are_a_strategy_or_a_list(layers, choice):
         (["--batch_size"], ["batch_size"]),
         (["--preset"], ["preset"]),
         (["stray"], ["stray"]),
-        (["--optimizer", "sgd"], ["sgd", "adamw, muon"]),
+        (["--optimizer", "sgd"], ["sgd", "'adamw' or 'muon'"]),
     ],
 )
 def test_a_command_line_with_a_slip_gets_a_hint(arguments, words, capsys):
@@ -192,11 +199,11 @@ def test_a_command_line_with_a_slip_gets_a_hint(arguments, words, capsys):
     "text, words",
     [
         ("temperatur: 3\n", ["temperatur", "Did you mean 'temperature'"]),
-        ("batch_size: many\n", ["batch_size", "many", "int"]),
-        ("batch_size: true\n", ["batch_size", "int"]),
-        ("batch_size: 3.5\n", ["batch_size", "int"]),
+        ("batch_size: many\n", ["batch_size", "many", "integer"]),
+        ("batch_size: true\n", ["batch_size", "integer"]),
+        ("batch_size: 3.5\n", ["batch_size", "integer"]),
         ("learning_rate: 5e-4\n", ["learning_rate", "5.0e-4"]),
-        ("teacher: 3\n", ["teacher", "str"]),
+        ("teacher: 3\n", ["teacher", "text"]),
         ("resume: 1\n", ["resume", "bool"]),
         ("- a\n- list\n", ["no settings"]),
         ("batch_size: [\n", ["no YAML"]),
@@ -241,9 +248,9 @@ def test_a_call_with_an_unknown_setting_gets_a_hint():
         {"max_steps": 0, "epochs": 0.0},
         {"max_steps": -1},
         {"seed": -1},
-        {"keep": -1},
+        {"save_total_limit": -1},
         {"threads": -1},
-        {"workers": -1},
+        {"dataloader_num_workers": -1},
         {"hidden_layers": 0},
         {"heads": 0},
         {"hidden_size": 0},

@@ -1,0 +1,139 @@
+"""How a program runs and ends, alone or as one of several processes that train together.
+
+run_program(lambda: train(parse(arguments)), resumable=True)     # quiet, one message, exit codes
+
+with shared_refusal():                  # what one process refuses, all of them refuse
+    config = parse(arguments)
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from distil_lib.common.errors import exit_on_user_error
+from distil_lib.errors import UserError
+
+LAUNCHERS = {
+    "accelerate",
+    "accelerate.commands.launch",
+    "torchrun",
+    "torch.distributed.run",
+    "distil_lib.launch",
+}
+
+
+def quiet_libraries() -> None:
+    """Keep progress bars and notes of other libraries out of a program's own lines."""
+    import datasets
+    from transformers.utils import logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def run_program(
+    function: Callable[[], str | None], stopped: str = "stopped", resumable: bool = False
+) -> None:
+    """Call a function as a program: print what it returns, and end with the promised exit code.
+
+    Args:
+        function: the whole program.
+        stopped: what is said after Ctrl-C (exit code 130) or SIGTERM (143).
+        resumable: whether the program has `--resume`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a locale that lacks a letter is no reason to end
+            stream.reconfigure(errors="backslashreplace")
+    quiet_libraries()
+    with _interrupts_reported(stopped), exit_on_user_error(resumable):
+        said = function()
+        if said:
+            print(said, flush=True)
+
+
+@contextlib.contextmanager
+def _interrupts_reported(stopped: str) -> Iterator[None]:
+    number = int(signal.SIGINT)
+
+    def terminate(given: int, frame: object) -> None:
+        nonlocal number
+        number = given
+        raise KeyboardInterrupt  # so that temporary folders are deleted on the way out
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"{stopped}.", file=sys.stderr, flush=True)
+        sys.exit(128 + number)
+    except BrokenPipeError as error:
+        if error.filename is not None:
+            raise
+        # The reader of standard output has left, as `head` does: end silently, as others do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        sys.exit(141)
+    finally:
+        if main and signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def shared_refusal() -> Iterator[None]:
+    """Let every process raise the `UserError` that one of them meets inside.
+
+    Else the others would wait for it at the next exchange, for hours. Of several errors the one of
+    the lowest rank is raised. All processes must enter; with one process nothing is exchanged.
+    """
+    error = None
+    try:
+        yield
+    except UserError as raised:
+        error = raised
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from accelerate import PartialState
+        from accelerate.utils import gather_object
+
+        from distil_lib.common.hardware import on_cpu
+
+        PartialState(cpu=on_cpu())  # starts the exchange, once
+        error = next((one for one in gather_object([error]) if one is not None), None)
+        if error is not None:
+            error.shared = True  # every process knows of it: one a machine speaks
+    if error is not None:
+        raise error
+
+
+def end_with_launcher() -> None:
+    """Ask this process to stop when the launcher that has started it is gone.
+
+    `accelerate launch` does not hand signals on to a single process. Killed, it would leave a
+    training behind, and the next start would meet it in the same folder.
+    """
+    if "WORLD_SIZE" not in os.environ and "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        return
+    try:
+        launcher = psutil.Process().parent()
+        words = launcher.cmdline()[1:4] if launcher else []
+    except psutil.Error:
+        return
+    # What `distil_lib.launch` starts alone has taken its place: its parent is no launcher.
+    if launcher is None or not LAUNCHERS & {Path(word).name for word in words}:
+        return
+
+    def watch() -> None:
+        while os.getppid() == launcher.pid:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end_with_launcher", daemon=True).start()
