@@ -177,7 +177,7 @@ class Worker:
                 replace(config, model=str(folder / "pretraining" / "model"), threads=self.threads)
             )
             runs = [work.seed(seed, config.precision) for seed in job.finetuning_seeds]
-            scores = [run["scores"][work.task.evaluation[0]][work.task.main_metric] for run in runs]
+            scores = [run["scores"][work.task.evaluation[0]][work.task.metric] for run in runs]
             done[name] = {"scores": scores, "seconds": time.perf_counter() - begin}
             write_result(path, done)
         return done

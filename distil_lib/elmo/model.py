@@ -61,6 +61,18 @@ class ElmoConfig(PreTrainedConfig):
     classes: int = 0
     pad_token_id: int | None = 0
 
+    def for_task(self, kind: str, texts: int) -> None:
+        """Fit the head that a new model gets to a task of `texts` texts.
+
+        Raises:
+            UserError: for question answering, which has no head here.
+        """
+        if kind == "question answering":
+            raise UserError(
+                "ELMo has no head for question answering here.", "Take a task of GLUE's, or IMDb."
+            )
+        self.texts = texts  # it reads them one by one
+
     @property
     def hidden_size(self) -> int:
         """Of a layer's vectors: both directions side by side."""

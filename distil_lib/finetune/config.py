@@ -23,7 +23,6 @@ from distil_lib.common.cli import (
     Threads,
     option,
 )
-from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 
 
@@ -32,9 +31,9 @@ class FinetuneConfig(Settings):
     """Every setting of a fine-tuning."""
 
     model: str = option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
-    task: str = option("doc-qa", "name of a task (see `distil_lib.tasks.registry`)")
+    task: str = option("doc-qa", "name of a task, or a YAML file that declares one")
     seeds: Seeds = option(5, "how many times: seeds 0, 1, ...")
-    output: str = option("", "result file; by default data/results/MODEL/TASK.json")
+    output: str = option("", "result file; by default runs/results/MODEL/TASK.json")
     data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
     train_rows: NonNegativeInt = option(0, "train on so many examples, drawn at random; 0 for all")
     # What else is wanted
@@ -88,17 +87,16 @@ class FinetuneConfig(Settings):
             )
 
     def result_file(self) -> Path:
-        """Where the record of this fine-tuning is written."""
+        """Where the record is written: `output`, or runs/results/MODEL/TASK.json."""
+        if self.output:
+            return Path(self.output)
         kind = "-as-given" if self.evaluate_only else "-distilled" if self.distil_from else ""
-        return Path(
-            locate(
-                self.output
-                or f"data/results/{self.model.strip('/').rpartition('/')[2]}/{self.task}{kind}.json"
-            )
-        )
+        task = getattr(self.task, "name", self.task)  # a name, a YAML file, or a `Task`
+        model = self.model.strip("/").rpartition("/")[2]
+        return Path("runs", "results", model, f"{Path(task).stem}{kind}.json")
 
 
-# Settings that change nothing of what a seed computes; `precision` is recorded as it was chosen.
+# Settings that change nothing of what a seed computes. `precision` is recorded as what it becomes.
 FREE = frozenset({"seeds", "output", "predict", "save", "compare_with", "threads", "data_dir"})
 
 

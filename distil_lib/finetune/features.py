@@ -2,8 +2,8 @@
 
 features = encode(task, data["validation"], tokenizer, max_length=128)
 split = Split(task, data["validation"], features)
-answers = split.answer(predict(model, features, Collator(task, tokenizer), batch_size=32))
-task.compute(answers, split.truth)
+answers = split.decode(predict(model, features, Collator(task, tokenizer), batch_size=32))
+task.compute(answers, split.references)
 write_predictions(split, answers, "SST-2.tsv")
 """
 
@@ -15,19 +15,47 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
-from distil_lib.finetune.results import pack
+from distil_lib.common.files import atomic_write_text
+from distil_lib.errors import UserError
+from distil_lib.finetune.records import join_numbers
 from distil_lib.finetune.trainer import forward
 from distil_lib.tasks import squad
-from distil_lib.tasks.registry import Task
+from distil_lib.tasks.task import Task
+
+
+def text_length(max_length: int, task: Task, longest: int, model: str) -> int:
+    """Tokens of a text: what was asked for, or the default of the task's kind.
+
+    Args:
+        max_length: what was asked for; 0 for the default, within what the model can read.
+        task: the task.
+        longest: what the model can read (`models.positions`).
+        model: its name, for the message.
+    """
+    if max_length > longest:
+        raise UserError(
+            f"max_length is {max_length}; {model} reads {longest} tokens at most.",
+            "Ask for no more than that.",
+            setting="max_length",
+        )
+    default = 512 if task.name == "imdb" else 128
+    return max_length or min(384 if task.kind == "question answering" else default, longest)
 
 
 def encode(
-    task: Task, data: Dataset, tokenizer: PreTrainedTokenizerFast, max_length: int
+    task: Task, data: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Dataset:
-    """Features: the tokenizer's columns, `labels` or positions, `length`; of question answering also `id` and `offsets` of each window."""
+    """Features of a split.
+
+    Returns:
+        The tokenizer's columns, `labels` or positions, `length`; of question answering also the
+        `row` of the question and the `offsets` of each window.
+    """
+    if task.kind == "question answering":
+        data = data.add_column("row", list(range(len(data))))
     options = {"tokenizer": tokenizer, "max_length": max_length}
     features = data.map(
         task.encode, batched=True, fn_kwargs=options, remove_columns=data.column_names
@@ -40,13 +68,10 @@ def encode(
 class Collator:
     """Features to a batch of tensors, padded to the longest of them."""
 
-    def __init__(self, task: Task, tokenizer: PreTrainedTokenizerFast):
+    def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.answers = (
-            ("start_positions", "end_positions")
-            if task.kind == "question answering"
-            else ("labels",)
-        )
+        questions = task.kind == "question answering"
+        self.answers = ("start_positions", "end_positions") if questions else ("labels",)
         self.dtype = torch.float32 if task.kind == "regression" else torch.int64
 
     def __call__(self, features: Sequence[Mapping]) -> dict[str, Tensor]:
@@ -63,26 +88,41 @@ class Collator:
 
 
 def predict(
-    model: PreTrainedModel,
+    model: nn.Module,
     features: Dataset,
     collate: Collator,
     batch_size: int,
     precision: str = "fp32",
 ) -> dict[str, list[np.ndarray]]:
-    """Each feature's outputs in the order of the features: `logits` (classes,), or `start_logits` and `end_logits` (L of its batch,)."""
+    """Each feature's outputs in the order of the features.
+
+    Returns:
+        `logits` (classes,), or `start_logits` and `end_logits` (L of its batch,).
+
+    Raises:
+        UserError: if an output is not a finite number.
+    """
     device = next(model.parameters()).device
     model.eval()
     outputs: dict[str, list] = {}
-    order = np.argsort(
-        features["length"][:], kind="stable"
-    )  # neighbours of a length: little padding
+    # Neighbours of a similar length: little padding.
+    order = np.argsort(features["length"][:], kind="stable")
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = collate([features[int(row)] for row in rows])
             for name, values in forward(model, {k: v.to(device) for k, v in batch.items()}).items():
+                values = values.float().cpu().numpy()
+                # An argmax over NaN would be class 0 and count as an answer.
+                if not np.isfinite(values).all():
+                    raise UserError(
+                        f"The model answers {values[~np.isfinite(values)][0]}: its weights have "
+                        "diverged.",
+                        "Fine-tune it again with a smaller learning rate.",
+                        setting="learning_rate",
+                    )
                 column = outputs.setdefault(name, [None] * len(order))
-                for row, value in zip(rows, values.float().cpu().numpy(), strict=True):
+                for row, value in zip(rows, values, strict=True):
                     column[row] = value
     return outputs
 
@@ -95,64 +135,61 @@ class Split:
     rows: Dataset
     features: Dataset
 
-    def answer(
+    def decode(
         self, outputs: Mapping[str, Sequence[np.ndarray]], order: Sequence[int] = ()
     ) -> list:
-        """(N,) what a model says: classes, numbers or texts. order: as of `task_models.label_order`."""
+        """(N,) what a model answers: classes, numbers or texts.
+
+        Args:
+            outputs: as `predict` returns them.
+            order: as `models.label_order` returns it.
+        """
         if self.task.kind == "question answering":
-            contexts = dict(zip(self.rows["id"], self.rows["context"], strict=True))
-            spans = {name: self.features[name][:] for name in ("id", "offsets")}
-            best = squad.best_answers(
-                spans, outputs["start_logits"], outputs["end_logits"], contexts
+            windows = {name: self.features[name][:] for name in ("row", "offsets")}
+            return squad.best_answers(
+                windows, outputs["start_logits"], outputs["end_logits"], self.rows["context"][:]
             )
-            return [best[name] for name in self.rows["id"]]
-        logits = np.stack(outputs["logits"])
+        logits = np.stack(list(outputs["logits"]))
         if self.task.kind == "regression":
             return logits[:, 0].tolist()
         return (logits[:, list(order)] if order else logits).argmax(-1).tolist()
 
     @property
-    def truth(self) -> list:
-        return (
-            [answers["text"] for answers in self.rows["answers"]]
-            if self.task.kind == "question answering"
-            else self.rows["label"][:]
-        )
+    def references(self) -> list:
+        """(N,) the right answers: classes, numbers, or lists of texts."""
+        if self.task.kind == "question answering":
+            return [answers["text"] for answers in self.rows["answers"]]
+        return self.rows["label"][:]
 
-    def packed(self, answers: Sequence) -> str:
+    def recorded(self, answers: Sequence) -> str:
         """For the record: classes or numbers, or of texts each question's F1 in points."""
         if self.task.kind == "question answering":
-            pairs = zip(answers, self.truth, strict=True)
+            pairs = zip(answers, self.references, strict=True)
             answers = [
                 100 * max(squad.answer_f1(answer, reference) for reference in references)
                 for answer, references in pairs
             ]
-        return pack(answers)
+        return join_numbers(answers)
 
 
 NAMED = ("mnli", "qnli", "rte")  # GLUE wants numbers of all others, of WNLI too
 
 
 def write_predictions(split: Split, answers: Sequence, file: Path) -> None:
-    """A submission: GLUE's `index<TAB>prediction`, with the names of labels where GLUE wants them; SQuAD's JSON from id to text.
+    """A submission: GLUE's `index<TAB>prediction`, or SQuAD's JSON from id to text.
 
-    A regression's numbers are cut to the range of its labels: 0 to 5 for STS-B.
+    GLUE wants the names of labels for some tasks. A regression's numbers are cut to the range of
+    its labels: 0 to 5 for STS-B.
     """
     task = split.task
     file.parent.mkdir(parents=True, exist_ok=True)
     if task.kind == "question answering":
-        file.write_text(
-            json.dumps(
-                dict(zip(split.rows["id"], answers, strict=True)), indent=1, ensure_ascii=False
-            ),
-            encoding="utf-8",
-        )
+        by_id = dict(zip(split.rows["id"], answers, strict=True))
+        atomic_write_text(file, json.dumps(by_id, indent=1, ensure_ascii=False))
         return
     if task.kind == "regression":
         words = [f"{min(max(number, task.low), task.high):.3f}" for number in answers]
     else:
         words = [task.labels[number] if task.name in NAMED else str(number) for number in answers]
-    file.write_text(
-        "".join(["index\tprediction\n", *(f"{i}\t{word}\n" for i, word in enumerate(words))]),
-        encoding="utf-8",
-    )
+    lines = ["index\tprediction", *(f"{i}\t{word}" for i, word in enumerate(words))]
+    atomic_write_text(file, "\n".join(lines) + "\n")

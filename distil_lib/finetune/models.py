@@ -1,19 +1,21 @@
-"""Models with a task's head: any checkpoint of `transformers`, its tokenizer, and what its outputs are called.
+"""Models with a task's head: any checkpoint of `transformers`, its tokenizer, its outputs' names.
 
     tokenizer = load_task_tokenizer("data/student")
-    model = load_task_model("data/student", task, seed=0)             # the masked-language model's encoder below a new head
-    teacher = load_task_model("runs/teacher-squad", task)             # fine-tuned: its own head
-    order = label_order(teacher.config, task, "runs/teacher-squad")   # [1, 0] if its outputs are named in the other order
+    model = load_task_model("data/student", task, seed=0)    # a new head on the pretrained encoder
+    teacher = load_task_model("runs/teacher-squad", task)    # fine-tuned: its own head
+    order = label_order(teacher.config, task, "runs/...")    # [1, 0] for names in the other order
 
 Safetensors only, no foreign code.
 """
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub.errors import OfflineModeIsEnabled
+import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -21,16 +23,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
+    PreTrainedTokenizerBase,
     set_seed,
 )
 
-from distil_lib.common.hub import CLIENT_ERROR
 from distil_lib.common.paths import locate
-from distil_lib.elmo.model import ElmoConfig
-from distil_lib.elmo.tokenizer import register
 from distil_lib.errors import UserError
-from distil_lib.tasks.registry import Task
+from distil_lib.tasks.task import Task
 from distil_lib.teacher import check_model_folder
 from distil_lib.text.tokenizer import load_tokenizer
 
@@ -39,49 +38,97 @@ VOCABULARIES = (
     "vocab.txt",
     "vocab.json",
     "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
 )
-OFFSET = ("roberta", "xlm-roberta", "camembert")  # number their positions from the padding's id + 1
+# Families that number their positions from the padding's id + 1, as RoBERTa does.
+OFFSET = frozenset(
+    "altclip camembert clap data2vec-text esm ibert lilt longformer luke mluke roberta "
+    "roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod".split()
+)
+UNLIMITED = sys.maxsize
 
 
-def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """The tokenizer that belongs to a checkpoint."""
-    register()
+# --------------------------------------------------------------------------------------- loading
+def _loaded(name: str, load: Callable[[str], Any]) -> Any:
+    """`load(where the name lies)`; whatever goes wrong is one message."""
+    try:
+        return load(locate(name))
+    except UserError:
+        raise
+    except SafetensorError as error:
+        raise UserError(
+            f"The weights of {name} are damaged ({error}).", "Copy or download the model again."
+        ) from error
+    # A bad configuration makes `transformers` and `tokenizers` raise almost anything.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise UserError(
+            f"{name} could not be loaded ({reason[:200]}).",
+            "Pass a folder with config.json, model.safetensors and tokenizer.json, or a name on "
+            "the Hub with a network connection.",
+        ) from error
+
+
+def _register_own(name: str) -> None:
+    """Import the model types of this library that `transformers` does not know."""
+    folder = Path(locate(name))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return
+    given, _ = _loaded(name, lambda where: PreTrainedConfig.get_config_dict(where))
+    if given.get("model_type") == "elmo":
+        from distil_lib.elmo.tokenizer import register
+
+        register()
+
+
+def load_task_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a checkpoint.
+
+    Raises:
+        UserError: if there is none, or it cannot be loaded.
+    """
     folder = Path(locate(name))
     if folder.is_dir() and not any((folder / file).is_file() for file in VOCABULARIES):
         raise UserError(
             f"{name} has no tokenizer.",
             "Save the model's own beside it: `tokenizer.save_pretrained(folder)`.",
         )
+    _register_own(name)
     return _loaded(name, load_tokenizer)
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """The configuration of a checkpoint. Raises `UserError` if there is none."""
+    check_model_folder(locate(name))
+    _register_own(name)
+    return _loaded(name, lambda where: AutoConfig.from_pretrained(where, trust_remote_code=False))
 
 
 def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTrainedModel:
     """A model with the head of a task, in float32.
 
-    With a `seed`, a head that the checkpoint does not have is drawn at random; without one, such a checkpoint is refused, because it
-    has not learned the task. Raises `UserError` for whatever keeps it from loading.
+    Args:
+        name: a folder or a name on the Hub.
+        task: the task.
+        seed: of the random head that a checkpoint gets that has none. Without a seed such a
+            checkpoint is refused, because it has not learned the task.
+
+    Raises:
+        UserError: for whatever keeps the model from loading, and for weights that are no numbers.
     """
-    register()
-    check_model_folder(locate(name))
-    Model = (
-        AutoModelForQuestionAnswering
-        if task.kind == "question answering"
-        else AutoModelForSequenceClassification
-    )
-    config = _loaded(name, lambda where: AutoConfig.from_pretrained(where, trust_remote_code=False))
-    if isinstance(config, ElmoConfig) and task.kind == "question answering":
-        raise UserError(
-            "ELMo has no head for question answering here.", "Take a task of GLUE's, or IMDb."
-        )
+    config = load_config(name)
     if seed is not None:
         set_seed(seed)
         _name_outputs(config, task)
     elif config.num_labels != task.num_labels:
-        remedy = f"Pass a checkpoint that was fine-tuned on {task.name}, as --save writes it."
         raise UserError(
-            f"{name} has {config.num_labels} outputs and {task.name} {task.num_labels}.", remedy
+            f"{name} has {config.num_labels} outputs and {task.name} {task.num_labels}.",
+            f"Pass a checkpoint that was fine-tuned on {task.name}; a fine-tuning keeps it in "
+            "its folder `save`.",
         )
+    questions = task.kind == "question answering"
+    family = AutoModelForQuestionAnswering if questions else AutoModelForSequenceClassification
     options = {
         "config": config,
         "dtype": "float32",
@@ -89,7 +136,7 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
         "trust_remote_code": False,
         "output_loading_info": True,
     }
-    model, info = _loaded(name, lambda where: Model.from_pretrained(where, **options))
+    model, info = _loaded(name, lambda where: family.from_pretrained(where, **options))
     encoder = f"{model.base_model_prefix}."
     lost = sorted(
         key for key in info["missing_keys"] if key.startswith(encoder) and ".pooler." not in key
@@ -100,89 +147,90 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
             "Save or download the model again.",
         )
     if seed is None and (missing := sorted(info["missing_keys"])):
-        remedy = "Fine-tune it first, and keep it with --save."
-        raise UserError(f"{name} has not learned {task.name}: it has no {missing[0]}.", remedy)
+        raise UserError(
+            f"{name} has not learned {task.name}: it has no {missing[0]}.",
+            "Fine-tune it first, and keep it.",
+            setting="save",
+        )
+    for key, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise UserError(
+                f"The weights of {name} are damaged: {key} holds values that are not finite.",
+                "Use a checkpoint from before its training diverged.",
+            )
     return model
 
 
 def _name_outputs(config: PreTrainedConfig, task: Task) -> None:
+    for_task = getattr(config, "for_task", None)  # of this library's own model types
+    if for_task is not None:
+        for_task(task.kind, len(task.text))
     if task.kind == "question answering":
         return
-    if isinstance(config, ElmoConfig):
-        config.texts = len(task.text)  # reads them one by one: what its head is made for
     config.id2label = dict(enumerate(task.labels or ["score"]))
     config.label2id = {label: i for i, label in config.id2label.items()}
     config.problem_type = "single_label_classification" if task.labels else "regression"
 
 
-def _loaded(name: str, load: Callable):
-    """`load(where the name lies)`; whatever goes wrong is one message, after other attempts if it was the network."""
-    try:
-        return load(locate(name))
-    except UserError:
-        raise
-    except SafetensorError as error:
-        raise UserError(
-            f"The weights of {name} are damaged ({error}).", "Copy or download the model again."
-        ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        OfflineModeIsEnabled,
-        CLIENT_ERROR,
-    ) as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UserError(
-            f"{name} could not be loaded ({reason[:200]}).",
-            "Pass a folder with config.json, model.safetensors and tokenizer.json, or a name on the Hub with a network connection.",
-        ) from error
-
-
+# -------------------------------------------------------------------------------- what models say
 def positions(config: PreTrainedConfig) -> int:
-    """The longest text, in tokens, that a model can read."""
+    """The longest text, in tokens, that a model can read; `UNLIMITED` for relative positions."""
     longest = getattr(config, "max_position_embeddings", 512)
-    return longest - (config.pad_token_id + 1) if config.model_type in OFFSET else longest
+    if config.model_type == "mpnet":  # its embeddings use 1, whatever the configuration says
+        return longest - 2
+    if config.model_type in OFFSET:
+        return longest - (config.pad_token_id + 1)
+    return longest if longest > 0 else UNLIMITED
 
 
 def label_order(config: PreTrainedConfig, task: Task, name: str) -> list[int]:
-    """For each class of the task the checkpoint's output that bears its name: [] for a task without classes.
+    """For each class of the task the checkpoint's output that has its name.
 
-    Names are compared without case, LABEL_0, LABEL_1, ... taken by their numbers. Raises `UserError` if they do not fit.
+    Names are compared without case; LABEL_0, LABEL_1, ... are taken by their numbers.
+
+    Returns:
+        [] for a task without classes.
+
+    Raises:
+        UserError: if the names do not fit.
     """
     if not task.labels:
         return []
-    plain = lambda label: str(label).casefold().replace("-", "_").replace(" ", "_")
-    outputs = {plain(label): int(i) for i, label in config.id2label.items()}
+    outputs = {_plain(label): int(i) for i, label in config.id2label.items()}
     if len(outputs) == len(task.labels):
-        for wanted in (map(plain, task.labels), (f"label_{i}" for i in range(len(task.labels)))):
-            order = [outputs.get(label) for label in wanted]
-            if None not in order:
-                return order
+        numbered = [f"label_{i}" for i in range(len(task.labels))]
+        for wanted in ([_plain(label) for label in task.labels], numbered):
+            if all(label in outputs for label in wanted):
+                return [outputs[label] for label in wanted]
     raise UserError(
-        f"{name} has the labels {', '.join(map(str, config.id2label.values()))}, {task.name} has {', '.join(task.labels)}.",
+        f"{name} has the labels {', '.join(map(str, config.id2label.values()))}, {task.name} has "
+        f"{', '.join(task.labels)}.",
         "Pass a checkpoint of this task, or write its names into `id2label` of its config.json.",
     )
 
 
+def _plain(label: Any) -> str:
+    return str(label).casefold().replace("-", "_").replace(" ", "_")
+
+
 def check_same_tokenizer(
-    mine: PreTrainedTokenizerFast, teachers: PreTrainedTokenizerFast, name: str
+    mine: PreTrainedTokenizerBase, teachers: PreTrainedTokenizerBase, name: str
 ) -> None:
-    """Raise `UserError` unless both give each text the same ids: a teacher of start and end positions counts tokens."""
+    """Raise `UserError` unless both give each text the same ids.
+
+    A teacher of start and end positions counts tokens.
+    """
     rules = []
     for tokenizer in (mine, teachers):
         rule = json.loads(tokenizer.backend_tokenizer.to_str())
-        rules.append(
-            {part: rule[part] for part in rule if part not in ("padding", "truncation")}
-        )  # of the last call, not of the text
+        # Padding and truncation are those of the last call, not of the text.
+        rules.append({part: rule[part] for part in rule if part not in ("padding", "truncation")})
     if rules[0] != rules[1]:
         different = ", ".join(part for part in rules[0] if rules[0][part] != rules[1].get(part))
-        remedy = "Teacher and student must share a tokenizer: distil the student from a teacher of its own family."
         raise UserError(
-            f"The teacher {name} has another tokenizer than the model ({different} differ).", remedy
+            f"The teacher {name} has another tokenizer than the model ({different} differ).",
+            "Teacher and student must share a tokenizer: distil the student from a teacher of its "
+            "own family.",
         )
 
 

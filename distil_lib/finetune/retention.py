@@ -5,31 +5,42 @@ from collections.abc import Mapping
 import numpy as np
 
 from distil_lib.errors import UserError
-from distil_lib.finetune.results import unpack
+from distil_lib.finetune.records import split_numbers
 from distil_lib.masking import random_stream
 
-CORRELATIONS = ("spearman", "Pearson and Spearman")
+CORRELATIONS = ("pearson", "spearman", "Pearson and Spearman")
 
 
 def weighted_scores(
     metric: str, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """The metric, in points, of a split in which example i occurs `weights[i]` times: (S,) for the predictions (S, N) of S seeds.
+    """The metric, in points, of a split in which example i occurs `weights[i]` times.
 
-    labels, weights: (N,). Equal to `task_metrics.METRICS[metric]` on the repeated examples, and quick enough for thousands of
-    resamples. Of question answering ("f1") the predictions are each question's own F1 in points.
+    Equal to `tasks.metrics.METRICS[metric]` on the repeated examples, and quick enough for
+    thousands of resamples.
+
+    Args:
+        metric: a key of `METRICS`.
+        predictions: (S, N) of S seeds; of question answering ("f1") each question's own F1.
+        labels: (N,).
+        weights: (N,).
+
+    Returns:
+        (S,) scores.
     """
     total = weights.sum()
     if metric == "f1":
         return predictions @ weights / total
     if metric in CORRELATIONS:
-        ranked = np.stack([_midranks(row, weights) for row in predictions])
-        spearman = _correlations(ranked, _midranks(labels, weights), weights)
-        return (
-            spearman
-            if metric == "spearman"
-            else (spearman + _correlations(predictions, labels, weights)) / 2
-        )
+        figures = []
+        if metric != "spearman":
+            figures.append(_correlations(predictions, labels, weights))
+        if metric != "pearson":
+            ranked = np.stack([_midranks(row, weights) for row in predictions])
+            figures.append(_correlations(ranked, _midranks(labels, weights), weights))
+        return sum(figures) / len(figures)
+    if metric == "macro F1":
+        return _macro_f1(predictions, labels, weights)
     accuracy = 100 * (predictions == labels) @ weights / total
     if metric == "accuracy":
         return accuracy
@@ -37,13 +48,25 @@ def weighted_scores(
     tp, fp, fn, tn = (
         ((predictions == p) & (labels == y)) @ weights for p, y in ((1, 1), (1, 0), (0, 1), (0, 0))
     )
-    if metric == "accuracy and F1":
-        return (accuracy + 100 * _quotient(2 * tp, 2 * tp + fp + fn)) / 2
+    if metric in ("F1", "accuracy and F1"):
+        f1 = 100 * _quotient(2 * tp, 2 * tp + fp + fn)
+        return f1 if metric == "F1" else (accuracy + f1) / 2
     if metric == "matthews":
         return 100 * _quotient(
             tp * tn - fp * fn, np.sqrt(1.0 * (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
         )
     raise ValueError(f"no weighted score for {metric!r}")
+
+
+def _macro_f1(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The mean F1 of the classes that occur in labels or predictions; classes differ by seed."""
+    scores, present = np.zeros(len(predictions)), np.zeros(len(predictions))
+    for c in np.union1d(predictions, labels):
+        said, true = predictions == c, labels == c
+        both, either = (said & true) @ weights, said @ weights + true @ weights
+        scores += 100 * _quotient(2 * both, either)
+        present += either > 0
+    return scores / present
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -52,10 +75,10 @@ def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _midranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(N,): the rank of each value among all, repeated by their weights; equal values share their mean rank."""
+    """(N,): the rank of each value among all, repeated by weights; equal values share a rank."""
     _, place = np.unique(values, return_inverse=True)
     mass = np.bincount(place, weights)
-    return (np.cumsum(mass) - mass / 2 + 0.5)[place]
+    return (np.cumsum(mass) - mass / 2)[place]
 
 
 def _correlations(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -63,6 +86,20 @@ def _correlations(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarr
     x = x - (x @ weights / weights.sum())[:, None]
     y = y - y @ weights / weights.sum()
     return 100 * _quotient((x * y) @ weights, np.sqrt((x**2 @ weights) * (y**2 @ weights)))
+
+
+def check_same_data(student: Mapping, teacher: Mapping, split: str) -> None:
+    """Raise `UserError` unless two records are of one task and the same rows of a split."""
+    measured = [
+        (record["task"], record["configuration"]["data"].get(split))
+        for record in (student, teacher)
+    ]
+    if measured[0] != measured[1] or measured[0][1] is None:
+        named = " and ".join(f"{task} ({split} {data})" for task, data in measured)
+        raise UserError(
+            f"The two results were not measured on the same data: {named}.",
+            "Compare runs of one task and the same files.",
+        )
 
 
 def retention(
@@ -73,35 +110,39 @@ def retention(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How much of the teacher's median score the student's median has, in percent, and the difference in points, with intervals.
+    """How much of the teacher's median score the student's median has, with intervals.
 
-    student, teacher: records of the same task and data. split: by default the one that tables report.
+    The intervals are percentiles of a bootstrap over examples and seeds. Test examples are drawn in
+    pairs, the same for both models, because what is hard for one is mostly hard for the other; each
+    draw moves the median of the seeds at hand. Seeds are drawn for each model by itself, since seed
+    3 of one has nothing to do with seed 3 of the other, and each draw moves their mean, by which
+    the median is shifted: a median of five drawn from five jumps, and would make the interval too
+    wide. Examples alone would say nothing of another fine-tuning; seeds alone would take a split of
+    71 examples for the truth. In simulations 95 to 99 of 100 intervals cover the truth.
 
-    Returns `retention`, `low`, `high`; `difference` (student - teacher), `difference_low`, `difference_high`. The intervals are
-    percentiles of a bootstrap over examples and seeds (`level` of 100%). Test examples are drawn in pairs, the same for both models,
-    because what is hard for one is mostly hard for the other; each draw moves the median of the seeds at hand. Seeds are drawn for each
-    model by itself, since seed 3 of one has nothing to do with seed 3 of the other, and each draw moves their mean, by which the median is
-    shifted: a median of five drawn from five jumps, and would make the interval too wide. Examples alone would say nothing of another
-    fine-tuning; seeds alone would take a split of 71 examples for the truth. In simulations 95 to 99 of 100 intervals cover the
-    truth. Raises `UserError` for records that cannot be compared, or a teacher who scores nothing.
+    Args:
+        student: a record.
+        teacher: a record of the same task and data.
+        split: by default the one that tables report.
+        resamples: of the bootstrap.
+        level: of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        `retention`, `low`, `high` in percent; `difference` (student - teacher), `difference_low`,
+        `difference_high` in points.
+
+    Raises:
+        UserError: for records that cannot be compared, or a teacher that scores nothing.
     """
     metric, split = student["metric"], split or student["split"]
-    measured = [
-        (record["task"], record["configuration"]["data"].get(split))
-        for record in (student, teacher)
-    ]
-    if measured[0] != measured[1]:
-        named = " and ".join(f"{task} ({split} {data})" for task, data in measured)
-        raise UserError(
-            f"The two results were not measured on the same data: {named}.",
-            "Compare runs of one task and the same files.",
-        )
+    check_same_data(student, teacher, split)
     answers = [
-        np.stack([unpack(run["predictions"][split]) for run in record["seeds"].values()])
+        np.stack([split_numbers(run["predictions"][split]) for run in record["seeds"].values()])
         for record in (student, teacher)
     ]
     labels = (
-        unpack(student["labels"][split])
+        split_numbers(student["labels"][split])
         if split in student["labels"]
         else np.zeros(answers[0].shape[1])
     )
@@ -124,7 +165,7 @@ def retention(
                 np.median(weighted_scores(metric, rows, labels, weights)) + other_seeds
             )
     tails = 100 * np.array([(1 - level) / 2, (1 + level) / 2])
-    # A resample in which the teacher scores nothing keeps anything: the ratio has no bound there.
+    # In a resample in which the teacher scores nothing, the ratio has no bound.
     ratios = np.where(
         drawn[:, 1] > 0, 100 * drawn[:, 0] / np.where(drawn[:, 1] > 0, drawn[:, 1], 1), np.inf
     )

@@ -1,9 +1,10 @@
-"""What a task gives to those who read no language: the commonest answer, and a bag of words.
+"""What a task gives to systems that read no language: the commonest answer, and a bag of words.
 
     task, data = load_task("doc-same")
     baselines(task, data)        # {"majority": {"accuracy and F1": ...}, "bag of words": {...}}
 
-Put beside every score: a task on which words alone do as well as a model needs no language model.
+These stand beside every score: a task on which words alone do as well as a model needs no language
+model.
 """
 
 import re
@@ -16,17 +17,23 @@ from datasets import Dataset
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from distil_lib.tasks.registry import Task
+from distil_lib.tasks.task import Task
 
 
 def baselines(
     task: Task, data: Mapping[str, Dataset], split: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """The figures of two systems that learn from `data["train"]`, on a split (by default the one that the task reports).
+    """The figures of two systems that learn from `data["train"]`.
 
-    majority: the one class that scores best on the training split, the mean label, or the commonest answer of the training questions.
-    bag of words: logistic or ridge regression on TF-IDF of words and pairs of neighbouring words, for two texts also their
-    products, differences and overlap; of a context, the sentence that shares most words with the question.
+    "majority" is the one class that scores best on the training split, the mean label, or the
+    commonest answer of the training questions. "bag of words" is logistic or ridge regression on
+    TF-IDF of words and pairs of neighbouring words, for two texts also of their products,
+    differences and overlap; of a context, the sentence that shares most words with the question.
+
+    Args:
+        task: the task.
+        data: its splits.
+        split: the one that is scored; by default the one that the task reports.
     """
     train, test = data["train"], data[split or task.evaluation[0]]
     if task.kind == "question answering":
@@ -52,12 +59,13 @@ def baselines(
         constant, model = labels.mean(), Ridge(alpha=1.0)
         bag = np.clip(model.fit(features[0], labels).predict(features[1]), task.low, task.high)
     else:
-        # The class that scores best on the training split if it is always given: of balanced pairs, for F1, the positive one.
-        score = lambda constant: task.compute(np.full(len(labels), constant), labels)[
-            task.main_metric
-        ]
+        # The best constant answer: of balanced pairs, for F1, the positive class.
+        def quality(label: int) -> tuple[float, int]:
+            score = task.compute(np.full(len(labels), label), labels)[task.metric]
+            return score, int((labels == label).sum())
+
         constant, model = (
-            max(np.unique(labels), key=lambda c: (score(c), (labels == c).sum())),
+            max(np.unique(labels), key=quality),
             LogisticRegression(C=3.0, max_iter=300),
         )
         bag = model.fit(features[0], labels).predict(features[1])
@@ -72,7 +80,10 @@ def _texts(rows: Dataset) -> list[list[str]]:
 
 
 def _features(rows: Dataset, vectorizer: TfidfVectorizer) -> scipy.sparse.csr_matrix:
-    """(N, V) of single texts; (N, 4 V + 3) of pairs: each text, product, distance; cosine, and each text's share in the other."""
+    """(N, V) of single texts; (N, 4 V + 3) of pairs.
+
+    For pairs: each text, product, distance; cosine, and each text's share in the other.
+    """
     bags = [vectorizer.transform(column) for column in _texts(rows)]
     if len(bags) == 1:
         return bags[0]
@@ -88,7 +99,7 @@ def _features(rows: Dataset, vectorizer: TfidfVectorizer) -> scipy.sparse.csr_ma
 
 
 def nearest_sentence(question: str, context: str) -> str:
-    """The sentence with the most of the question's words; of those with equally many the shortest."""
+    """The sentence with the most of the question's words; of several such the shortest."""
     wanted = set(re.findall(r"\w+", question.lower()))
     parts = [part for part in re.split(r"(?<=[.!?])\s+", context) if part]
     overlap = {part: len(wanted & set(re.findall(r"\w+", part.lower()))) for part in parts}

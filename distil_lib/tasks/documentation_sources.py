@@ -1,10 +1,11 @@
-"""Installed sources taken apart for the documentation's tasks: docstrings with their paragraphs, signatures and parameters.
+"""Installed sources, parsed for the documentation's tasks: docstrings, signatures, parameters.
 
-    modules = read_modules(("numpy", "scipy"))           # {"test": [Module, ...], "validation": [...], "train": [...]}
+    modules = read_modules(("numpy", "scipy"))     # {"test": [SourceModule, ...], "train": ...}
 
-Files are parsed with `ast` and never imported. Test modules are the documents held out from the default teacher's pretraining; a
-paragraph that occurs in several modules is kept once, in the test split before the others. (Of the training documents only a share is
-read here, so some test paragraphs stand, word for word, in another that the teacher has read.)
+Files are parsed with `ast` and never imported. Test modules are the documents held out from the
+default teacher's pretraining; a paragraph that occurs in several modules is kept once, in the test
+split before the others. (Only a share of the training documents is read here, so some test
+paragraphs also occur in another document that the teacher has read.)
 """
 
 import ast
@@ -13,17 +14,23 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
 
 from distil_lib.text.docstrings import MARKUP, paragraphs
 from distil_lib.text.documents import HELD_OUT_PER_MILLE, documentation_files, split_of
 
-# Cumulated shares of all documents, in per mille: what is beyond the last is not read, to keep the making short.
+# Cumulated shares of all documents, in per mille. What is beyond the last is not read: quicker.
 SHARES = {"test": HELD_OUT_PER_MILLE, "validation": 60, "train": 160}
+
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """An entry of a docstring's parameter section, without markup; `type` is "" where none is given."""
+    """An entry of a parameter section, without markup; `type` is "" where none is given."""
 
     name: str
     type: str
@@ -34,7 +41,12 @@ class Parameter:
 class Docstring:
     """What is said of a module (name ""), class or function (dotted name within its module).
 
-    arguments: a function's, as its source has them but for annotations, `self` and `cls`; None for anything else.
+    Attributes:
+        name: "" for a module.
+        arguments: a function's, as in its source but without annotations, `self` and `cls`; None
+            for anything else.
+        paragraphs: the prose.
+        parameters: the entries of its parameter section.
     """
 
     name: str
@@ -44,8 +56,8 @@ class Docstring:
 
 
 @dataclass(frozen=True)
-class Module:
-    """A document: `name` as in `corpus.documentation_files`, and its docstrings in the order of the source."""
+class SourceModule:
+    """A document, named as in `text.documents.documentation_files`, and its docstrings in order."""
 
     name: str
     docstrings: tuple[Docstring, ...]
@@ -63,10 +75,20 @@ class Module:
         )
 
 
+def paragraphs_of(module: SourceModule, words: int) -> list[str]:
+    """The module's paragraphs of at least so many words."""
+    return [text for d in module.docstrings for text in d.paragraphs if len(text.split()) >= words]
+
+
+def shuffled(items: Sequence[Any], random: np.random.Generator) -> list[Any]:
+    """The items in a random order."""
+    return [items[i] for i in random.permutation(len(items))]
+
+
 def suite_split(name: str, shares: dict[str, int] = SHARES) -> str | None:
     """The split of a document, a pure function of its name; None for those that are not read.
 
-    "test" is what `corpus.split_of` holds out from pretraining.
+    "test" is what `text.documents.split_of` holds out from pretraining.
     """
     return next(
         (split for split, per_mille in shares.items() if split_of(name, per_mille) == "held_out"),
@@ -76,10 +98,14 @@ def suite_split(name: str, shares: dict[str, int] = SHARES) -> str | None:
 
 def read_modules(
     packages: Sequence[str], shares: dict[str, int] = SHARES
-) -> dict[str, list[Module]]:
-    """The documented modules of each split, sorted by name. Raises `UserError` if none of the packages is installed."""
-    parts: dict[str, list[Module]] = {split: [] for split in shares}
-    files = {split: [] for split in shares}
+) -> dict[str, list[SourceModule]]:
+    """The documented modules of each split, sorted by name.
+
+    Raises:
+        UserError: if none of the packages is installed.
+    """
+    parts: dict[str, list[SourceModule]] = {split: [] for split in shares}
+    files: dict[str, list[dict]] = {split: [] for split in shares}
     for file in documentation_files(packages):
         if split := suite_split(file["name"], shares):
             files[split].append(file)
@@ -89,7 +115,7 @@ def read_modules(
             if (path := Path(file["path"])).is_file() and (
                 docstrings := tuple(_fresh(parse(path.read_bytes()), seen))
             ):
-                parts[split].append(Module(file["name"], docstrings))
+                parts[split].append(SourceModule(file["name"], docstrings))
     return parts
 
 
@@ -104,7 +130,7 @@ def _fresh(docstrings: Sequence[Docstring], seen: set[str]) -> Iterator[Docstrin
             yield Docstring(docstring.name, docstring.arguments, tuple(fresh), parameters)
 
 
-# ---------------------------------------------------------------------------------------------------------------- one source
+# --------------------------------------------------------------------------------------- one source
 def parse(source: bytes | str) -> list[Docstring]:
     """The docstrings of a Python source, outermost first; a source that does not parse has none."""
     try:
@@ -163,7 +189,7 @@ def argument_names(arguments: str) -> frozenset[str]:
     )
 
 
-# --------------------------------------------------------------------------------------------------------- parameter sections
+# ------------------------------------------------------------------------------- parameter sections
 NUMPYDOC = re.compile(r"^(?:Other )?Parameters\n-{4,}\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", re.M | re.S)
 NUMPYDOC_ENTRY = re.compile(r"^(\*{0,2}\w+) ?:(?: +(\S.*))?$")
 GOOGLE = re.compile(r"^(?:Args|Arguments|Parameters):\n((?:[ \t]+\S[^\n]*\n|[ \t]*\n)+)", re.M)
@@ -171,9 +197,10 @@ GOOGLE_ENTRY = re.compile(r"^`?(\*{0,2}\w+)`? ?(?:\((.*?)\))?:(?:\s+(\S.*))?$")
 
 
 def parameters(docstring: str) -> list[Parameter]:
-    """The entries of the parameter section of a docstring in numpydoc's or Google's form; [] where there is none.
+    """The entries of the parameter section of a docstring in numpydoc's or Google's form.
 
-    Only entries with a description count, and of two with one name the first.
+    There are none without such a section. Only entries with a description count, and of two
+    with one name the first.
     """
     docstring = docstring.expandtabs()
     if found := NUMPYDOC.search(docstring):
@@ -189,7 +216,7 @@ def parameters(docstring: str) -> list[Parameter]:
 
 
 def _entries(section: str, head: re.Pattern, indent: int) -> Iterator[Parameter]:
-    """Heads stand at `indent`, their descriptions further in; a description ends with its first paragraph."""
+    """Heads stand at `indent`, descriptions further in; those end with their first paragraph."""
     name, kind, lines, closed = "", "", [], False
     for line in [*section.splitlines(), " " * indent + "end :"]:
         inside = line[indent:]

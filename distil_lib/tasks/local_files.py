@@ -1,34 +1,49 @@
-"""Tasks from files on this machine: GLUE's own TSV layouts, SQuAD's JSON, and Parquet in the columns of the Hub.
+"""Tasks from files on this machine: GLUE's own TSV layouts, SQuAD's JSON, and plain tables.
 
-    splits = read_task_files("mnli", "data/glue", {"train": "train", "validation_matched": "validation_matched"})
+    splits = read_task_files(find_task("mnli"), "data/glue", ["train", "validation_matched"])
 
-`data_dir` is GLUE's whole folder (CoLA/, SST-2/, ...) or the folder of the task itself. Columns and labels come out as those of
-`nyu-mll/glue` on the Hub: entailment 0, neutral 1, contradiction 2; entailment 0, not_entailment 1; label -1 in a test split.
+The folder is GLUE's whole archive (CoLA/, SST-2/, ...) or the folder of the task itself. Columns
+and labels are those of `nyu-mll/glue` on the Hub: entailment 0, neutral 1, contradiction 2;
+entailment 0, not_entailment 1; label -1 in a test split. Any task may also come as CSV, TSV, JSONL
+or Parquet files in its own columns: `train.csv`, or shards `train-0.parquet`, `train-1.parquet`.
+
+A path is a path here: characters like `[` or `*` in it are no patterns.
 """
 
-import csv
 import json
+import reprlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import datasets
+import pandas
+import pyarrow
 import pyarrow.parquet
 from datasets import Dataset
 
 from distil_lib.errors import UserError
+from distil_lib.tasks import squad
+from distil_lib.tasks.task import Task
 
-BROKEN_ROWS = 0.01  # share of rows with missing columns that is left out with a warning, as the Hub's data do; more is an error
+# The share of rows with missing columns that is left out with a warning, as in the Hub's data.
+BROKEN_ROWS = 0.01
+TABLES = ("parquet", "csv", "tsv", "jsonl")
 
 
 @dataclass(frozen=True)
 class Layout:
     """How GLUE's TSV files of one task look.
 
-    folder: in GLUE's archive. columns: from the Hub's name to the file's. label: the file's label column. names: its words in the order of
-    the ids, or () for numbers. headless: the columns of files without a header.
+    Attributes:
+        folder: in GLUE's archive.
+        columns: from the Hub's name to the file's.
+        label: the file's label column.
+        names: its words in the order of the ids, or () for numbers.
+        headless: the columns of files without a header.
     """
 
     folder: str
@@ -39,6 +54,7 @@ class Layout:
 
 
 PAIR = MappingProxyType({"sentence1": "sentence1", "sentence2": "sentence2"})
+ENTAILED = ("entailment", "not_entailment")
 LAYOUTS = MappingProxyType(
     {
         "cola": Layout(
@@ -51,13 +67,9 @@ LAYOUTS = MappingProxyType(
             ("entailment", "neutral", "contradiction"),
         ),
         "mrpc": Layout("MRPC", {"sentence1": "#1 String", "sentence2": "#2 String"}, "Quality"),
-        "qnli": Layout(
-            "QNLI",
-            {"question": "question", "sentence": "sentence"},
-            names=("entailment", "not_entailment"),
-        ),
+        "qnli": Layout("QNLI", {"question": "question", "sentence": "sentence"}, names=ENTAILED),
         "qqp": Layout("QQP", {"question1": "question1", "question2": "question2"}, "is_duplicate"),
-        "rte": Layout("RTE", PAIR, names=("entailment", "not_entailment")),
+        "rte": Layout("RTE", PAIR, names=ENTAILED),
         "sst2": Layout("SST-2", {"sentence": "sentence"}),
         "stsb": Layout("STS-B", PAIR, "score"),
         "wnli": Layout("WNLI", PAIR),
@@ -65,171 +77,203 @@ LAYOUTS = MappingProxyType(
 )
 
 
-def read_task_files(name: str, data_dir: str | Path, splits: Sequence[str]) -> dict[str, Dataset]:
-    """The splits that are there, in the Hub's columns. Raises `UserError` if none is."""
+def read_task_files(task: Task, data_dir: str | Path, splits: Sequence[str]) -> dict[str, Dataset]:
+    """The splits that are there, in the columns of the task's source.
+
+    Raises:
+        UserError: if none is there, or if a file cannot be read.
+    """
     root = Path(data_dir)
     if not root.is_dir():
         raise UserError(
-            f"{root} is not a folder.", "Pass the folder that holds the task's files as --data_dir."
+            f"{root} is not a folder.", "Name the folder of the task's files.", setting="data_dir"
         )
-    folders = [root / name, root / LAYOUTS[name].folder if name in LAYOUTS else root, root]
+    glue = LAYOUTS[task.name].folder if task.name in LAYOUTS else "."
+    folders = [folder for folder in (root / task.name, root / glue, root) if folder.is_dir()]
     found, looked_for = {}, []
     for split in splits:
-        patterns = [f"{split}.parquet", f"{split}-*.parquet", *_names_of(name, split)]
-        looked_for += patterns[:1] + patterns[2:]
-        for pattern, folder in (
-            (pattern, folder) for folder in folders if folder.is_dir() for pattern in patterns
-        ):
-            if files := sorted(folder.glob(pattern)):
-                found[split] = _read(name, split, files)
-                break
+        looked_for += [f"{split}.parquet", *_original_names(task.name, split)]
+        if files := next(filter(None, (_files(task, split, folder) for folder in folders)), None):
+            found[split] = _read(task, split, files)
     if not found:
         raise UserError(
-            f"{root} holds none of {', '.join(looked_for)}.",
-            f"Put the files of {name} there, or load it from the Hub.",
+            f"{root} holds none of {', '.join(looked_for)} (nor CSV, TSV or JSONL files).",
+            f"Put the files of {task.name} there, or load it from the Hub.",
         )
     return found
 
 
-def _names_of(name: str, split: str) -> list[str]:
+def _files(task: Task, split: str, folder: Path) -> list[Path]:
+    """The files of a split in one folder: a table, its shards, or the original download."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    for kind in TABLES:
+        if task.name in LAYOUTS and kind == "tsv":  # GLUE's own layouts
+            continue
+        if f"{split}.{kind}" in names:
+            return [folder / f"{split}.{kind}"]
+        if shards := [n for n in names if n.startswith(f"{split}-") and n.endswith(f".{kind}")]:
+            return [folder / name for name in shards]
+    return [folder / name for name in _original_names(task.name, split) if name in names][:1]
+
+
+def _original_names(name: str, split: str) -> list[str]:
     """The file names of a split in the original download."""
     if name == "squad":
         return {"train": ["train-v1.1.json"], "validation": ["dev-v1.1.json"]}.get(split, [])
     if name not in LAYOUTS:
         return []
     names = [split.replace("validation", "dev") + ".tsv"]
-    if (
-        name == "mrpc"
-    ):  # Microsoft's own files: its training file is both GLUE's train and dev, told apart by dev_ids.tsv
+    # Microsoft's training file is both GLUE's train and dev split, told apart by dev_ids.tsv.
+    if name == "mrpc":
         names.append(f"msr_paraphrase_{'test' if split == 'test' else 'train'}.txt")
     return names
 
 
-def _read(name: str, split: str, files: list[Path]) -> Dataset:
+def _read(task: Task, split: str, files: list[Path]) -> Dataset:
+    file, parts = files[0], []
     try:
-        if files[0].suffix == ".parquet":
-            return datasets.concatenate_datasets(
-                [Dataset(pyarrow.parquet.read_table(file)) for file in files]
-            )
-        rows = list(
-            _squad_rows(files[0])
-            if files[0].suffix == ".json"
-            else _glue_rows(name, split, files[0])
-        )
+        for file in files:
+            parts.append(_read_one(task, split, file))
     except (
         OSError,
+        ValueError,  # of JSON, of pandas, and of bytes that are not UTF-8
         pyarrow.ArrowException,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyError,
-        TypeError,
+        OverflowError,
+        RecursionError,
     ) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(
-            f"{files[0]} cannot be read ({type(error).__name__}: {error}).",
-            "Check that it is what its name says.",
+            f"{file} cannot be read ({reason}).", "Check that it is what its name says."
         ) from error
-    if not rows:
+    for file, part in zip(files, parts, strict=True):
+        if part.features.type != parts[0].features.type:
+            raise UserError(
+                f"{file} has other columns or types than {files[0]}.",
+                "Write all files of a split with the same columns.",
+            )
+    if not any(map(len, parts)):
         raise UserError(
-            f"{files[0]} holds no example.",
+            f"{file} holds no example.",
             "Download it again, or leave out the file to do without this split.",
         )
-    return Dataset.from_list(rows)
+    return datasets.concatenate_datasets(parts)
 
 
-def _squad_rows(file: Path) -> Iterator[dict]:
-    for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
-        for paragraph in article["paragraphs"]:
-            for question in paragraph["qas"]:
-                answers = {
-                    key: [answer[key] for answer in question["answers"]]
-                    for key in ("text", "answer_start")
-                }
-                row = {
-                    "id": question["id"],
-                    "title": article["title"],
-                    "context": paragraph["context"],
-                    "question": question["question"],
-                }
-                yield row | {"answers": answers}
+def _read_one(task: Task, split: str, file: Path) -> Dataset:
+    kind = file.suffix.removeprefix(".")
+    if kind == "parquet":
+        return Dataset(pyarrow.parquet.read_table(file, partitioning=None))
+    if task.name in LAYOUTS and kind in ("tsv", "txt"):
+        return Dataset.from_list(list(_glue_rows(task.name, split, file)))
+    if kind == "json":
+        return Dataset.from_list(list(squad.read_questions(file)))
+    if kind == "jsonl":
+        return _from_json_lines(file, task.columns)
+    # Texts stay as they are written: "NA" is a word, and quotation marks in a TSV are part of it.
+    options: dict[str, Any] = {"sep": "\t", "quoting": 3} if kind == "tsv" else {}
+    frame = pandas.read_csv(
+        file,
+        dtype=dict.fromkeys(task.text, str),
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        **options,
+    )
+    frame = frame[[column for column in task.columns if column in frame]]
+    return Dataset.from_pandas(frame, preserve_index=False)
 
 
+def _from_json_lines(file: Path, columns: Sequence[str]) -> Dataset:
+    rows = []
+    with file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                rows.append(row := json.loads(line))
+                if not isinstance(row, dict):
+                    raise UserError(
+                        f"Line {number} of {file} is no JSON object.",
+                        'Write one a line: {"text": "...", "label": 0}.',
+                    )
+    found = [column for column in columns if any(column in row for row in rows)]
+    return Dataset.from_dict({c: _typed([row.get(c) for row in rows], c, file) for c in found})
+
+
+def _typed(values: list, column: str, file: Path) -> list:
+    """The values, if all are of one type."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) > 1 and kinds != {int, float}:
+        first = next(type(value) for value in values if value is not None)
+        row = next(i for i, v in enumerate(values) if v is not None and type(v) is not first)
+        raise UserError(
+            f"Row {row + 1} of {file} has the {column} {reprlib.repr(values[row])}, a "
+            f"{type(values[row]).__name__}; the rows before have a {first.__name__}.",
+            "Write one type in all rows.",
+        )
+    return values
+
+
+# ------------------------------------------------------------------------------------------ GLUE
 def _glue_rows(name: str, split: str, file: Path) -> Iterator[dict]:
     layout = LAYOUTS[name]
-    lines = file.read_text(encoding="utf-8-sig").split(
-        "\n"
-    )  # not splitlines: some sentences hold U+0085 and its like
-    table = csv.reader(
-        (line.rstrip("\r") for line in lines if line.strip()),
-        delimiter="\t",
-        quoting=csv.QUOTE_NONE,
-    )
-    header = (
-        list(layout.headless)
-        if layout.headless and not split.startswith("test")
-        else next(table, [])
-    )
+    # Not `splitlines`: some sentences hold U+0085 and similar characters. Quotation marks have no
+    # meaning in these files, so a tab is all that separates columns.
+    lines = file.read_text(encoding="utf-8-sig").split("\n")
+    table = (line.rstrip("\r").split("\t") for line in lines if line.strip())
+    test = split.startswith("test")
+    header = list(layout.headless) if layout.headless and not test else next(table, [])
     labelled = layout.label in header
-    needed = [
-        *layout.columns.values(),
-        *([layout.label] if labelled or not split.startswith("test") else []),
-    ]
+    needed = [*layout.columns.values(), *([layout.label] if labelled or not test else [])]
     if missing := [column for column in needed if column not in header]:
-        found = ", ".join(header)
         raise UserError(
-            f"{file} has no column {', '.join(missing)}; it has {found}.",
+            f"{file} has no column {', '.join(missing)}; it has {', '.join(header)}.",
             "Pass GLUE's files as they were downloaded.",
         )
     wanted = _mrpc_ids(split, file)
     broken = number = 0
-    for number, values in enumerate(table):
+    for number, values in enumerate(table, start=1):
         row = dict(zip(header, values, strict=False))
         if any(row.get(column) is None for column in needed):
             broken += 1
         elif wanted is None or wanted((row["#1 ID"], row["#2 ID"])):
             texts = {column: row[original] for column, original in layout.columns.items()}
-            yield texts | {
-                "label": _label(row[layout.label], layout, file) if labelled else -1,
-                "idx": number,
-            }
-    if broken > max(1, BROKEN_ROWS * number):
+            label = _label(row[layout.label], layout, file, number) if labelled else -1
+            yield texts | {"label": label, "idx": number - 1}
+    if broken > max(1, BROKEN_ROWS * (number - 1)):
         raise UserError(
-            f"{broken} of {number + 1} rows of {file} lack columns.",
+            f"{broken} of {number} rows of {file} lack columns.",
             "Pass GLUE's files as they were downloaded.",
         )
     if broken:
         warnings.warn(
-            f"{broken} of {number + 1} rows of {file} lack columns and are left out.", stacklevel=2
+            f"{broken} of {number} rows of {file} lack columns and are left out.", stacklevel=2
         )
 
 
-def _label(word: str, layout: Layout, file: Path) -> int | float:
+def _label(word: str, layout: Layout, file: Path, row: int) -> int | float:
     try:
-        return (
-            layout.names.index(word)
-            if layout.names
-            else (float(word) if layout.label == "score" else int(word))
-        )
+        if layout.names:
+            return layout.names.index(word)
+        return float(word) if layout.label == "score" else int(word)
     except ValueError:
         expected = ", ".join(layout.names) or "a number"
-        raise UserError(f"{file} has the label {word!r}.", f"Expected is {expected}.") from None
+        raise UserError(
+            f"Row {row} of {file} has the label {reprlib.repr(word)}.", f"Expected is {expected}."
+        ) from None
 
 
-def _mrpc_ids(split: str, file: Path):
-    """For Microsoft's training file: whether a pair of ids is of GLUE's train or dev split, as `dev_ids.tsv` beside it says."""
+def _mrpc_ids(split: str, file: Path) -> Callable[[tuple[str, str]], bool] | None:
+    """For Microsoft's training file: whether a pair of ids is of GLUE's train or dev split."""
     if file.name != "msr_paraphrase_train.txt":
         return None
-    listed = next(
-        (
-            path
-            for name in ("dev_ids.tsv", "mrpc_dev_ids.tsv")
-            if (path := file.parent / name).is_file()
-        ),
-        None,
-    )
+    places = [file.parent / name for name in ("dev_ids.tsv", "mrpc_dev_ids.tsv")]
+    listed = next((path for path in places if path.is_file()), None)
     if listed is None:
         raise UserError(
-            f"{file.parent} has no dev_ids.tsv, which says what of {file.name} is GLUE's dev split.",
+            f"{file.parent} has no dev_ids.tsv, which says what of {file.name} is GLUE's dev "
+            "split.",
             "Download it from GLUE.",
         )
-    dev = {tuple(line.split("\t")[:2]) for line in listed.read_text(encoding="utf-8").splitlines()}
+    lines = listed.read_text(encoding="utf-8").splitlines()
+    dev = {tuple(line.split("\t")[:2]) for line in lines}
     return lambda pair: (pair in dev) == (split == "validation")

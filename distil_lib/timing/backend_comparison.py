@@ -36,10 +36,8 @@ from distil_lib.common.cli import NonNegativeInt, Program, Settings, ThreadCount
 from distil_lib.common.files import check_writable, write_result
 from distil_lib.errors import UserError
 from distil_lib.export.onnx_model import INPUTS, example
-from distil_lib.finetune.config import FinetuneConfig
-from distil_lib.finetune.features import Collator, Split, encode, predict
+from distil_lib.finetune.features import Collator, Split, encode, predict, text_length
 from distil_lib.finetune.models import label_order, load_task_tokenizer, positions
-from distil_lib.finetune.runner import text_length
 from distil_lib.tasks.registry import find_task, load_task
 from distil_lib.timing.backends import (
     BACKENDS,
@@ -269,9 +267,7 @@ def score(config: BackendComparisonConfig, role: str, name: str, folder: Path) -
         load_task_tokenizer(name),
         AutoConfig.from_pretrained(folder / "checkpoint"),
     )
-    length = text_length(
-        FinetuneConfig(model=name, task=config.task), task, positions(model_config)
-    )
+    length = text_length(0, task, positions(model_config), name)
     split = Split(task, rows, encode(task, rows, tokenizer, length))
     order = label_order(model_config, task, name)
     batch = dict(Collator(task, tokenizer)([split.features[0]]))
@@ -286,8 +282,8 @@ def score(config: BackendComparisonConfig, role: str, name: str, folder: Path) -
         outputs = predict(Module(run), split.features, Collator(task, tokenizer), batch_size=8)
         expected = outputs if expected is None else expected
         scores[rung] = {
-            "metric": task.main_metric,
-            "score": task.compute(split.answer(outputs, order), split.truth)[task.main_metric],
+            "metric": task.metric,
+            "score": task.compute(split.decode(outputs, order), split.references)[task.metric],
         }
         scores[rung] |= difference(expected, outputs) | {"examples": len(rows)}
     return scores

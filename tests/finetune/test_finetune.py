@@ -31,7 +31,7 @@ from distil_lib.finetune.__main__ import main
 from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.finetune.features import Split, write_predictions
 from distil_lib.finetune.models import label_order, load_task_model
-from distil_lib.finetune.results import pack, read_result, unpack
+from distil_lib.finetune.records import join_numbers, read_record, split_numbers
 from distil_lib.finetune.runner import Finetuning, finetune
 from distil_lib.finetune.trainer import task_loss
 from distil_lib.losses import soft_target_loss
@@ -124,7 +124,7 @@ def settings(models, data, tmp_path):
 
 
 def words(settings: dict) -> list[str]:
-    pairs = [("--" + name.replace("_", "-"), value) for name, value in settings.items()]
+    pairs = [("--" + name, value) for name, value in settings.items()]
     return [
         word for name, value in pairs for word in ([name] if value is True else [name, str(value)])
     ]
@@ -146,10 +146,10 @@ def test_a_separable_task_is_learned_and_the_kept_model_gives_the_same_answers(s
     record = finetune(
         FinetuneConfig(**settings, save=str(tmp_path / "kept"), predict=str(tmp_path / "SST-2.tsv"))
     )
-    assert record["summary"]["validation"]["accuracy"]["median"] > 95 and record == read_result(
+    assert record["summary"]["validation"]["accuracy"]["median"] > 95 and record == read_record(
         settings["output"]
     )
-    right = unpack(record["labels"]["validation"]) == unpack(
+    right = split_numbers(record["labels"]["validation"]) == split_numbers(
         record["seeds"]["0"]["predictions"]["validation"]
     )
     assert record["seeds"]["0"]["scores"]["validation"]["accuracy"] == pytest.approx(
@@ -243,9 +243,9 @@ def test_a_killed_call_goes_on_and_leaves_the_file_of_one_never_killed(
 ):
     brief = settings | {"epochs": 1, "seeds": 3}
     done = program(
-        words(brief), as_finetuning(call=3)
-    )  # the first load is a check, the second is seed 0
-    assert done.code == -signal.SIGKILL and list(read_result(brief["output"])["seeds"]) == ["0"], (
+        words(brief), as_finetuning(call=2)
+    )  # the first load is that of seed 0
+    assert done.code == -signal.SIGKILL and list(read_record(brief["output"])["seeds"]) == ["0"], (
         done.err
     )
     fitted, fit = [], Finetuning.fit
@@ -270,11 +270,11 @@ def test_what_is_retained_is_printed(settings, tmp_path, capsys):
     main(words(settings | {"compare_with": settings["output"]}))
     assert f"accuracy on validation: 100.0% of {settings['output']}" in capsys.readouterr().out
     run = record["seeds"]["0"]
-    truth = unpack(record["labels"]["validation"])
-    run["predictions"]["validation"] = pack([1 - truth[0], *truth[1:]])
+    truth = split_numbers(record["labels"]["validation"])
+    run["predictions"]["validation"] = join_numbers([1 - truth[0], *truth[1:]])
     (tmp_path / "worse.json").write_text(json.dumps(record))
     right = (
-        unpack(read_result(settings["output"])["seeds"]["0"]["predictions"]["validation"]) == truth
+        split_numbers(read_record(settings["output"])["seeds"]["0"]["predictions"]["validation"]) == truth
     ).sum()
     main(words(settings | {"compare_with": tmp_path / "worse.json"}))
     assert f": {100 * right / 49:.1f}% of" in capsys.readouterr().out
@@ -295,7 +295,7 @@ def test_the_loss_of_question_answering_by_hand_with_padding_masked():
     lengths, gold = (5, 3), {"start": (1, 2), "end": (4, 2)}
     mask = torch.tensor([[1] * n + [0] * (5 - n) for n in lengths])
     inputs = {"attention_mask": mask} | {
-        f"{end}_stream_state": torch.tensor(places) for end, places in gold.items()
+        f"{end}_positions": torch.tensor(places) for end, places in gold.items()
     }
     expected = 0.0
     for end, places in gold.items():

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 from distil_lib.tasks import documentation as suite
+from distil_lib.tasks import documentation_pairs as pairs
+from distil_lib.tasks import documentation_questions as questions
+from distil_lib.tasks import documentation_sentences as sentences
 from distil_lib.tasks.documentation_sources import (
-    Module,
+    SourceModule,
     parameters,
     parse,
     read_modules,
@@ -147,7 +150,7 @@ def test_labels_are_balanced(tasks):
                 )
     for split, rows in tasks["doc-package"].items():
         assert max(Counter(row["label"] for row in rows).values()) <= suite.SIZES[split] // len(
-            suite.PACKAGES
+            pairs.PACKAGES
         )
         assert len({row["label"] for row in rows[:3]}) == 3
     for rows in tasks["doc-near"].values():
@@ -155,7 +158,7 @@ def test_labels_are_balanced(tasks):
     for rows in tasks["doc-qa"].values():
         counts = Counter(row["kind"] for row in rows)
         assert (
-            set(counts) == set(suite.QUESTIONS) and max(counts.values()) - min(counts.values()) <= 1
+            set(counts) == set(questions.QUESTIONS) and max(counts.values()) - min(counts.values()) <= 1
         )
 
 
@@ -199,7 +202,7 @@ def test_they_load_as_tasks_in_uniform_columns(tasks, monkeypatch):
             {"id", "question", "context", "answers"} if name == "doc-qa" else {"text_a", "label"}
         )
         assert columns < set(data["test"].column_names) and task.evaluation == ("test",)
-    assert TASKS["doc-package"].labels == suite.PACKAGES
+    assert TASKS["doc-package"].labels == pairs.PACKAGES
 
 
 def test_packages_without_documentation_are_said(site):
@@ -217,11 +220,11 @@ def undone(sentence, edit):
         words[i], words[i + 1] = words[i + 1], words[i]
         return {" ".join(words)}
     return {
-        " ".join([*words[:i], other, *words[i + 1 :]]) for other in [*suite.FORMS, words[i][:-1]]
+        " ".join([*words[:i], other, *words[i + 1 :]]) for other in [*sentences.FORMS, words[i][:-1]]
     } - {sentence}
 
 
-def test_a_damaged_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_sentence_occurs_twice(
+def test_a_corrupted_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_sentence_occurs_twice(
     modules, tasks
 ):
     for split, rows in tasks["doc-acceptability"].items():
@@ -230,7 +233,7 @@ def test_a_damaged_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_se
             for m in modules[split]
             for d in m.docstrings
             for p in d.paragraphs
-            for s in suite.sentences(p)
+            for s in sentences.sentences(p)
         }
         used = []
         for row in rows:
@@ -251,12 +254,12 @@ def test_a_damaged_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_se
         max_size=15,
     )
 )
-def test_every_damage_is_local(words):
+def test_every_corruption_is_local(words):
     sentence = " ".join(["It", *words, "end."])
-    for edits in suite.damages(sentence).values():
-        for edit, damaged in edits:
-            assert damaged != sentence and sentence in undone(damaged, edit)
-            changed = [a != b for a, b in zip(sentence.split(), damaged.split(), strict=True)]
+    for edits in sentences.corruptions(sentence).values():
+        for edit, corrupted in edits:
+            assert corrupted != sentence and sentence in undone(corrupted, edit)
+            changed = [a != b for a, b in zip(sentence.split(), corrupted.split(), strict=True)]
             assert sum(changed) == (2 if edit.startswith("swap") else 1) and not changed[0]
 
 
@@ -268,9 +271,9 @@ def test_blanked_names_are_absent(modules, tasks):
         text, module = row["text_a"].lower(), by_name[row["document"]]
         assert not re.search("|".join(PACKAGES), text)
         assert not set(re.findall(r"[a-z0-9]+", text)) & {part.lower() for part in module.path}
-        assert suite.PACKAGES[row["label"]] == module.package
-    module = Module("torch/torch/nn/functional.py", ())
-    text = suite.blanked(
+        assert pairs.PACKAGES[row["label"]] == module.package
+    module = SourceModule("torch/torch/nn/functional.py", ())
+    text = pairs.blanked(
         "PyTorch's torch.nn, functional_call and functional.relu; sklearn too", module
     )
     assert text == "_'s _._, __call and _.relu; _ too"
@@ -302,7 +305,7 @@ def test_the_right_arguments_are_those_of_the_described_function(modules, tasks)
         assert (of[row["text_a"]] == row["text_b"]) == row["label"] and row["text_b"] in of.values()
 
 
-def test_nearness_by_hand():
+def test_path_similarity_by_hand():
     """Dice: 2 * (torch, nn, modules) of 4 and 4 parts; a package's __init__ is the folder; two packages have nothing in common."""
     names = (
         "torch/nn/modules/conv",
@@ -310,9 +313,9 @@ def test_nearness_by_hand():
         "torch/nn/__init__",
         "scipy/nn/modules/conv",
     )
-    conv, rnn, whole, other = (Module(f"{name}.py", ()).path for name in names)
-    assert suite.nearness(conv, rnn) == 5 * 6 / 8 == suite.nearness(rnn, conv)
-    assert suite.nearness(conv, whole) == 5 * 4 / 6 and suite.nearness(conv, other) == 0
+    conv, rnn, whole, other = (SourceModule(f"{name}.py", ()).path for name in names)
+    assert pairs.path_similarity(conv, rnn) == 5 * 6 / 8 == pairs.path_similarity(rnn, conv)
+    assert pairs.path_similarity(conv, whole) == 5 * 4 / 6 and pairs.path_similarity(conv, other) == 0
 
 
 def test_answers_stand_where_they_are_said_to_and_answer_the_question(tasks):
@@ -366,7 +369,7 @@ def test_a_parameter_section_by_hand():
     def texts(docstring):
         return {
             name: {kind: text for kind, (_, text) in found.items()}
-            for name, found in suite.section(docstring)[1].items()
+            for name, found in questions.section(docstring)[1].items()
         }
 
     assert texts(numpydoc[0]) == {
@@ -381,4 +384,4 @@ def test_a_parameter_section_by_hand():
 
 def test_negatives_need_a_second_docstring():
     (lonely,) = parse('"""One.\n\nIt has two paragraphs of words."""')
-    assert suite.same([Module("a/b.py", (lonely,))], random_stream(0), 9) == []
+    assert pairs.same_docstring([SourceModule("a/b.py", (lonely,))], random_stream(0), 9) == []

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from helpers import Finished, assert_user_error
 
+from distil_lib.common import files
 from distil_lib.common.files import write_result
 from distil_lib.common.paths import PROJECT
 from distil_lib.errors import UserError
-from distil_lib.finetune import results
-from distil_lib.finetune.results import open_result, pack, read_result, summarize, unpack
+from distil_lib.finetune.records import (
+    join_numbers,
+    median_and_quartiles,
+    open_record,
+    read_record,
+    split_numbers,
+)
 from distil_lib.finetune.retention import retention, weighted_scores
 from distil_lib.tasks.metrics import METRICS
 
@@ -21,13 +27,13 @@ random = np.random.default_rng(0)
 def record(predictions, labels, metric="accuracy", task="toy", data="abc"):
     """Of one split, "test", with a seed for each row of predictions."""
     seeds = {
-        str(i): {"scores": {"test": {metric: float(i)}}, "predictions": {"test": pack(row)}}
+        str(i): {"scores": {"test": {metric: float(i)}}, "predictions": {"test": join_numbers(row)}}
         for i, row in enumerate(predictions)
     }
     made = {
         "task": task,
         "configuration": {"data": {"test": data}},
-        "labels": {"test": pack(labels)},
+        "labels": {"test": join_numbers(labels)},
     }
     return made | {"metric": metric, "split": "test", "seeds": seeds}
 
@@ -37,15 +43,15 @@ def test_a_file_is_whole_or_that_of_before(tmp_path, monkeypatch):
     write_result(tmp_path / "new" / "result.json", first)
     with monkeypatch.context() as broken, pytest.raises(OSError):
         broken.setattr(
-            results.os,
+            files.os,
             "fsync",
             lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")),
         )
         write_result(tmp_path / "new" / "result.json", {"configuration": {}, "seeds": {}})
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["result.json"]
     assert (
-        open_result(tmp_path / "new" / "result.json", {"epochs": 3}) == first
-        and open_result(tmp_path / "none.json", {}) == {}
+        open_record(tmp_path / "new" / "result.json", {"epochs": 3}) == first
+        and open_record(tmp_path / "none.json", {}) == {}
     )
 
 
@@ -54,21 +60,21 @@ def test_what_is_no_result_or_of_another_configuration_is_refused(tmp_path):
     for text in ("{", "[]", "{}"):
         file.write_text(text)
         with pytest.raises(UserError, match=r"result.json is no result"):
-            read_result(file)
+            read_record(file)
     write_result(file, {"configuration": {"epochs": 3, "lr": 0.1}, "seeds": {}})
     with pytest.raises(
         UserError, match="another configuration: epochs was 3 and is 4, more was None and is 1"
     ):
-        open_result(file, {"epochs": 4, "lr": 0.1, "more": 1})
+        open_record(file, {"epochs": 4, "lr": 0.1, "more": 1})
 
 
 def test_numbers_survive_the_file():
     for numbers in ([0, 1, 11], [2.5, 0.0, 66.667]):
-        assert unpack(pack(numbers)).tolist() == numbers
+        assert split_numbers(join_numbers(numbers)).tolist() == numbers
 
 
 def test_median_and_quartiles_by_hand():
-    assert summarize(record([[0]] * 5, [0])) == {
+    assert median_and_quartiles(record([[0]] * 5, [0])) == {
         "test": {"accuracy": {"q1": 1.0, "median": 2.0, "q3": 3.0}}
     }
 

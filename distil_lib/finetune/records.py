@@ -1,0 +1,138 @@
+"""The record of a fine-tuning: a JSON file that says how it was made and what came of it.
+
+    record = open_record(path, configuration)    # {} if there is none
+    write_result(path, record)                   # complete or absent (`common.files`)
+    median_and_quartiles(record)["validation"]["accuracy"]   # {"median": 90.6, "q1": 90.4, ...}
+
+A record keeps each seed's answer to each example, so that every interval can be computed from the
+file alone (`retention`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distil_lib.errors import UserError
+
+# What of a configuration names the model; whatever else differs is a difference of recipes.
+OF_THE_MODEL = frozenset({"model", "weights", "data", "task", "evaluate_only", "declaration"})
+
+
+def join_numbers(numbers: Sequence[float] | np.ndarray) -> str:
+    """Numbers as one line: five digits of each, whole numbers without a point."""
+    return " ".join(f"{number:.5g}" for number in np.asarray(numbers, np.float64).tolist())
+
+
+def split_numbers(line: str) -> np.ndarray:
+    """(N,) float64: the inverse of `join_numbers`."""
+    return np.array(line.split(), np.float64)
+
+
+def read_record(path: str | Path) -> dict:
+    """A record, every part checked that a comparison needs.
+
+    Raises:
+        UserError: if the file is missing or is no such record.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise _no_record(path, reason) from error
+    if fault := _fault(record):
+        raise _no_record(path, fault)
+    return record
+
+
+def _no_record(path: str | Path, reason: str) -> UserError:
+    return UserError(
+        f"{path} is no result of fine-tuning ({reason}).",
+        "Pass a file that `python -m distil_lib.finetune` wrote.",
+    )
+
+
+def _fault(record: Any) -> str:
+    """What is wrong with a record; "" if nothing is."""
+    if not isinstance(record, dict):
+        return "no JSON object"
+    kinds = {"task": str, "metric": str, "split": str, "configuration": dict, "labels": dict}
+    for name, kind in (kinds | {"seeds": dict}).items():
+        if not isinstance(record.get(name), kind):
+            return f"{name} is missing or no {'text' if kind is str else 'object'}"
+    if not isinstance(record["configuration"].get("data"), dict):
+        return "its configuration does not say which data it was measured on"
+    split, metric, lengths = record["split"], record["metric"], set()
+    for number, run in record["seeds"].items():
+        if not number.isdecimal():
+            return f"there is no seed {number[:20]!r}"
+        try:
+            if not np.isfinite(float(run["scores"][split][metric])):
+                return f"the score of seed {number} is not a number"
+            answers = [split_numbers(line) for line in run["predictions"].values()]
+            lengths.add(len(split_numbers(run["predictions"][split])))
+            labels = [split_numbers(line) for line in record["labels"].values()]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return f"seed {number} has no {metric} of {split}, or no answers"
+        if not all(np.isfinite(values).all() for values in [*answers, *labels]):
+            return f"seed {number} has answers that are no numbers"
+    if not record["seeds"]:
+        return "it has no seeds"
+    if split in record["labels"]:
+        lengths.add(len(split_numbers(record["labels"][split])))
+    return "its seeds do not answer the same examples" if len(lengths) > 1 else ""
+
+
+def open_record(path: Path, configuration: Mapping[str, Any]) -> dict:
+    """The record to continue with, {} if there is none.
+
+    Raises:
+        UserError: if the file is of another configuration; the message names the differences.
+    """
+    if not path.exists():
+        return {}
+    record = read_record(path)
+    saved, now = record["configuration"], json.loads(json.dumps(configuration))
+    if changed := [name for name in {**saved, **now} if saved.get(name) != now.get(name)]:
+        difference = ", ".join(
+            f"{name} was {saved.get(name)!r} and is {now.get(name)!r}" for name in changed
+        )
+        raise UserError(
+            f"{path} holds results of another configuration: {difference}.",
+            "Choose another file, or delete this one.",
+            setting="output",
+        )
+    return record
+
+
+def median_and_quartiles(record: Mapping) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each split and metric the median over the seeds, as in the paper, `q1` and `q3`."""
+    runs = list(record["seeds"].values())
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for split, figures in runs[0]["scores"].items():
+        summary[split] = {}
+        for metric in figures:
+            scores = [run["scores"][split][metric] for run in runs]
+            quartiles = np.percentile(scores, (25, 50, 75)).tolist()
+            summary[split][metric] = dict(zip(("q1", "median", "q3"), quartiles, strict=True))
+    return summary
+
+
+def recipe_differences(one: Mapping, other: Mapping) -> list[str]:
+    """In which settings two records differ, beside the model: "epochs 1 and 3", ..."""
+    recipes = [
+        {name: value for name, value in record["configuration"].items() if name not in OF_THE_MODEL}
+        | {"training rows": record.get("rows", {}).get("train"), "seeds": len(record["seeds"])}
+        for record in (one, other)
+    ]
+    names = dict.fromkeys([*recipes[0], *recipes[1]])
+    # A second teacher's weight and temperature say nothing where there is none.
+    if not any(recipe.get("distil_from") for recipe in recipes):
+        names = {name: None for name in names if name not in ("alpha", "temperature")}
+    return [
+        f"{name} {recipes[0].get(name)} and {recipes[1].get(name)}"
+        for name in names
+        if recipes[0].get(name) != recipes[1].get(name)
+    ]

@@ -1,0 +1,102 @@
+"""doc-acceptability: sentences as they were written, or with one local error.
+
+corruptions("The value is returned.")   # {"form": [("form 2", "The value are returned.")]}
+"""
+
+import re
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from distil_lib.tasks.documentation_sources import Row, SourceModule, paragraphs_of, shuffled
+
+DETERMINERS = frozenset("a an the this these its each every any no".split())
+PREPOSITIONS = frozenset("of in to for with from by on at as into".split())
+MODALS = frozenset("can will must should may cannot could would".split())
+FORMS = MappingProxyType(
+    {
+        "is": "are",
+        "are": "is",
+        "was": "were",
+        "were": "was",
+        "has": "have",
+        "have": "has",
+        "does": "do",
+        "do": "does",
+        "a": "an",
+        "an": "a",
+        "this": "these",
+        "these": "this",
+    }
+)
+PLAIN_WORD = re.compile(r"[A-Za-z][a-z'’-]*[,;:]?")
+
+
+def sentences(paragraph: str) -> list[str]:
+    """The sentences of 6 to 30 plain words, from a capital letter to a full stop."""
+    parts = re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph)
+    return [part for part in parts if part.endswith(".") and _is_plain(part[:-1].split(" "))]
+
+
+def _is_plain(words: list[str]) -> bool:
+    """Whether a sentence has 6 to 30 words, all plain, after a capital letter."""
+    return 6 <= len(words) <= 30 and words[0][0].isupper() and all(map(PLAIN_WORD.fullmatch, words))
+
+
+def corruptions(sentence: str) -> dict[str, list[tuple[str, str]]]:
+    """Every sentence that differs from a sentence by one local error.
+
+    "swap i" exchanges words i and i + 1, of which the first is an article, determiner or
+    preposition. "form i" puts another form in the place of word i: is/are, a/an and similar pairs,
+    or an -s on the verb after can, will, must and other modals.
+
+    Returns:
+        From "swap" and "form" to pairs (name of the edit, corrupted sentence).
+    """
+    words = sentence.split(" ")
+    found: dict[str, list[tuple[str, str]]] = {"swap": [], "form": []}
+    for i in range(1, len(words) - 1):
+        word, after = words[i], words[i + 1]
+        if (
+            word in DETERMINERS | PREPOSITIONS
+            and after.isalpha()
+            and after != word
+            and i + 2 < len(words)
+        ):
+            found["swap"].append(
+                (f"swap {i}", " ".join([*words[:i], after, word, *words[i + 2 :]]))
+            )
+        other = FORMS.get(word)
+        if (
+            words[i - 1] in MODALS
+            and word.isalpha()
+            and word not in ("not", "also", "only", "no", "be")
+            and word[-1] not in "sy"
+        ):
+            other = word + "s"
+        if other:
+            found["form"].append((f"form {i}", " ".join([*words[:i], other, *words[i + 1 :]])))
+    return {kind: edits for kind, edits in found.items() if edits}
+
+
+def acceptability(
+    modules: Sequence[SourceModule], random: np.random.Generator, size: int
+) -> list[Row]:
+    """Each sentence once, as it is (1) or corrupted (0); all of them can be corrupted."""
+    places = {
+        s: module.name
+        for module in modules
+        for text in paragraphs_of(module, 0)
+        for s in sentences(text)
+    }
+    rows = []
+    for sentence in shuffled([s for s in sorted(places) if corruptions(s)], random):
+        row = {"text_a": sentence, "label": 1, "edit": "", "document": places[sentence]}
+        if len(rows) % 2:
+            edits = corruptions(sentence)
+            kind = edits[sorted(edits)[random.integers(len(edits))]]
+            row["edit"], row["text_a"] = kind[random.integers(len(kind))]
+            row["label"] = 0
+        rows.append(row)
+    return rows

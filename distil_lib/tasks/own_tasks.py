@@ -1,0 +1,144 @@
+"""A task of your own: a few lines of YAML instead of code.
+
+    # my_task.yaml
+    source: data/ag_news       # a folder of CSV, TSV, JSONL or Parquet files; or hub:OWNER/NAME
+    text: text                 # one column, or two: [premise, hypothesis]
+    label: label               # the label column
+    metric: accuracy
+    labels: [World, Sports, Business, Sci/Tech]   # optional: names in the order of the ids
+    splits: [train, test]           # optional: the first is trained on, the others are scored
+
+    python -m distil_lib.finetune --model data/student --task my_task.yaml
+
+A folder holds a file for each split: `train.csv`, `test.csv`, or several: `train-0.parquet`, ...
+A relative path starts at the folder of the YAML file. A regression has the metric pearson, spearman
+or both. In Python the same is a `task.Task` with a `folder` or a `repository`.
+"""
+
+import math
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from distil_lib.errors import UserError
+from distil_lib.tasks.task import Task
+
+# From the name that a file gives to the key of `metrics.METRICS`.
+CLASSIFICATION = MappingProxyType(
+    {
+        "accuracy": "accuracy",
+        "f1": "F1",
+        "macro f1": "macro F1",
+        "accuracy and f1": "accuracy and F1",
+        "matthews": "matthews",
+        "mcc": "matthews",
+    }
+)
+REGRESSION = MappingProxyType(
+    {
+        "pearson": "pearson",
+        "spearman": "spearman",
+        "pearson and spearman": "Pearson and Spearman",
+    }
+)
+KEYS = ("source", "text", "label", "metric", "labels", "splits")
+MAX_BYTES = 65_536
+
+
+def is_task_file(name: str) -> bool:
+    """Whether a task is named by a YAML file."""
+    return name.lower().endswith((".yaml", ".yml"))
+
+
+def read_task_declaration(file: str | Path) -> Task:
+    """The task that a YAML file declares, named as the file is.
+
+    Raises:
+        UserError: for a file that cannot be read, an unknown key or metric, or a bad value.
+    """
+    path = Path(file)
+    given = _read(path)
+    if unknown := [str(key)[:60] for key in given if key not in KEYS]:
+        raise UserError(
+            f"{path} has an unknown key {unknown[0]!r}.", f"The keys are {', '.join(KEYS)}."
+        )
+    if missing := [key for key in ("source", "text", "label", "metric") if key not in given]:
+        raise UserError(f"{path} does not say {', '.join(missing)}.", "Add the line.")
+    text = _words(path, "text", given["text"], at_most=2)
+    metric = _word(path, "metric", given["metric"])
+    spelled = metric.casefold().replace("_", " ").replace("-", " ").replace("/", " and ")
+    kind = "classification" if spelled in CLASSIFICATION else "regression"
+    if spelled not in CLASSIFICATION | REGRESSION:
+        raise UserError(
+            f"{path} has the unknown metric {metric[:60]!r}.",
+            f"Choose from {', '.join(CLASSIFICATION | REGRESSION)}.",
+        )
+    labels = _words(path, "labels", given["labels"]) if "labels" in given else ()
+    if labels and (kind == "regression" or len(labels) < 2 or len(set(labels)) < len(labels)):
+        raise UserError(
+            f"{path} has the labels {', '.join(labels)[:200]} and the metric {metric}.",
+            "A classification has at least two labels, each once; a regression has none.",
+        )
+    splits = _words(path, "splits", given.get("splits", ["train", "validation"]))
+    if len(splits) < 2:
+        raise UserError(
+            f"{path} names one split only.", "Name one to train on and one to score: [train, test]."
+        )
+    place = _word(path, "source", given["source"])
+    repository, _, config = place.removeprefix("hub:").partition(":")
+    if on_hub := place.startswith("hub:"):
+        place = ""
+    else:
+        repository, config = "", ""
+    return Task(
+        path.stem,
+        kind,
+        text,
+        (CLASSIFICATION | REGRESSION)[spelled],
+        source=str(given["source"]),
+        repository=repository,
+        config=config,
+        folder="" if on_hub else str(path.parent / place),
+        label=_word(path, "label", given["label"]),
+        labels=labels,
+        low=-math.inf,
+        high=math.inf,
+        splits=splits,
+        evaluation=splits[1:],
+    )
+
+
+def _read(path: Path) -> dict:
+    remedy = "Pass a YAML file with the lines source, text, label and metric."
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} has more than {MAX_BYTES:,} bytes: it is no task.", remedy)
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} cannot be read ({reason}).", remedy) from error
+    if not isinstance(given, dict):
+        raise UserError(f"{path} declares no task.", remedy)
+    return given
+
+
+def _word(path: Path, key: str, value: Any) -> str:
+    # Nested values are never printed: aliases make a file of 600 bytes a text without an end.
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(
+            f"{path}: {key} is a {type(value).__name__}.", "Expected is a name, as text."
+        )
+    return value
+
+
+def _words(path: Path, key: str, value: Any, at_most: int = 1000) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not 1 <= len(values) <= at_most:
+        raise UserError(f"{path}: {key} has {len(values)} names.", f"Name 1 to {at_most}.")
+    if key == "labels":
+        values = [str(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in values]
+    return tuple(_word(path, key, each) for each in values)
