@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from distil_lib.elmo.resume import Stop
 from helpers import randomize, write_jsonl
 from safetensors.torch import load_file
 
@@ -22,7 +23,6 @@ from distil_lib.elmo.pretrain import (
     perplexities,
     pretrain,
 )
-from distil_lib.elmo.resume import Stop
 from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.elmo.vocabulary import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
 from distil_lib.finetune.models import load_task_model, load_task_tokenizer
