@@ -8,6 +8,7 @@ Without a teacher it is a step of masked language modelling: how the teacher its
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +17,27 @@ from distil_lib.errors import UserError
 from distil_lib.fused_losses import Projection, fused_vocabulary_losses
 from distil_lib.losses import IGNORED, TokenCounts, TripleLoss, TripleLossOutput, cosine_loss
 from distil_lib.masking import MicroBatch
-from distil_lib.student import StudentOutput
 
 SOFT_TARGETS = ("all", "masked", "sample")
 
 
 class DistillationStep:
-    """Forward passes and losses of one micro-batch.
+    """Forward passes and losses of one micro-batch (Sanh et al. 2019, sections 2 and 3).
 
-    student, teacher: models with `Student`'s interface; the teacher may be None if only L_mlm counts. A teacher without `head`, one
-    that looks its answers up for example, is asked for logits, and as no other would it computes all of them at once.
-    soft_targets: tokens on which the student imitates the teacher's distribution: "all" that are not padding; only those that are
-    hidden ("masked"), which spares both models six sevenths of the vocabulary projection; or the batch's random "sample", which
-    spares as much and whose mean is an unbiased estimate of that over all.
-    fused: compute the losses over the vocabulary a chunk of tokens at a time (`fused.py`); or else by their definition, `loss` itself.
+    Args:
+        student: A model with `Student`'s interface.
+        teacher: The same; None if only L_mlm counts. One without `head` (that looks its answers
+            up, say) is called with ids, mask and positions, and gives all logits at once.
+        loss: The weights and the temperature; it makes the sums over tokens into the loss.
+        soft_targets: The tokens on which the student imitates the teacher's distribution: "all"
+            that are not padding; only the "masked" ones, which spares both models six sevenths of
+            the vocabulary projection; or the batch's random "sample", which spares as much and
+            whose mean is an unbiased estimate of that over all.
+        fused: Compute the losses over the vocabulary a chunk of tokens at a time (`fused_losses`),
+            or else from their logits, by definition.
+
+    Raises:
+        UserError: If soft_targets is unknown, or a teacher is needed and missing.
     """
 
     def __init__(
@@ -44,20 +52,17 @@ class DistillationStep:
             raise UserError(
                 f"There are no soft targets on {soft_targets!r} tokens.",
                 f"Choose one of {', '.join(SOFT_TARGETS)}.",
+                setting="soft_targets",
             )
-        if teacher is None and (loss.alpha_ce or loss.alpha_cos):
-            raise UserError(
-                "Soft targets and hidden states need a teacher.",
-                "Set --alpha_ce 0 --alpha_cos 0, or pass a --teacher.",
-            )
-        self.student, self.teacher, self.loss, self.soft_targets, self.fused = (
-            student,
-            teacher,
-            loss,
-            soft_targets,
-            fused,
-        )
         self.needs_teacher = bool(loss.alpha_ce or loss.alpha_cos)
+        if teacher is None and self.needs_teacher:
+            raise UserError(
+                "L_ce and L_cos need a teacher.",
+                "Give one, or set alpha_ce and alpha_cos to 0.",
+                setting=("teacher", "alpha_ce", "alpha_cos"),
+            )
+        self.student, self.teacher, self.loss = student, teacher, loss
+        self.soft_targets, self.fused = soft_targets, fused
         if teacher is not None:
             teacher.eval().requires_grad_(False)
 
@@ -68,81 +73,60 @@ class DistillationStep:
         if self.soft_targets == "masked":
             return batch.labels != IGNORED
         if batch.sampled is None:
-            raise ValueError(
-                "No tokens were drawn for soft targets: pass `sample` to DynamicMasking."
-            )
+            raise ValueError("No tokens were drawn for soft targets: give DynamicMasking a sample.")
         return batch.sampled & batch.loss_mask
 
     def count_tokens(self, batches: Sequence[MicroBatch]) -> TokenCounts:
-        """The number of tokens of each loss in these micro-batches: known before any is computed."""
-        masks = [
-            (self.soft_mask(batch), batch.labels != IGNORED, batch.loss_mask) for batch in batches
-        ]
-        return TokenCounts(
-            *(sum(int(mask.sum()) for mask in each) for each in zip(*masks, strict=True))
-        )
+        """The number of tokens of each loss in these micro-batches, known before it is computed."""
+        total = [0, 0, 0]
+        for batch in batches:
+            masks = (self.soft_mask(batch), batch.labels != IGNORED, batch.loss_mask)
+            total = [n + int(mask.sum()) for n, mask in zip(total, masks, strict=True)]
+        return TokenCounts(*total)
 
     def __call__(self, batch: MicroBatch, counts: TokenCounts | None = None) -> TripleLossOutput:
-        """The losses of one micro-batch, as its part of the mean over `counts` tokens (its own by default)."""
-        counts = counts or self.count_tokens([batch])
+        """The losses of one micro-batch, as its part of the mean over `counts` tokens.
+
+        Args:
+            batch: What goes through both models, (B, L) tokens.
+            counts: The numbers of tokens of the whole batch; those of this part by default.
+        """
+        loss, counts = self.loss, counts or self.count_tokens([batch])
         nowhere = torch.zeros_like(batch.loss_mask)
-        soft = self.soft_mask(batch) if self.loss.alpha_ce else nowhere
-        hidden = batch.labels != IGNORED if self.loss.alpha_mlm else nowhere
-        # The vocabulary is looked at where a loss needs it, and nowhere else.
-        return (self._fused if self.fused else self._defined)(batch, soft, soft | hidden, counts)
+        soft = self.soft_mask(batch) if loss.alpha_ce else nowhere
+        masked = batch.labels != IGNORED if loss.alpha_mlm else nowhere
+        # Logits are computed where a loss needs them and nowhere else; what follows has N = the
+        # number of these positions in place of (B, L).
+        positions = soft | masked
+        labels, ce_mask = batch.labels[positions], soft[positions]
+        inputs = (batch.input_ids, batch.attention_mask, positions)
+        if not self.fused:
+            teacher_logits, teacher_hidden = self._ask_teacher(*inputs)
+            student = self.student(*inputs)
+            hidden = (student.last_hidden_state, teacher_hidden)
+            masks = (ce_mask, batch.loss_mask)
+            return loss(student.logits, teacher_logits, labels, *hidden, *masks, counts)
 
-    def _ask_teacher(self, batch: MicroBatch, positions: Tensor, **options) -> StudentOutput:
-        if not self.needs_teacher:
-            return StudentOutput(None, None)
-        with torch.no_grad():
-            return self.teacher(batch.input_ids, batch.attention_mask, positions, **options)
-
-    def _defined(
-        self, batch: MicroBatch, soft: Tensor, positions: Tensor, counts: TokenCounts
-    ) -> TripleLossOutput:
-        teacher = self._ask_teacher(batch, positions)
-        student = self.student(batch.input_ids, batch.attention_mask, positions)
-        return self.loss(
-            student.logits,
-            teacher.logits,
-            batch.labels[positions],
-            student.last_hidden_state,
-            teacher.last_hidden_state,
-            ce_mask=soft[positions],
-            cos_mask=batch.loss_mask,
-            counts=counts,
-        )
-
-    def _fused(
-        self, batch: MicroBatch, soft: Tensor, positions: Tensor, counts: TokenCounts
-    ) -> TripleLossOutput:
-        loss = self.loss
-        teacher = self._ask_teacher(
-            batch, soft, **({"project": Projection} if hasattr(self.teacher, "head") else {})
-        )
-        n_ce, n_mlm, n_cos = max(counts.ce, 1), max(counts.mlm, 1), max(counts.cos, 1)
+        # The fused form wants the teacher's logits at its own tokens alone, and chunk by chunk.
+        lazy = {"project": Projection} if hasattr(self.teacher, "head") else {}
+        teacher_logits, teacher_hidden = self._ask_teacher(*inputs[:2], soft, **lazy)
 
         def project(states: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return fused_vocabulary_losses(
-                states,
-                weight,
-                bias,
-                teacher.logits,
-                batch.labels[positions],
-                soft[positions],
-                loss.temperature,
-                loss.alpha_ce / n_ce,
-                loss.alpha_mlm / n_mlm,
-            )
+            options = (loss.temperature, *loss.weights(counts))
+            head = (states, weight, bias)
+            return fused_vocabulary_losses(*head, teacher_logits, labels, ce_mask, *options)
 
-        student = self.student(batch.input_ids, batch.attention_mask, positions, project=project)
-        total, ce, mlm = student.logits
+        student = self.student(*inputs, project=project)
+        weighted, ce, mlm = student.logits
         cos = torch.zeros_like(ce)
         if loss.alpha_cos:
-            cos = (
-                cosine_loss(
-                    student.last_hidden_state, teacher.last_hidden_state, batch.loss_mask, "sum"
-                )
-                / n_cos
-            )
-        return TripleLossOutput(total + loss.alpha_cos * cos, ce / n_ce, mlm / n_mlm, cos.detach())
+            cos = cosine_loss(student.last_hidden_state, teacher_hidden, batch.loss_mask, "sum")
+        return loss.combine(ce, mlm, cos, counts, weighted)
+
+    def _ask_teacher(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+        """(logits, last hidden states) without a graph; nothing where no loss needs them."""
+        if not self.needs_teacher:
+            return None, None
+        with torch.no_grad():
+            answer = self.teacher(*inputs, **options)
+        return answer.logits, answer.last_hidden_state

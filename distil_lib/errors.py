@@ -3,8 +3,8 @@
     raise UserError("The model knows 32 positions; a block has 64 tokens.",
                     "Choose blocks of 32 tokens at most.", setting="block_size")
 
-A library function states the fact and what would help. It does not name command-line flags, which are
-wrong advice in a notebook: it names the setting, and the program adds `--block_size` to its message.
+A library function states the fact and what would help. It does not name command-line flags, which
+are wrong advice in a notebook: it names the setting, and the program adds `--block_size`.
 """
 
 
@@ -15,13 +15,13 @@ class UserError(ValueError):
     in a notebook the exception itself reads the same.
 
     Args:
-        problem: what was found, and what was expected.
-        remedy: what to do about it.
-        setting: the name of the setting, or the names, that the remedy changes.
+        problem: What was found, and what was expected.
+        remedy: What to do about it.
+        setting: The name of the setting, or the names, that the remedy changes.
     """
 
     def __init__(self, problem: str, remedy: str = "", setting: str | tuple[str, ...] = ()):
-        # All of it goes to the base class, so that the error survives the journey to another process.
+        # All of it goes to the base class, so that the error survives pickling to another process.
         super().__init__(problem, remedy, setting)
         self.problem, self.remedy = problem, remedy
         self.settings = (setting,) if isinstance(setting, str) else tuple(setting)

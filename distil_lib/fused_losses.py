@@ -1,22 +1,26 @@
-"""The two losses over the vocabulary without its logits: what `losses.py` defines, computed a chunk of tokens at a time.
+"""The two losses over the vocabulary without its logits: those of `losses`, chunk by chunk.
 
-    teacher_logits = teacher(input_ids, positions=soft, project=Projection).logits          # none yet: states and a matrix
-    output = student(input_ids, positions=soft | hidden, project=lambda states, weight, bias: fused_vocabulary_losses(
-        states, weight, bias, teacher_logits, labels, ce_mask, ce_weight=5 / soft.sum(), mlm_weight=2 / hidden.sum()))
+    def project(states, weight, bias):              # the student calls it instead of projecting
+        return fused_vocabulary_losses(states, weight, bias, teacher_logits, labels, ce_mask,
+                                       ce_weight=5 / ce_tokens, mlm_weight=2 / mlm_tokens)
+    weighted, ce_sum, mlm_sum = student(input_ids, positions=positions, project=project).logits
 
-With 30,522 words, the logits of 16,000 tokens are 2 GB, and the definition keeps several copies of them until its backward pass.
-None of it is needed. Let z = W h + b be a token's logits, s and t the student's and the teacher's softmax at temperature T, p the
-student's at 1 and e the true word's unit vector. From d log s_i / d z_j = (1[i = j] - s_j) / T follow both gradients:
+With 30,522 words, the logits of 16,000 tokens are 2 GB, and the definition keeps several copies of
+them until its backward pass. None of it is needed. Let z = W h + b be a token's logits, s and t the
+student's and the teacher's softmax at temperature T, p the student's at 1 and e the true word's
+unit vector. From d log s_i / d z_j = (1[i = j] - s_j) / T follow both gradients:
 
     d/dz  T^2 KL(t || s)  =  -T^2 sum_i t_i (1[i = j] - s_j) / T  =  T (s - t)
     d/dz  -log p_true     =  p - e
 
-The loss is a sum over tokens with weights that are known beforehand, so a token's g = dL/dz is known as soon as its logits are, and so
-is what it adds to the gradients of its states, g W, of the matrix, g h^T, and of the bias, g. The forward pass therefore computes them as
-well, and forgets the logits; the backward pass only multiplies by the gradient that arrives.
+The loss is a sum over tokens with weights that are known beforehand. So a token's g = dL/dz is
+known as soon as its logits are, and so is what it adds to the gradients of its states, g W, of the
+matrix, g h^T, and of the bias, g. The forward pass computes them as well and forgets the logits;
+the backward pass only multiplies by the gradient that arrives.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,28 +29,33 @@ from torch.autograd.function import once_differentiable
 
 from distil_lib.losses import IGNORED
 
-# fp32 bytes of a chunk of logits, of which four or five are alive at once. On a CPU they should stay in the cache, which asks for small
-# chunks, but each of them reads and writes the matrix's gradient, which asks for large ones: of 2 to 64 MiB, 16 was near the best both for
-# 8,192 words x 256 and for 30,522 x 768. A GPU wants larger products; its figure has not been measured.
+# fp32 bytes of a chunk of logits, of which four or five are alive at once. On a CPU they should
+# stay in the cache, which asks for small chunks, but each chunk reads and writes the matrix's
+# gradient, which asks for large ones: of 2 to 64 MiB, 16 was near the best both for 8,192 words x
+# 256 and for 30,522 x 768. A GPU wants larger products; its figure has not been measured.
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 128 * 2**20}
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype == torch.float64 else torch.float32
 
 
 def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b as `dtype`. Sums are fp32 in any case; a CPU rounds a 16-bit product to 16 bits before it is widened, CUDA need not."""
+    """a @ b as `dtype`. A CPU rounds a 16-bit product before it widens it; CUDA need not."""
     if a.is_cuda and a.dtype.itemsize == 2:
         return torch.mm(a, b, out_dtype=dtype)
     return torch.mm(a, b).to(dtype)
 
 
 class Projection:
-    """Logits that are computed when they are asked for: `projection[rows]` is (n, V), in fp32 or fp64.
+    """Logits that are computed when they are asked for: `projection[rows]` is (n, V), fp32 or fp64.
 
-    states: (N, H), what the head makes of the hidden states. weight: (V, H). bias: (V,). Products are in the precision of autocast
-    where it is on, as those of `torch.nn.Linear`.
+    Products are in the precision of autocast where it is on, as those of `torch.nn.Linear`.
+
+    Args:
+        states: (N, H), what the head makes of the hidden states.
+        weight: (V, H).
+        bias: (V,).
     """
 
     def __init__(self, states: Tensor, weight: Tensor, bias: Tensor):
@@ -56,13 +65,13 @@ class Projection:
         self.states, self.weight, self.bias = states.to(dtype), weight.to(dtype), bias
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        return _product(self.states[rows], self.weight.t(), _wide(self.states.dtype)).add_(
-            self.bias
-        )
+        dtype = _accumulation_dtype(self.states.dtype)
+        return _product(self.states[rows], self.weight.t(), dtype).add_(self.bias)
 
 
 def _soft(z: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Of logits (n, V), which it uses up: sum of T^2 KL(teacher || student), and its gradient T (s - t) (n, V)."""
+    """Sum of T^2 KL(teacher || student) and its gradient T (s - t). Uses up both logits (n, V)."""
+    # Every step writes over what is no longer needed: two more matrices (n, V), and not six.
     log_s = F.log_softmax(z.div_(temperature), -1)
     log_t = F.log_softmax(teacher.div_(temperature), -1)
     t = torch.exp(log_t, out=teacher)
@@ -71,21 +80,21 @@ def _soft(z: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tenso
 
 
 def _hard(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of logits (n, V) and true words (n,): sum of the cross-entropy, and its gradient p - e (n, V)."""
+    """Sum of the cross-entropy with the true words (n,), and its gradient p - e (n, V)."""
     log_p, labels = F.log_softmax(z, -1), labels[:, None]
     loss = -log_p.gather(-1, labels).sum()
-    return loss, log_p.exp_().scatter_add_(-1, labels, log_p.new_tensor(-1.0).expand(labels.shape))
+    return loss, log_p.exp_().scatter_add_(-1, labels, log_p.new_full(labels.shape, -1.0))
 
 
 def _chunks(ce_mask: Tensor, predicted: Tensor, size: int) -> Iterator[tuple[Tensor, int, int]]:
-    """(rows, c, m): tokens of a chunk, of which the first c have soft targets and the last m a label. Others are in no chunk.
+    """(rows, c, m): tokens of a chunk; the first c have soft targets, the last m a label.
 
-    Sorted by what they need (soft targets only, both, label only), either loss is on one slice of each chunk.
+    Tokens with neither are in no chunk. As they are sorted by what they need (soft targets only,
+    both, label only), either loss is on one slice of each chunk, and no logits are copied.
     """
-    groups = [
-        group.nonzero().flatten()
-        for group in (ce_mask & ~predicted, ce_mask & predicted, ~ce_mask & predicted)
-    ]
+    kinds = (ce_mask & ~predicted, ce_mask & predicted, ~ce_mask & predicted)
+    groups = [kind.nonzero().flatten() for kind in kinds]
+    # In the sorted order, labels begin at `hard_from` and soft targets end at `soft_to`.
     hard_from, soft_to = len(groups[0]), len(groups[0]) + len(groups[1])
     order = torch.cat(groups)
     for start in range(0, len(order), size):
@@ -104,53 +113,52 @@ class _FusedLosses(torch.autograd.Function):
         teacher,
         labels,
         ce_mask,
-        temperature,
+        T,
         ce_weight,
         mlm_weight,
         size,
         learning,
     ):
-        student, wide = Projection(states, weight, bias), _wide(states.dtype)
+        student, wide = Projection(states, weight, bias), _accumulation_dtype(states.dtype)
         learning = learning and any(ctx.needs_input_grad)
         ce, mlm = states.new_zeros((), dtype=wide), states.new_zeros((), dtype=wide)
-        gradients = (
-            [torch.zeros_like(x, dtype=wide) for x in (states, weight, bias)] if learning else []
-        )
-        teacher_row = (
-            ce_mask.cumsum(0) - 1
-        )  # the teacher has a row for each token with soft targets
-        with torch.autocast(states.device.type, enabled=False):
-            for rows, c, m in _chunks(ce_mask, (labels != IGNORED) & bool(mlm_weight), size):
-                z = student[rows]  # the one product that both losses share
-                soft, hard = slice(0, c), slice(len(rows) - m, len(rows))
-                if m:  # before the soft targets use up the logits
-                    loss, g_hard = _hard(z[hard], labels[rows[hard]])
-                    mlm += loss
-                if c:
-                    loss, g_soft = _soft(
-                        z[soft], teacher[teacher_row[rows[soft]]].to(wide), temperature
-                    )
-                    ce += loss
-                    g_soft.mul_(ce_weight)  # in the memory of z
-                if not learning:
-                    continue
-                g = z
-                g[c:] = 0
-                if m:
-                    g[hard].add_(g_hard, alpha=mlm_weight)
-                g_states, g_weight, g_bias = gradients
-                g_bias += g.sum(0)
-                g = g.to(student.states.dtype)
-                g_states[rows] = _product(g, student.weight, wide)
-                g_weight += _product(g.t(), student.states[rows], wide)
-        ctx.save_for_backward(
-            *(g.to(x.dtype) for g, x in zip(gradients, (states, weight, bias), strict=False))
-        )
+        # Sums over chunks are kept in fp32 at least: in 16 bits small parts would be lost.
+        inputs = (states, weight, bias)
+        gradients = [torch.zeros_like(x, dtype=wide) for x in inputs] if learning else []
+        # The teacher has a row for each token with soft targets: that token's place among them.
+        teacher_row = ce_mask.cumsum(0) - 1
+        for rows, c, m in _chunks(ce_mask, (labels != IGNORED) & bool(mlm_weight), size):
+            # The one product that both losses share, and the only logits that exist at a time.
+            z = student[rows]
+            soft, hard = slice(0, c), slice(len(rows) - m, len(rows))
+            if m:  # first, because the soft targets use up the logits
+                loss, g_hard = _hard(z[hard], labels[rows[hard]])
+                mlm += loss
+            if c:
+                loss, g_soft = _soft(z[soft], teacher[teacher_row[rows[soft]]].to(wide), T)
+                ce += loss
+                g_soft.mul_(ce_weight)  # written into z[:c]
+            if not learning:
+                continue
+            # From here on z holds dL/dz: the soft part is there, the rest is set to 0, and the
+            # hard part is added where it belongs (tokens with both losses get both).
+            g = z
+            g[c:] = 0
+            if m:
+                g[hard].add_(g_hard, alpha=mlm_weight)
+            # The chain rule through z = W h + b. Each token is in one chunk, so its states'
+            # gradient is written once; matrix and bias add up over all tokens.
+            g_states, g_weight, g_bias = gradients
+            g_bias += g.sum(0)
+            g = g.to(student.states.dtype)
+            g_states[rows] = _product(g, student.weight, wide)
+            g_weight += _product(g.t(), student.states[rows], wide)
+        ctx.save_for_backward(*(g.to(x.dtype) for g, x in zip(gradients, inputs, strict=False)))
         ctx.mark_non_differentiable(ce, mlm)
         return ce_weight * ce + mlm_weight * mlm, ce, mlm
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable  # the saved gradients are constants: a second derivative would be wrong
     def backward(ctx, gradient, *_):
         return *(gradient * g for g in ctx.saved_tensors), *[None] * 8
 
@@ -159,7 +167,7 @@ def fused_vocabulary_losses(
     states: Tensor,
     weight: Tensor,
     bias: Tensor,
-    teacher: Projection | Tensor | None,
+    teacher: Any,
     labels: Tensor,
     ce_mask: Tensor | None = None,
     temperature: float = 2.0,
@@ -167,33 +175,33 @@ def fused_vocabulary_losses(
     mlm_weight: float = 0.0,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(ce_weight * ce + mlm_weight * mlm with gradient, ce, mlm without): `soft_target_loss` and `mlm_loss`, summed over tokens.
+    """`soft_target_loss` and `mlm_loss`, summed over tokens and weighted, without the logits.
 
-    states: (N, H), the student's at N tokens, ready to be projected. weight: (V, H) and bias: (V,), of the projection.
-    teacher: (n, V) logits, or the `Projection` that gives them, one row for each of the n tokens that `ce_mask` selects, in order.
-    labels: (N,), the true id, or -100 at tokens that L_mlm does not see. ce_mask: (N,) bool, the tokens that L_ce sees.
-    ce_weight, mlm_weight: alphas, divided by the numbers of tokens that the means are over. A loss of weight 0 is not computed.
-    chunk: tokens at a time; by default as many as `CHUNK_BYTES` holds. It changes memory and speed, and the result by rounding only.
+    The weights are part of the gradient that the forward pass computes; so they must be given here,
+    not multiplied later. A loss of weight 0 is not computed.
 
-    The weights are part of the gradient that the forward pass computes; so they must be given here, not multiplied later.
+    Args:
+        states: (N, H), the student's at N tokens, ready to be projected.
+        weight: (V, H), of the projection.
+        bias: (V,), of the projection.
+        teacher: (n, V) logits or the `Projection` that gives them, a row for each of the n tokens
+            that `ce_mask` selects, in order; None if it selects none.
+        labels: (N,), the true id, or -100 at tokens that L_mlm does not see.
+        ce_mask: (N,) bool, the tokens that L_ce sees; None for none.
+        temperature: T of the soft targets.
+        ce_weight: alpha_ce divided by the number of tokens that the mean is over.
+        mlm_weight: The same for L_mlm.
+        chunk: Tokens at a time; by default as many as `CHUNK_BYTES` holds. It changes memory and
+            speed, and the result by rounding only.
+
+    Returns:
+        ce_weight ce + mlm_weight mlm with gradient; ce and mlm without, in nats summed over tokens.
     """
     if ce_mask is None or not ce_weight:
         ce_mask = torch.zeros_like(labels, dtype=torch.bool)
     if chunk is None:
-        chunk = max(
-            CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"]) // (len(weight) * 4), 1
-        )
+        bytes_at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"])
+        chunk = max(bytes_at_once // (len(weight) * 4), 1)
     learning = torch.is_grad_enabled()  # which is off inside the function
-    return _FusedLosses.apply(
-        states,
-        weight,
-        bias,
-        teacher,
-        labels,
-        ce_mask,
-        temperature,
-        ce_weight,
-        mlm_weight,
-        chunk,
-        learning,
-    )
+    options = (labels, ce_mask, temperature, ce_weight, mlm_weight, chunk, learning)
+    return _FusedLosses.apply(states, weight, bias, teacher, *options)

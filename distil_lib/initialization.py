@@ -1,21 +1,23 @@
 """Which teacher layers a student keeps, and the copying.
 
-    select_layers(12, 6)                              # [0, 2, 4, 7, 9, 11], as in the released DistilBERT
+    select_layers(12, 6)                       # [0, 2, 4, 7, 9, 11], as in the released DistilBERT
     student = initialize_student(teacher, layers=6)
 
-Section 3 of Sanh et al. (2019): the student is the teacher with every second layer left out. It starts, then, as something that
-already works a little, instead of as noise; Table 4 puts the worth of that at 3.69 points of GLUE.
+Section 3 of Sanh et al. (2019): the student is the teacher with every second layer left out. So it
+starts as something that already works a little, instead of as noise; Table 4 puts the worth of that
+at 3.69 points of GLUE.
 """
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import DistilBertConfig, PreTrainedModel
 
 from distil_lib.errors import UserError
-from distil_lib.student import Student
-from distil_lib.teacher import MaskedLM
+from distil_lib.student import Student, layer_norm_eps
+from distil_lib.teacher import FAMILIES, MaskedLM
 
 STRATEGIES = ("spread", "alternate", "first", "last", "random")
 
@@ -23,26 +25,35 @@ STRATEGIES = ("spread", "alternate", "first", "last", "random")
 def select_layers(
     teacher_layers: int, student_layers: int, strategy: str = "spread", seed: int = 0
 ) -> list[int]:
-    """The teacher's layers (counted from 0) that the student keeps, in rising order.
+    """The teacher's layers that the student keeps, counted from 0, in rising order.
 
-    spread:    evenly from the first to the last, round(linspace): 12 to 6 gives the released 0, 2, 4, 7, 9, 11
-    alternate: every second (or third, ...) from the first on: 0, 2, 4, 6, 8, 10, as the paper's text describes it
-    first, last: the lowest or the highest ones
-    random:    drawn without replacement, by `seed`
+    Args:
+        teacher_layers: How many the teacher has.
+        student_layers: How many are kept.
+        strategy: "spread": evenly from the first to the last, round(linspace); 12 to 6 gives the
+            released 0, 2, 4, 7, 9, 11. "alternate": every second (or third, ...) from the first on:
+            0, 2, 4, 6, 8, 10, as the paper's text describes it. "first", "last": the lowest or the
+            highest ones. "random": drawn without replacement.
+        seed: Of the random draw.
+
+    Raises:
+        UserError: If the teacher has too few layers, or there is no such strategy.
     """
     if not 1 <= student_layers <= teacher_layers:
         raise UserError(
             f"A student of {student_layers} layers cannot be cut from a teacher of {teacher_layers}.",
             f"Choose from 1 to {teacher_layers} student layers.",
+            setting="student_layers",
         )
     if strategy == "spread":
+        last = teacher_layers - 1
         if student_layers == 1:
-            return [teacher_layers - 1]
-        return [
-            round(i * (teacher_layers - 1) / (student_layers - 1)) for i in range(student_layers)
-        ]
+            return [last]
+        return [round(i * last / (student_layers - 1)) for i in range(student_layers)]
     if strategy == "alternate":
-        return [i * (teacher_layers // student_layers) for i in range(student_layers)]
+        # One stride throughout, the largest that fits: 12 to 5 is 0, 2, 4, 6, 8.
+        stride = teacher_layers // student_layers
+        return [i * stride for i in range(student_layers)]
     if strategy == "first":
         return list(range(student_layers))
     if strategy == "last":
@@ -53,10 +64,11 @@ def select_layers(
     raise UserError(
         f"There is no strategy {strategy!r}.",
         f"Choose one of {', '.join(STRATEGIES)}, or pass a list of layers.",
+        setting="init_layers",
     )
 
 
-# BERT's and RoBERTa's name of a part of a layer -> the student's. Weight and bias go together.
+# The names of a layer's parts in BERT and RoBERTa -> the student's. Weight and bias go together.
 LAYER_PARTS = {
     "attention.self.query": "attention.q_lin",
     "attention.self.key": "attention.k_lin",
@@ -67,51 +79,90 @@ LAYER_PARTS = {
     "output.dense": "ffn.lin2",
     "output.LayerNorm": "output_layer_norm",
 }
-HEAD_PARTS = {  # the prediction head: BERT's names, then RoBERTa's
+HEAD_PARTS = {  # the prediction head: BERT's names, RoBERTa's, the student's own
     "cls.predictions.transform.dense": "vocab_transform",
     "cls.predictions.transform.LayerNorm": "vocab_layer_norm",
     "cls.predictions.decoder": "vocab_projector",
     "lm_head.dense": "vocab_transform",
     "lm_head.layer_norm": "vocab_layer_norm",
     "lm_head.decoder": "vocab_projector",
+    **{part: part for part in ("vocab_transform", "vocab_layer_norm", "vocab_projector")},
 }
 
 
-def skipped_positions(config) -> int:
-    """How many position embeddings a model has and never reads: RoBERTa counts positions from padding_idx + 1 on."""
+def skipped_positions(config: Any) -> int:
+    """How many position embeddings a model has and never reads.
+
+    RoBERTa counts positions from padding_idx + 1 on.
+    """
     return config.pad_token_id + 1 if config.model_type == "roberta" else 0
 
 
 def student_config(
-    teacher_config, student_layers: int, dropout: float | None = None
+    teacher_config: Any, student_layers: int, dropout: float | None = None
 ) -> DistilBertConfig:
-    """The configuration of a student of the teacher's width. `dropout`: the teacher's by default."""
-    if teacher_config.hidden_act != "gelu":
+    """The configuration of a student of the teacher's width.
+
+    Args:
+        teacher_config: Of a BERT, RoBERTa or DistilBERT.
+        student_layers: How many, at least 1.
+        dropout: Between 0 and 1, for all dropouts; the teacher's by default.
+
+    Raises:
+        UserError: If the teacher's layers do not fit into a student, or no layer is asked for.
+    """
+    config = teacher_config
+    if config.model_type not in FAMILIES:
         raise UserError(
-            f"The teacher's activation is {teacher_config.hidden_act}.",
-            "The student can only take over 'gelu' layers.",
+            f"A teacher of type {config.model_type!r} is not known here.",
+            f"Known are {', '.join(FAMILIES)}.",
+            setting="teacher",
         )
+    small = config.model_type == "distilbert"  # it has other names for the same settings
+    activation = config.activation if small else config.hidden_act
+    if activation != "gelu":
+        raise UserError(
+            f"The teacher's activation is {activation}.",
+            "The student can only take over 'gelu' layers.",
+            setting="teacher",
+        )
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if getattr(config, "is_decoder", False) or positions != "absolute":
+        raise UserError(
+            "The teacher is no encoder with absolute positions.",
+            "Only such layers fit into the student.",
+            setting="teacher",
+        )
+    if student_layers < 1:
+        raise UserError(
+            f"A student of {student_layers} layers has nothing to learn with.",
+            "Choose one layer at least.",
+            setting="student_layers",
+        )
+    hidden, attention = (
+        (config.dropout, config.attention_dropout)
+        if small
+        else (config.hidden_dropout_prob, config.attention_probs_dropout_prob)
+    )
     return DistilBertConfig(
-        vocab_size=teacher_config.vocab_size,
-        max_position_embeddings=teacher_config.max_position_embeddings
-        - skipped_positions(teacher_config),
-        dim=teacher_config.hidden_size,
-        hidden_dim=teacher_config.intermediate_size,
+        vocab_size=config.vocab_size,
+        max_position_embeddings=config.max_position_embeddings - skipped_positions(config),
+        dim=config.hidden_size,
+        hidden_dim=config.hidden_dim if small else config.intermediate_size,
         n_layers=student_layers,
-        n_heads=teacher_config.num_attention_heads,
-        dropout=teacher_config.hidden_dropout_prob if dropout is None else dropout,
-        attention_dropout=teacher_config.attention_probs_dropout_prob
-        if dropout is None
-        else dropout,
-        initializer_range=teacher_config.initializer_range,
-        pad_token_id=teacher_config.pad_token_id,
-        layer_norm_eps=teacher_config.layer_norm_eps,  # not a DistilBERT setting: read by our Student alone (1e-12 in every BERT)
-        tie_word_embeddings=getattr(teacher_config, "tie_word_embeddings", True),
+        n_heads=config.num_attention_heads,
+        dropout=hidden if dropout is None else dropout,
+        attention_dropout=attention if dropout is None else dropout,
+        initializer_range=config.initializer_range,
+        pad_token_id=config.pad_token_id,
+        # Not a setting of DistilBERT: only our `Student` reads it (1e-12 in every BERT).
+        layer_norm_eps=layer_norm_eps(config),
+        tie_word_embeddings=getattr(config, "tie_word_embeddings", True),
     )
 
 
 def initialize_student(
-    teacher: MaskedLM | PreTrainedModel,
+    teacher: MaskedLM | Student | PreTrainedModel,
     layers: str | int | Sequence[int] = "spread",
     student_layers: int | None = None,
     copy_embeddings: bool = True,
@@ -119,52 +170,48 @@ def initialize_student(
     dropout: float | None = None,
     seed: int = 0,
 ) -> Student:
-    """A student that is the teacher cut to some of its layers.
+    """A student that is the teacher cut to some of its layers (Sanh et al. 2019, section 3).
 
-    teacher: a BERT or RoBERTa encoder of `transformers`, with or without MLM head and pooler.
-    layers: a strategy of `select_layers` or the list of layers to keep; a number is short for that many, spread.
-    student_layers: how many, for a strategy; half of the teacher's by default.
-    copy_head: take over the MLM head's transform, LayerNorm and bias (if the teacher has them). The projection is tied to the words.
+    BERT adds a token-type vector to every token; in pretraining on single texts it is always that
+    of type 0. The student has none, so it is added to the positions: word + (position + type 0)
+    differs from (word + type 0) + position by rounding only.
 
-    The teacher adds a token-type vector to every token, and in pretraining on single texts it is always that of type 0. The student
-    has none, so it is folded into the positions: word + (position + type 0) differs from (word + type 0) + position by rounding only.
+    Args:
+        teacher: A BERT, RoBERTa or DistilBERT encoder, with or without MLM head and pooler.
+        layers: A strategy of `select_layers` or the list of layers to keep; a number is short for
+            that many, spread.
+        student_layers: How many, for a strategy; half of the teacher's by default.
+        copy_embeddings: Take over words, positions and their LayerNorm.
+        copy_head: Take over the MLM head's transform, LayerNorm and bias, if the teacher has them.
+            The projection is tied to the words.
+        dropout: The student's; the teacher's by default.
+        seed: What is not copied is drawn from it.
+
+    Raises:
+        UserError: If the teacher does not fit, or does not have these layers.
     """
-    model = teacher.model if isinstance(teacher, MaskedLM) else teacher
-    config = model.config
-    if config.model_type not in ("bert", "roberta"):
-        raise UserError(
-            f"A teacher of type {config.model_type!r} is not known here.",
-            "Use a BERT or a RoBERTa.",
-        )
-    if config.is_decoder or getattr(config, "position_embedding_type", "absolute") not in (
-        "absolute",
-        None,
-    ):
-        raise UserError(
-            "The teacher is no encoder with absolute positions.",
-            "Only such layers fit into the student.",
-        )
+    model: Any = teacher.model if isinstance(teacher, MaskedLM) else teacher
+    student_config(model.config, 1)  # refuses what does not fit, before anything is computed
+    found = model.config.num_hidden_layers
     if isinstance(layers, int):
         layers, student_layers = "spread", layers
     if isinstance(layers, str):
-        layers = select_layers(
-            config.num_hidden_layers, student_layers or config.num_hidden_layers // 2, layers, seed
-        )
+        wanted = found // 2 if student_layers is None else student_layers
+        layers = select_layers(found, wanted, layers, seed)
     layers = list(layers)
-    if not layers or not all(0 <= i < config.num_hidden_layers for i in layers):
+    if not layers or not all(0 <= i < found for i in layers):
         raise UserError(
             f"The teacher has no layers {layers}.",
-            f"Its layers are 0 to {config.num_hidden_layers - 1}.",
+            f"Its layers are 0 to {found - 1}.",
+            setting="init_layers",
         )
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # what is not copied is drawn from `seed`, and nobody else's random numbers change
-        torch.default_generator.manual_seed(
-            seed
-        )  # the CPU's; `torch.manual_seed` would reach the GPUs' as well
-        student = Student(student_config(config, len(layers), dropout))
-    # Never below float32, whatever the teacher is kept in: these are the weights that an optimizer will add small numbers to.
-    student = student.to(torch.promote_types(model.dtype, torch.float32))
+    # What is not copied is drawn from `seed`, and nobody else's random numbers change. The CPU's
+    # generator alone: `torch.manual_seed` would seed those of the GPUs as well.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        student = Student(student_config(model.config, len(layers), dropout))
+    # Never below float32, whatever the teacher is kept in: an optimizer will add small numbers.
+    student = student.to(torch.promote_types(next(model.parameters()).dtype, torch.float32))
     copied = _copied_weights(model, layers, copy_embeddings, copy_head)
     unexpected = student.load_state_dict(copied, strict=False).unexpected_keys
     assert not unexpected, unexpected
@@ -172,38 +219,31 @@ def initialize_student(
 
 
 def _copied_weights(
-    model: PreTrainedModel, layers: list[int], copy_embeddings: bool, copy_head: bool
+    model: Any, layers: list[int], copy_embeddings: bool, copy_head: bool
 ) -> dict[str, torch.Tensor]:
     """The student's parameters that come from the teacher, by the student's names."""
-    weights = model.state_dict()
-    # "bert.encoder..." with a head around the encoder, "encoder..." without.
-    prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
-    copied = {}
+    weights, copied = model.state_dict(), {}
     for name, tensor in weights.items():
-        if match := re.fullmatch(rf"{prefix}encoder\.layer\.(\d+)\.(.+)\.(weight|bias)", name):
-            for new, old in enumerate(layers):
+        path, _, kind = name.rpartition(".")  # kind: weight or bias
+        if match := re.search(r"\blayer\.(\d+)\.(.+)", path):
+            part = LAYER_PARTS.get(match[2], match[2])
+            for new, old in enumerate(layers):  # a layer may be kept twice
                 if old == int(match[1]):
-                    copied[
-                        f"distilbert.transformer.layer.{new}.{LAYER_PARTS[match[2]]}.{match[3]}"
-                    ] = tensor
-        elif copy_head and (part := HEAD_PARTS.get(name.rpartition(".")[0])):
-            copied[f"{part}.{name.rpartition('.')[2]}"] = tensor
-    if copy_embeddings:
-        words, positions, types = (
-            weights[f"{prefix}embeddings.{kind}_embeddings.weight"]
-            for kind in ("word", "position", "token_type")
-        )
-        skipped = skipped_positions(model.config)
-        dtype = torch.promote_types(words.dtype, torch.float32)
-        copied["distilbert.embeddings.word_embeddings.weight"] = words
-        copied["distilbert.embeddings.position_embeddings.weight"] = positions[skipped:].to(
-            dtype
-        ) + types[0].to(dtype)
-        for kind in ("weight", "bias"):
-            copied[f"distilbert.embeddings.LayerNorm.{kind}"] = weights[
-                f"{prefix}embeddings.LayerNorm.{kind}"
-            ]
-        copied.setdefault("vocab_projector.weight", words)
-    else:  # the tied projection must not bring the words back in
+                    copied[f"distilbert.transformer.layer.{new}.{part}.{kind}"] = tensor
+        elif copy_head and path in HEAD_PARTS:
+            copied[f"{HEAD_PARTS[path]}.{kind}"] = tensor
+    if not copy_embeddings:  # the tied projection must not bring the words back in
         copied.pop("vocab_projector.weight", None)
+        return copied
+    # "bert.embeddings..." with a head around the encoder, "embeddings..." without.
+    words = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    theirs, mine = words.removesuffix("word_embeddings.weight"), "distilbert.embeddings."
+    dtype = torch.promote_types(weights[words].dtype, torch.float32)
+    positions = weights[f"{theirs}position_embeddings.weight"].to(dtype)
+    if (types := weights.get(f"{theirs}token_type_embeddings.weight")) is not None:
+        positions = positions + types[0].to(dtype)
+    copied[f"{mine}position_embeddings.weight"] = positions[skipped_positions(model.config) :]
+    for part in ("word_embeddings.weight", "LayerNorm.weight", "LayerNorm.bias"):
+        copied[f"{mine}{part}"] = weights[f"{theirs}{part}"]
+    copied.setdefault("vocab_projector.weight", weights[words])
     return copied

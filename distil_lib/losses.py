@@ -1,12 +1,14 @@
 """The three losses of DistilBERT, each with its own mask, and their weighted sum.
 
     loss = TripleLoss(alpha_ce=5.0, alpha_mlm=2.0, alpha_cos=1.0, temperature=2.0)
-    out = loss(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, attention_mask)
+    out = loss(student_logits, teacher_logits, labels, student_hidden, teacher_hidden,
+               ce_mask=attention_mask, cos_mask=attention_mask)
     out.loss.backward()
 
-Section 2 of Sanh et al. (2019), "Training loss". Every loss is a sum over tokens and a number of tokens, and the mean is their
-quotient: where a batch is spread over micro-batches or processes, divide the sums by the number of tokens in *all* of it
-(`reduction="sum"`, or `counts` of `TripleLoss`). A mean of means would weigh tokens by the company they happen to be in.
+Section 2 of Sanh et al. (2019), "Training loss". Every loss is a sum over tokens and a number of
+tokens, and the mean is their quotient. Where a batch is spread over micro-batches or processes, the
+sums are divided by the number of tokens in *all* of it (`TripleLoss.combine`): in a mean of means a
+token's weight would depend on how many other tokens its micro-batch holds.
 
 Everything is computed in fp32 at least, whatever the precision of the logits.
 """
@@ -17,23 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORED = (
-    -100
-)  # the label of a position that is not predicted, as in `torch.nn.functional.cross_entropy`
+# The label of a position that is not predicted, as in `torch.nn.functional.cross_entropy`.
+IGNORED = -100
 
 
-def _wide(x: Tensor) -> Tensor:
-    """fp32, or fp64 if it is that already: a sum over 30,000 words loses the small ones in 16 bits."""
+def _at_least_fp32(x: Tensor) -> Tensor:
+    """fp32, or fp64: a sum over 30,000 words loses the small ones in 16 bits."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def _reduce(per_token: Tensor, reduction: str) -> Tensor:
     """per_token (N,) -> scalar. The mean of no tokens is 0, with a gradient of 0, and not NaN."""
-    if reduction == "sum":
-        return per_token.sum()
-    if reduction == "mean":
-        return per_token.sum() / max(per_token.numel(), 1)
-    raise ValueError(f"reduction is {reduction!r}; it must be 'mean' or 'sum'.")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is {reduction!r}; it must be 'mean' or 'sum'.")
+    return per_token.sum() / (max(per_token.numel(), 1) if reduction == "mean" else 1)
 
 
 def _select(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -41,10 +40,22 @@ def _select(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x.reshape(-1, x.shape[-1])
     if mask.shape != x.shape[:-1]:
-        raise ValueError(
-            f"mask has shape {tuple(mask.shape)}, but one entry per token is {tuple(x.shape[:-1])}."
-        )
+        raise ValueError(f"mask is {tuple(mask.shape)}; x has the tokens {tuple(x.shape[:-1])}.")
     return x[mask.bool()]
+
+
+def _count_tokens(x: Tensor | None, mask: Tensor | None) -> int:
+    """How many tokens `mask` selects: all of x, labels (...) or states (..., H), without a mask."""
+    if mask is not None:
+        return int(mask.sum())
+    return 0 if x is None else x.numel() // (x.shape[-1] if x.is_floating_point() else 1)
+
+
+def _check_equal_shapes(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"shapes differ: {tuple(student.shape)} (student) and {tuple(teacher.shape)} (teacher)."
+        )
 
 
 def soft_target_loss(
@@ -54,35 +65,50 @@ def soft_target_loss(
     temperature: float = 2.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """L_ce: T^2 * KL(teacher || student) of the distributions softened by T, summed over the vocabulary, mean over tokens.
+    """L_ce: T^2 KL(teacher || student) of the distributions softened by the temperature T.
 
-    student_logits, teacher_logits: (..., V). mask: (...), True at the tokens that count; None for all.
+    The paper writes the cross-entropy -sum t_i log s_i. The KL divergence subtracts the teacher's
+    entropy, which no student can change: the gradient is the same, and the loss is 0 exactly when
+    the distributions are equal. T^2 keeps the gradient's size when T changes (Hinton et al. 2015,
+    section 2).
 
-    The paper writes the cross-entropy -sum t_i log s_i. The KL divergence subtracts the teacher's entropy, which no student can
-    change: the gradient is the same, and the loss is 0 exactly when the student has learned everything. T^2 keeps the gradient's
-    size when T changes (Hinton et al. 2015, section 2).
+    Args:
+        student_logits: (..., V).
+        teacher_logits: (..., V).
+        mask: (...), True at the tokens that count; None for all.
+        temperature: T, above 0.
+        reduction: "mean" over tokens, or their "sum".
+
+    Returns:
+        A scalar in nats (times T^2), summed over the vocabulary.
+
+    Raises:
+        ValueError: If shapes differ, or temperature or reduction have no meaning.
     """
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} differ."
-        )
+    _check_equal_shapes(student_logits, teacher_logits)
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be positive.")
-    log_student = F.log_softmax(_wide(_select(student_logits, mask)) / temperature, dim=-1)
-    log_teacher = F.log_softmax(_wide(_select(teacher_logits, mask)) / temperature, dim=-1)
+    log_student = F.log_softmax(_at_least_fp32(_select(student_logits, mask)) / temperature, dim=-1)
+    log_teacher = F.log_softmax(_at_least_fp32(_select(teacher_logits, mask)) / temperature, dim=-1)
+    # PyTorch's order is (input, target): KL(target || input), here KL(teacher || student).
     per_token = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     return temperature**2 * _reduce(per_token, reduction)
 
 
 def mlm_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-    """L_mlm: cross-entropy with the true word, mean over the words that were hidden.
+    """L_mlm: cross-entropy with the true word at masked tokens (Devlin et al. 2019, 3.1).
 
-    logits: (..., V). labels: (...), the true id where a word is to be predicted and -100 elsewhere.
+    Args:
+        logits: (..., V).
+        labels: (...), the true id where a word is to be predicted, and -100 elsewhere.
+        reduction: "mean" over masked tokens, or their "sum".
+
+    Returns:
+        A scalar in nats.
     """
-    mask = labels != IGNORED
-    return _reduce(
-        F.cross_entropy(_wide(_select(logits, mask)), labels[mask], reduction="none"), reduction
-    )
+    masked = labels != IGNORED
+    chosen = _at_least_fp32(_select(logits, masked))
+    return _reduce(F.cross_entropy(chosen, labels[masked], reduction="none"), reduction)
 
 
 def cosine_loss(
@@ -91,21 +117,29 @@ def cosine_loss(
     mask: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """L_cos: 1 - cos of the angle between the last hidden states, mean over tokens.
+    """L_cos: 1 - cos of the angle between the last hidden states (Sanh et al. 2019, section 2).
 
-    student_hidden, teacher_hidden: (..., H). mask: (...), True at the tokens that count (all that are not padding); None for all.
+    Args:
+        student_hidden: (..., H).
+        teacher_hidden: (..., H).
+        mask: (...), True at the tokens that count (all that are not padding); None for all.
+        reduction: "mean" over tokens, or their "sum".
+
+    Returns:
+        A scalar; each token's part is between 0 and 2.
+
+    Raises:
+        ValueError: If shapes differ.
     """
-    if student_hidden.shape != teacher_hidden.shape:
-        raise ValueError(
-            f"student states {tuple(student_hidden.shape)} and teacher states {tuple(teacher_hidden.shape)} differ."
-        )
-    student, teacher = _wide(_select(student_hidden, mask)), _wide(_select(teacher_hidden, mask))
+    _check_equal_shapes(student_hidden, teacher_hidden)
+    student = _at_least_fp32(_select(student_hidden, mask))
+    teacher = _at_least_fp32(_select(teacher_hidden, mask))
     return _reduce(1 - F.cosine_similarity(student, teacher, dim=-1), reduction)
 
 
 @dataclass
 class TokenCounts:
-    """How many tokens each loss is a mean over; in the whole batch, wherever its parts are computed."""
+    """How many tokens each loss is a mean over, in the *whole* batch of an optimizer step."""
 
     ce: int
     mlm: int
@@ -114,7 +148,7 @@ class TokenCounts:
 
 @dataclass
 class TripleLossOutput:
-    """`loss` = alpha_ce * ce + alpha_mlm * mlm + alpha_cos * cos, a scalar with gradient; the parts, unweighted, without."""
+    """`loss` = alpha_ce ce + alpha_mlm mlm + alpha_cos cos, with gradient; its parts without."""
 
     loss: Tensor
     ce: Tensor
@@ -124,9 +158,15 @@ class TripleLossOutput:
 
 @dataclass(frozen=True)
 class TripleLoss:
-    """alpha_ce * L_ce + alpha_mlm * L_mlm + alpha_cos * L_cos. The defaults are those of the released training code.
+    """alpha_ce L_ce + alpha_mlm L_mlm + alpha_cos L_cos (Sanh et al. 2019, section 2).
 
     A loss whose alpha is 0 is not computed, and what only it needs may be None.
+
+    Args:
+        alpha_ce: The weight of L_ce; the defaults are those of the released training code.
+        alpha_mlm: The weight of L_mlm.
+        alpha_cos: The weight of L_cos.
+        temperature: T of the soft targets.
     """
 
     alpha_ce: float = 5.0
@@ -134,11 +174,13 @@ class TripleLoss:
     alpha_cos: float = 1.0
     temperature: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         alphas = (self.alpha_ce, self.alpha_mlm, self.alpha_cos)
-        if min(alphas) < 0 or sum(alphas) == 0 or self.temperature <= 0:
+        # Written so that a NaN fails it: every comparison with NaN is false.
+        if not (min(alphas) >= 0 and 0 < sum(alphas) < float("inf") and self.temperature > 0):
             raise ValueError(
-                f"alphas {alphas} must not be negative nor all 0, and temperature {self.temperature} must be positive."
+                f"alphas {alphas} must not be negative nor all 0, and temperature "
+                f"{self.temperature} must be positive."
             )
 
     def __call__(
@@ -152,32 +194,58 @@ class TripleLoss:
         cos_mask: Tensor | None = None,
         counts: TokenCounts | None = None,
     ) -> TripleLossOutput:
-        """The loss of one (micro-)batch.
+        """The loss of one (micro-)batch, from its logits.
 
-        student_logits, teacher_logits, labels: (..., V), (..., V), (...), all positions or the same chosen ones.
-        student_hidden, teacher_hidden: (B, L, H). ce_mask, cos_mask: which tokens those losses see; None for all given.
-        counts: the number of tokens to divide by, of the whole batch; those of this part by default.
+        Args:
+            student_logits: (..., V), at all positions or at chosen ones.
+            teacher_logits: (..., V), at the same ones.
+            labels: (...), at the same ones.
+            student_hidden: (B, L, H), last hidden states.
+            teacher_hidden: (B, L, H).
+            ce_mask: The tokens that L_ce sees; None for all that are given.
+            cos_mask: The tokens that L_cos sees; None for all that are given.
+            counts: The numbers of tokens in the whole batch; those of this part by default.
         """
-        zero = torch.zeros((), device=student_logits.device)
-        ce = mlm = cos = zero
-        reduction = "mean" if counts is None else "sum"
+        ce = mlm = cos = torch.zeros((), device=student_logits.device)
         if self.alpha_ce:
-            ce = soft_target_loss(
-                student_logits, teacher_logits, ce_mask, self.temperature, reduction
-            )
+            ce = soft_target_loss(student_logits, teacher_logits, ce_mask, self.temperature, "sum")
         if self.alpha_mlm:
-            mlm = mlm_loss(student_logits, labels, reduction)
+            mlm = mlm_loss(student_logits, labels, "sum")
         if self.alpha_cos:
-            cos = cosine_loss(student_hidden, teacher_hidden, cos_mask, reduction)
-        if counts is not None:
-            ce, mlm, cos = (
-                ce / max(counts.ce, 1),
-                mlm / max(counts.mlm, 1),
-                cos / max(counts.cos, 1),
-            )
-        loss = self.alpha_ce * ce + self.alpha_mlm * mlm + self.alpha_cos * cos
+            cos = cosine_loss(student_hidden, teacher_hidden, cos_mask, "sum")
         if not self.alpha_ce and not self.alpha_mlm:
-            loss = (
-                loss + 0.0 * student_logits.sum()
-            )  # distributed training wants a gradient, be it 0, for the head as well
+            # Distributed training expects a gradient, even of 0, for the head as well.
+            mlm = mlm + 0.0 * student_logits.sum()
+        if counts is None:
+            masked = labels != IGNORED
+            seen = ((labels, ce_mask), (labels, masked), (student_hidden, cos_mask))
+            counts = TokenCounts(*(_count_tokens(x, mask) for x, mask in seen))
+        return self.combine(ce, mlm, cos, counts)
+
+    def weights(self, counts: TokenCounts) -> tuple[float, float]:
+        """What the sums of L_ce and L_mlm are multiplied by: alpha / number of tokens."""
+        return self.alpha_ce / max(counts.ce, 1), self.alpha_mlm / max(counts.mlm, 1)
+
+    def combine(
+        self,
+        ce: Tensor,
+        mlm: Tensor,
+        cos: Tensor,
+        counts: TokenCounts,
+        weighted: Tensor | None = None,
+    ) -> TripleLossOutput:
+        """Sums over tokens to the loss: each divided by its number of tokens, then weighted.
+
+        Args:
+            ce: The sum of L_ce over this part's tokens, a scalar.
+            mlm: The same of L_mlm.
+            cos: The same of L_cos.
+            counts: The numbers of tokens in the whole batch. Of no tokens the mean is 0.
+            weighted: alpha_ce L_ce + alpha_mlm L_mlm with its gradient, where it is known already:
+                the fused losses return it, and `ce` and `mlm` then carry no gradient.
+        """
+        ce, mlm, cos = ce / max(counts.ce, 1), mlm / max(counts.mlm, 1), cos / max(counts.cos, 1)
+        if weighted is None:
+            weighted = self.alpha_ce * ce + self.alpha_mlm * mlm
+        loss = weighted + self.alpha_cos * cos
         return TripleLossOutput(loss, ce.detach(), mlm.detach(), cos.detach())

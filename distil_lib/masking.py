@@ -1,63 +1,80 @@
-"""Dynamic masking as a pure function of (seed, epoch, example): the same on every rank, in any order and after every resume.
+"""Dynamic masking as a pure function of (seed, epoch, example).
 
     masking = DynamicMasking(tokenizer, counts=blocks.counts)
-    batch = masking(input_ids, examples=[17, 4], epoch=0)       # input_ids (2, L) -> batch.input_ids, batch.labels (2, L)
+    batch = masking(input_ids, examples=[17, 4], epoch=0)   # batch.input_ids, batch.labels: (2, L)
 
-BERT's recipe (Devlin et al. 2019, section 3.1): 15% of the words are predicted; of these 80% are replaced by [MASK], 10% by
-a random word, and 10% stay. *Dynamic* (Liu et al. 2019, section 4.1): another choice in each epoch. *Smoothed* as in the released
-DistilBERT code: a word that occurs `count` times is chosen with a chance proportional to count ** -0.7, so that rare words get
-their turn.
+So it is the same on every rank, in any order and after every resume. BERT's recipe (Devlin et al.
+2019, section 3.1): 15% of the words are predicted; of these 80% are replaced by [MASK], 10% by a
+random word, and 10% stay. *Dynamic* (Liu et al. 2019, section 4.1): another choice in each epoch.
+*Smoothed* as in the released DistilBERT code: a word that occurs `count` times is chosen with a
+chance proportional to count ** -0.7, so that rare words are predicted more often.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from distil_lib.losses import IGNORED
 
-
-def random_stream(seed: int, *key: int) -> np.random.Generator:
-    """Random numbers that depend on `seed` and `key` alone; another key gives a stream that is independent of the first.
-
-    The key goes into `spawn_key`, not into the entropy: `SeedSequence([1, 2])` and `SeedSequence([1, 2, 0])` are the same.
-    """
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
-
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SAMPLE = 1  # last in the key of the stream that tokens with soft targets are drawn from
 
 
+def random_stream(seed: int, *key: int) -> np.random.Generator:
+    """Random numbers that depend on `seed` and `key` alone; other keys give independent streams.
+
+    The key goes into `spawn_key`, not into the entropy: `SeedSequence([1, 2])` and
+    `SeedSequence([1, 2, 0])` are the same.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
 def sample_size(share: float, length: int) -> int:
-    """How many tokens of a block of `length` are drawn: the nearest number to `share`, and at least one."""
+    """How many of a block's tokens are drawn: the nearest number to `share`, and at least one."""
     return max(round(share * length), 1)
 
 
 def sample_tokens(
     shape: tuple[int, int], share: float, seed: int, examples: Sequence[int], epochs: Sequence[int]
 ) -> Tensor:
-    """(B, L) bool: the same number of tokens of each block, without replacement, every token with the same chance.
+    """The same number of tokens of each block, without replacement, every token with equal chance.
 
-    As all blocks are of one length, a mean over these tokens is an unbiased estimate of that over all. Like the masks it depends
-    on (seed, epoch, example) alone, and it is independent of them.
+    As all blocks are of one length, a mean over these tokens is an unbiased estimate of that over
+    all. The draw depends on (seed, epoch, example) alone, and is independent of the masks.
+
+    Args:
+        shape: (B, L).
+        share: The share of the L tokens that is drawn, between 0 and 1.
+        seed: Changes every draw.
+        examples: (B,), the blocks' numbers in the corpus.
+        epochs: (B,).
+
+    Returns:
+        (B, L) bool, True at the drawn tokens.
     """
     sampled = torch.zeros(shape, dtype=torch.bool)
     for row, example, epoch in zip(sampled, examples, epochs, strict=True):
-        row[
-            random_stream(seed, int(epoch), int(example), SAMPLE).permutation(shape[1])[
-                : sample_size(share, shape[1])
-            ]
-        ] = True
+        order = random_stream(seed, int(epoch), int(example), SAMPLE).permutation(shape[1])
+        row[order[: sample_size(share, shape[1])]] = True
     return sampled
 
 
 @dataclass
 class MaskedBatch:
-    """`input_ids` (B, L) with words hidden; `labels` (B, L): the true id where a word is to be predicted, -100 elsewhere; `sampled`
-    (B, L) bool: tokens drawn for soft targets, or None."""
+    """What masking makes of a batch of blocks.
+
+    Args:
+        input_ids: (B, L), corrupted: masked tokens are replaced, or stay, as BERT's recipe says.
+        labels: (B, L), the true id where a word is to be predicted, and -100 elsewhere.
+        sampled: (B, L) bool, the tokens drawn for soft targets; None if none are drawn.
+    """
 
     input_ids: Tensor
     labels: Tensor
@@ -65,20 +82,24 @@ class MaskedBatch:
 
 
 class DynamicMasking:
-    """Choose and hide words.
+    """Choose and mask words. Special tokens are never chosen, and never replace a word.
 
-    probability: share of the words of each block that is to be predicted.
-    smoothing: exponent s of the choice, chance ~ count ** -s; 0 gives every word the same chance.
-    counts: (V,) how often each id occurs in the corpus. Without it every word counts as equally frequent.
-    seed: changes every choice.
-    sample: share of the tokens of each block that is drawn besides, for soft targets (`sample_tokens`); 0 for none.
+    Args:
+        tokenizer: Gives the number of words, the id of [MASK] and the special tokens.
+        probability: The share of each block's words that is to be predicted.
+        smoothing: The exponent s of the choice, chance ~ count ** -s; 0 treats all words alike.
+        seed: Changes every choice.
+        counts: (V,), how often each id occurs in the corpus; without it all words are as frequent.
+        sample: The share of each block's tokens that is drawn besides, for soft targets
+            (`sample_tokens`); 0 for none.
 
-    Special tokens are never chosen, and none is ever put in place of a word.
+    Raises:
+        ValueError: If a setting has no meaning.
     """
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         probability: float = 0.15,
         smoothing: float = 0.7,
         seed: int = 0,
@@ -87,22 +108,17 @@ class DynamicMasking:
     ):
         if not 0 < probability < 1:
             raise ValueError(f"probability is {probability}; it must lie between 0 and 1.")
+        if not 0 <= smoothing < math.inf:
+            raise ValueError(f"smoothing is {smoothing}; it must be 0 or a positive number.")
         if not 0 <= sample <= 1:
             raise ValueError(f"sample is {sample}; it must lie between 0 and 1.")
         vocab_size = len(tokenizer)
         if counts is not None and len(counts) != vocab_size:
             raise ValueError(f"counts has {len(counts)} entries for a vocabulary of {vocab_size}.")
-        self.probability, self.seed, self.mask_id, self.sample = (
-            probability,
-            seed,
-            tokenizer.mask_token_id,
-            sample,
-        )
-        frequency = (
-            np.ones(vocab_size)
-            if counts is None
-            else np.maximum(np.asarray(counts, np.float64), 1.0)
-        )
+        self.probability, self.seed, self.sample = probability, seed, sample
+        self.mask_id = tokenizer.mask_token_id
+        # A word that the corpus does not have counts as seen once: 0 ** -s would be infinite.
+        frequency = np.ones(vocab_size) if counts is None else np.maximum(counts, 1.0)
         self.weights = frequency**-smoothing
         self.weights[tokenizer.all_special_ids] = 0.0
         self.words = np.flatnonzero(self.weights)  # what a random replacement is drawn from
@@ -112,7 +128,10 @@ class DynamicMasking:
     ) -> MaskedBatch:
         """Mask blocks.
 
-        input_ids: (B, L) ids. examples: (B,) the blocks' numbers in the corpus. epoch: one for all, or (B,).
+        Args:
+            input_ids: (B, L), left as they are.
+            examples: (B,), the blocks' numbers in the corpus.
+            epoch: One for all, or (B,).
         """
         epochs = np.broadcast_to(epoch, len(examples))
         corrupted, labels = input_ids.clone(), torch.full_like(input_ids, IGNORED)
@@ -121,23 +140,26 @@ class DynamicMasking:
             chosen, replacement = self._choose(ids, int(example), int(number))
             labels[row, chosen] = input_ids[row, chosen]
             corrupted[row, chosen] = torch.from_numpy(replacement).to(input_ids.dtype)
-        sampled = (
-            sample_tokens(input_ids.shape, self.sample, self.seed, examples, epochs)
-            if self.sample
-            else None
-        )
-        return MaskedBatch(corrupted, labels, sampled)
+        batch = MaskedBatch(corrupted, labels)
+        if self.sample:
+            draw = (self.sample, self.seed, examples, epochs.tolist())
+            batch.sampled = sample_tokens((len(input_ids), input_ids.shape[1]), *draw)
+        return batch
 
     def _choose(self, ids: np.ndarray, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The positions to predict in one block, and the ids to show there."""
         random = random_stream(self.seed, epoch, example)
         weights = self.weights[ids]
         candidates = np.flatnonzero(weights)
-        # The expected number need not be whole: round up by chance, so that the share is right on average.
+        # The expected number need not be whole: round up by chance, so that the share is right on
+        # average (62 words x 15% = 9.3: 10 in three blocks of ten, 9 in the others).
         number = min(int(self.probability * len(candidates) + random.random()), len(candidates))
-        # The `number` smallest of independent exponential waiting times with these rates are a weighted draw without replacement.
+        # A weighted draw without replacement: give each word an exponential waiting time whose rate
+        # is its weight; the first `number` words to arrive are chosen.
         waiting = random.standard_exponential(len(ids))[candidates] / weights[candidates]
         chosen = np.sort(candidates[np.argsort(waiting, kind="stable")[:number]])
+        # Numbers are drawn for every position, chosen or not: what is drawn at a position does not
+        # depend on which others were chosen.
         fate = random.random(len(ids))[chosen]
         word = self.words[random.integers(len(self.words), size=len(ids))[chosen]]
         return chosen, np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, word, ids[chosen]))
@@ -147,13 +169,16 @@ class DynamicMasking:
 class MicroBatch:
     """What goes through the model at once.
 
-    input_ids, labels: (B, L), the corrupted ids and what stood there (-100 where nothing is to be predicted).
-    loss_mask: (B, L) bool, the tokens that the losses see: all that are not padding.
-    examples: (B,) the blocks' numbers in the corpus. padded: whether there is padding that attention must not look at.
-    sampled: (B, L) bool, a random sample of the tokens (see `masking.sample_tokens`); None if none was drawn.
+    A process that has no sequence left in a step gets one of which nothing is counted, because in
+    distributed training every process has to take part in every exchange of gradients.
 
-    A process that has no sequence left in a step gets one of which nothing is counted, because in distributed training every
-    process has to take part in every exchange of gradients.
+    Args:
+        input_ids: (B, L), the corrupted ids.
+        labels: (B, L), the true ids at masked tokens, -100 where nothing is to be predicted.
+        loss_mask: (B, L) bool, the tokens that the losses see: all that are not padding.
+        examples: (B,), the blocks' numbers in the corpus.
+        padded: Whether there is padding that attention must not look at.
+        sampled: (B, L) bool, a random sample of the tokens (`sample_tokens`), or None.
     """
 
     input_ids: Tensor
@@ -165,16 +190,17 @@ class MicroBatch:
 
     @property
     def attention_mask(self) -> Tensor | None:
-        """(B, L) for the models, or None where there is no padding: attention then takes its fastest form."""
+        """(B, L), or None where there is no padding: attention then takes its fastest form."""
         return self.loss_mask if self.padded else None
 
     def to(self, device: torch.device) -> "MicroBatch":
+        """The same on another device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "MicroBatch":
+        """The same in pinned memory, from which copies to a GPU need not wait."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
-        return replace(
-            self, **{k: change(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        )
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: change(value) for name, value in tensors.items()})

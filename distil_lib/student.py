@@ -1,11 +1,12 @@
 """The DistilBERT encoder and its masked-language-modelling head, written to be read.
 
     student = Student(DistilBertConfig(n_layers=6))
-    output = student(input_ids)                                # output.logits: (B, L, V)
-    output = student(input_ids, positions=labels != -100)      # output.logits: (N, V), only where they are wanted
+    output = student(input_ids)                            # output.logits: (B, L, V)
+    output = student(input_ids, positions=labels != -100)  # output.logits: (N, V), where wanted
 
-Section 3 of Sanh et al. (2019): BERT's layers, half as many of them, without token-type embeddings and without pooler. The names
-of the parameters are those of `transformers.DistilBertForMaskedLM`, so either opens what the other saves.
+Section 3 of Sanh et al. (2019): BERT's layers, half as many of them, without token-type embeddings
+and without pooler. The names of the parameters are those of `transformers.DistilBertForMaskedLM`,
+so either opens what the other saves.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DistilBertConfig, DistilBertForMaskedLM
 
+from distil_lib.errors import UserError
+from distil_lib.model_folder import load_masked_lm
+
+TRANSFORMERS_EPS = 1e-12  # of every LayerNorm of its DistilBERT, whatever the configuration says
+Project = Callable[[Tensor, Tensor, Tensor], Any]
+
 
 @dataclass
 class StudentOutput:
-    """`last_hidden_state` (B, L, H); `logits` (B, L, V), or (N, V) at N chosen positions, or whatever was asked for instead of them
-    (`project`); `hidden_states` if asked: embeddings and each layer's output, (B, L, H) each."""
+    """What a model answers.
+
+    Args:
+        last_hidden_state: (B, L, H).
+        logits: (B, L, V), or (N, V) at N chosen positions, or what `project` made in their place.
+        hidden_states: If asked for: of the embeddings and of each layer, (B, L, H) each.
+    """
 
     last_hidden_state: Tensor
     logits: Any
@@ -30,31 +42,29 @@ class StudentOutput:
 
 
 def layer_norm_eps(config: DistilBertConfig) -> float:
-    """BERT's 1e-12, which `transformers` fixes for DistilBERT, or what `initialize_student` took over from another teacher."""
-    return getattr(config, "layer_norm_eps", 1e-12)
+    """BERT's 1e-12, or what `initialize_student` took over from another teacher."""
+    return getattr(config, "layer_norm_eps", TRANSFORMERS_EPS)
 
 
 class Embeddings(nn.Module):
-    """A word's vector plus its position's, normalized. BERT adds a third, the token type's; the student has none."""
+    """A word's vector plus its position's, normalized. BERT adds a third, the token type's."""
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
-        self.word_embeddings = nn.Embedding(
-            config.vocab_size, config.dim, padding_idx=config.pad_token_id
-        )
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.dim)
-        self.LayerNorm = nn.LayerNorm(config.dim, eps=layer_norm_eps(config))
+        size, H = config.vocab_size, config.dim
+        self.word_embeddings = nn.Embedding(size, H, padding_idx=config.pad_token_id)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, H)
+        self.LayerNorm = nn.LayerNorm(H, eps=layer_norm_eps(config))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        positions = self.position_embeddings.weight[
-            : input_ids.shape[1]
-        ]  # (L, H), the same for every sequence
+        # The first L rows, (L, H): the same for every sequence, so no look-up is needed.
+        positions = self.position_embeddings.weight[: input_ids.shape[1]]
         return self.dropout(self.LayerNorm(self.word_embeddings(input_ids) + positions))
 
 
 class Attention(nn.Module):
-    """Every position looks at every other, `n_heads` times in parallel, each head in its own H / n_heads dimensions."""
+    """Every position looks at every other, in `n_heads` heads of H / n_heads dimensions each."""
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
@@ -66,14 +76,13 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, visible: Tensor | None) -> Tensor:
         B, L, H = hidden.shape
+        # (B, L, H) -> (B, heads, L, H / heads): each head attends in its own dimensions.
         q, k, v = (
             lin(hidden).view(B, L, self.n_heads, -1).transpose(1, 2)
             for lin in (self.q_lin, self.k_lin, self.v_lin)
         )
         dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=visible, dropout_p=dropout
-        )  # (B, heads, L, H / heads)
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout)
         return self.out_lin(context.transpose(1, 2).reshape(B, L, H))
 
 
@@ -91,7 +100,10 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then feed-forward. Each adds to its input, and the sum is normalized *after* it ("post-LayerNorm", as in BERT)."""
+    """Attention, then feed-forward; each adds to its input.
+
+    The sum is normalized *after* it ("post-LayerNorm"), as in BERT.
+    """
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
@@ -106,17 +118,16 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Embeddings and layers: ids (B, L) -> the outputs of the embeddings and of each layer, (B, L, H) each."""
+    """Ids (B, L) -> the outputs of the embeddings and of each layer, (B, L, H) each."""
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.transformer = nn.ModuleDict(
-            {"layer": nn.ModuleList(Layer(config) for _ in range(config.n_layers))}
-        )
+        layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.transformer = nn.ModuleDict({"layer": layers})  # as `transformers` names it
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
-        # (B, 1, 1, L), True where a position may be looked at: one row for all heads and all positions that look.
+        # (B, 1, 1, L), True where a position may be looked at: one row for all heads and positions.
         visible = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         hidden_states = [self.embeddings(input_ids)]
         for layer in self.transformer["layer"]:
@@ -127,14 +138,21 @@ class Encoder(nn.Module):
 class Student(nn.Module):
     """DistilBERT for masked language modelling.
 
-    Weights start as in BERT: normal with standard deviation `config.initializer_range`, biases 0.
+    Weights start as in BERT: normal with standard deviation `initializer_range`, biases 0.
+
+    Args:
+        config: Sizes and dropout. `layer_norm_eps`, which DistilBERT does not have, is read too.
+
+    Raises:
+        UserError: If the activation is not BERT's exact "gelu", or there is no layer.
     """
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
-        if config.activation != "gelu":
-            raise ValueError(
-                f"activation is {config.activation!r}; the student knows only the exact 'gelu' of BERT."
+        if config.activation != "gelu" or config.n_layers < 1:
+            raise UserError(
+                f"activation is {config.activation!r}, n_layers is {config.n_layers}.",
+                "The student has the exact 'gelu' of BERT, and one layer at least.",
             )
         self.config = config
         self.distilbert = Encoder(config)
@@ -142,7 +160,7 @@ class Student(nn.Module):
         self.vocab_layer_norm = nn.LayerNorm(config.dim, eps=layer_norm_eps(config))
         self.vocab_projector = nn.Linear(config.dim, config.vocab_size)
         self.apply(self._initialize)
-        if config.tie_word_embeddings:  # one matrix reads words in and reads words out
+        if config.tie_word_embeddings:  # one matrix for input and output
             self.vocab_projector.weight = self.distilbert.embeddings.word_embeddings.weight
 
     def _initialize(self, module: nn.Module) -> None:
@@ -159,31 +177,32 @@ class Student(nn.Module):
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
         output_hidden_states: bool = False,
-        project: Callable[[Tensor, Tensor, Tensor], Any] | None = None,
+        project: Project | None = None,
     ) -> StudentOutput:
         """Encode and predict.
 
-        input_ids: (B, L). attention_mask: (B, L), 0 at padding; None if there is none. positions: (B, L) bool, where logits are
-        wanted, in row-major order; None for all. The vocabulary projection is a third of the arithmetic, so ask for few.
-        project: called in place of the projection, with states (N, H), matrix (V, H) and bias (V,); its result takes the logits'
-        place. It must do its work at once: where weights are sharded they are whole only until the forward pass ends.
+        Args:
+            input_ids: (B, L).
+            attention_mask: (B, L), 0 at padding; None if there is none.
+            positions: (B, L) bool, where logits are wanted, in row-major order; None for all. The
+                vocabulary projection is a third of the arithmetic, so ask for few.
+            output_hidden_states: Also return the output of the embeddings and of each layer.
+            project: Called in place of the projection, with states (N, H), matrix (V, H) and bias
+                (V,); its result takes the logits' place. It must do its work at once: where
+                weights are sharded they are whole only until the forward pass ends.
         """
         hidden_states = self.distilbert(input_ids, attention_mask)
         last = hidden_states[-1]
         logits = self.head(last if positions is None else last[positions], project)
         return StudentOutput(last, logits, tuple(hidden_states) if output_hidden_states else None)
 
-    def head(
-        self, hidden: Tensor, project: Callable[[Tensor, Tensor, Tensor], Any] | None = None
-    ) -> Any:
-        """Hidden states (..., H) to logits over the vocabulary (..., V), or to what `project` makes of them (see `forward`)."""
+    def head(self, hidden: Tensor, project: Project | None = None) -> Any:
+        """Hidden states (..., H) to logits (..., V), or to what `project` makes (see `forward`)."""
         states = self.vocab_layer_norm(F.gelu(self.vocab_transform(hidden)))
         projector = self.vocab_projector
-        return (
-            projector(states)
-            if project is None
-            else project(states, projector.weight, projector.bias)
-        )
+        if project is None:
+            return projector(states)
+        return project(states, projector.weight, projector.bias)
 
     def to_transformers(self) -> DistilBertForMaskedLM:
         """The same model as an object of `transformers`, sharing no memory with this one."""
@@ -191,14 +210,28 @@ class Student(nn.Module):
         model.load_state_dict(self.state_dict())
         return model.train(self.training)
 
+    def differences_from_transformers(self) -> list[str]:
+        """What `transformers` computes otherwise, in sentences for a model card; [] if nothing."""
+        eps = layer_norm_eps(self.config)
+        if eps == TRANSFORMERS_EPS:
+            return []
+        return [
+            f"This model adds {eps:g} to the variance in each LayerNorm, as its teacher does; "
+            f"`transformers` adds {TRANSFORMERS_EPS:g} in every DistilBERT, so its logits differ."
+        ]
+
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a Hugging Face folder (`config.json`, `model.safetensors`) that `AutoModelForMaskedLM.from_pretrained` opens."""
+        """Write `config.json` and `model.safetensors`, which `AutoModelForMaskedLM` opens."""
         self.to_transformers().save_pretrained(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "Student":
-        """Read what `save_pretrained`, or any DistilBERT of `transformers`, has written."""
-        model = DistilBertForMaskedLM.from_pretrained(folder, use_safetensors=True, dtype=dtype)
+        """Read what `save_pretrained`, or any DistilBERT of `transformers`, has written.
+
+        Raises:
+            UserError: If the folder holds no complete DistilBERT.
+        """
+        model = load_masked_lm(folder, dtype, ("distilbert",))
         student = cls(model.config).to(dtype)
         student.load_state_dict(model.state_dict())
         return student.eval()

@@ -11,8 +11,8 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertModel,
-    DistilBertConfig,
-    DistilBertForMaskedLM,
+    ElectraConfig,
+    ElectraModel,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaModel,
@@ -257,10 +257,8 @@ def test_dropout_is_the_teachers_unless_given():
     "make, words",
     [
         (
-            lambda: DistilBertForMaskedLM(
-                DistilBertConfig(vocab_size=9, dim=8, hidden_dim=8, n_layers=1, n_heads=1)
-            ),
-            "distilbert",
+            lambda: ElectraModel(ElectraConfig(**SIZES, embedding_size=24)),
+            "electra",
         ),
         (lambda: BertModel(BertConfig(**SIZES, hidden_act="relu")), "relu"),
         (lambda: BertModel(BertConfig(**SIZES, is_decoder=True)), "encoder"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import assert_user_error, random_documents, randomize, replace, write_jsonl
-from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM
+from transformers import BertConfig, BertModel, ElectraConfig, ElectraForMaskedLM
 
 from distil_lib.teacher import new_teacher
 from distil_lib.text.tokenizer import train_tokenizer
@@ -155,11 +155,9 @@ def test_a_tokenizer_that_is_none(refused, tmp_path):
 
 
 def test_teachers_that_are_no_bert(refused, tmp_path, tokenizer):
-    config = DistilBertConfig(
-        vocab_size=len(tokenizer), dim=16, hidden_dim=32, n_layers=2, n_heads=2
-    )
-    DistilBertForMaskedLM(config).save_pretrained(tmp_path / "distilbert")
-    refused({"teacher": tmp_path / "distilbert"}, "distilbert")
+    config = ElectraConfig(vocab_size=len(tokenizer), hidden_size=16, num_attention_heads=2)
+    ElectraForMaskedLM(config).save_pretrained(tmp_path / "other")
+    refused({"teacher": tmp_path / "other"}, "electra")
     encoder = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,

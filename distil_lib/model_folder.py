@@ -1,0 +1,247 @@
+"""Models from outside, checked before anything of them is used: folders and names on the Hub.
+
+    config = check_model_folder("runs/teacher")            # {"model_type": "bert", ...}
+    model = load_masked_lm("runs/teacher", torch.float32, ("bert", "roberta"))
+
+Every loader of foreign models starts here. Only JSON and safetensors are read, and no code.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers.utils import cached_file, logging
+
+from distil_lib.errors import UserError
+
+INDEX = "model.safetensors.index.json"
+ENTIRE = "Pass a folder that `save_pretrained` has written, or a name on the Hub with a network."
+MOST_PARAMETERS = 2e10  # a larger encoder is a mistake in config.json
+# Entries of config.json with the range of their values. What is not here is left to `transformers`.
+COUNTS = {
+    **dict.fromkeys(("num_hidden_layers", "n_layers", "num_attention_heads", "n_heads"), (1, 512)),
+    **dict.fromkeys(("hidden_size", "dim", "intermediate_size", "hidden_dim"), (1, 2**17)),
+    **dict.fromkeys(("vocab_size", "max_position_embeddings"), (1, 2**22)),
+    **dict.fromkeys(("type_vocab_size", "pad_token_id"), (0, 2**22)),
+}
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+NUMBERS = {
+    **dict.fromkeys(DROPOUTS, (0.0, 1.0)),
+    "initializer_range": (0.0, 1.0),
+    "layer_norm_eps": (1e-30, 0.1),
+}
+TYPES = {
+    **dict.fromkeys(("model_type", "hidden_act", "activation"), str),
+    **dict.fromkeys(("tie_word_embeddings", "is_decoder", "add_cross_attention"), bool),
+    **dict.fromkeys(("id2label", "label2id"), dict),
+}
+# These make `transformers` fetch or run code, or open other files.
+FORBIDDEN = ("auto_map", "quantization_config", "transformers_weights")
+ATTENTION = (None, "eager", "sdpa")  # any other string may be a package of native code on the Hub
+
+
+def check_model_folder(name: str | Path) -> dict[str, Any]:
+    """Check what a folder, or a name on the Hub, holds, before `transformers` sees it.
+
+    Args:
+        name: A folder with config.json and *.safetensors, or a name on the Hub.
+
+    Returns:
+        The entries of config.json.
+
+    Raises:
+        UserError: If there is no such folder, if its weights are missing or pickled, if its index
+            leads out of it, or if config.json has a value that no model can have.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        a_path = folder.is_absolute() or len(folder.parts) > 2 or str(name).startswith((".", "~"))
+        if folder.exists() or a_path:
+            problem = "is a file, and not a folder" if folder.exists() else "does not exist"
+            raise UserError(f"{name} {problem}.", ENTIRE)
+        with loading(name):
+            missing = {"_raise_exceptions_for_missing_entries": False}
+            config, index = cached_file(name, "config.json"), cached_file(name, INDEX, **missing)
+        _check_index(name, index and Path(index))
+        return _checked_config(name, Path(config))
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{name} is no model: it has no config.json.", ENTIRE)
+    if not any(folder.glob("*.safetensors")):
+        pickles = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+        only = f"only {pickles}, a pickle, which can run foreign code when it is opened"
+        raise UserError(
+            f"{name} holds {only if pickles else 'no weights'}.",
+            "Save the model again with safetensors (`model.save_pretrained(folder)`).",
+        )
+    _check_index(name, folder / INDEX, folder)
+    return _checked_config(name, folder / "config.json")
+
+
+def _read_json(name: str | Path, path: Path) -> dict[str, Any]:
+    def no_number(text: str) -> float:
+        raise ValueError(f"{text} is no number of JSON")
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path.name} of {name} cannot be read ({reason}).", ENTIRE) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name} of {name} holds no object of JSON.", ENTIRE)
+    return content
+
+
+def _check_index(name: str | Path, path: Path | None, folder: Path | None = None) -> None:
+    """The shards that an index names are *.safetensors beside it, and nothing else."""
+    if path is None or not path.is_file():
+        return
+    shards = _read_json(name, path).get("weight_map")
+    shards = list(shards.values()) if isinstance(shards, dict) else [None]
+    for shard in dict.fromkeys(map(str, shards)):
+        if not shard.endswith(".safetensors") or "/" in shard or "\\" in shard:
+            raise UserError(
+                f"{INDEX} of {name} names the file {shard!r}.",
+                "Its files must be *.safetensors in the same folder: save the model again.",
+            )
+        if folder is not None and not (folder / shard).is_file():
+            raise UserError(f"{name} lacks {shard}, a part of its weights.", ENTIRE)
+
+
+def _checked_config(name: str | Path, path: Path) -> dict[str, Any]:
+    config = _read_json(name, path)
+
+    def refuse(key: str, value: Any, expected: str) -> None:
+        problem = f"config.json of {name} has {key}: {json.dumps(value)[:80]}"
+        raise UserError(f"{problem}; {expected}.", "Correct it, or take another model.")
+
+    def find_code(entries: Any) -> None:
+        if isinstance(entries, list):
+            entries = dict(enumerate(entries))
+        for key, value in entries.items() if isinstance(entries, dict) else ():
+            if key in FORBIDDEN or (
+                str(key).endswith("_implementation") and value not in ATTENTION
+            ):
+                refuse(key, value, "this would fetch or run code, which is never done here")
+            find_code(value)
+
+    find_code(config)
+    config.setdefault("model_type", None)
+    for key, (least, most) in COUNTS.items():
+        value = config.get(key, least)
+        allowed = value is None and key == "pad_token_id"
+        if not allowed and (type(value) is not int or not least <= value <= most):
+            refuse(key, value, f"expected is a whole number from {least} to {most}")
+    for key, (low, high) in NUMBERS.items():
+        value = config.get(key, low)
+        if type(value) not in (int, float) or not low <= value <= high:
+            refuse(key, value, f"expected is a number from {low:g} to {high:g}")
+    for key, kind in TYPES.items():
+        if key in config and not isinstance(config[key], kind):
+            refuse(key, config[key], f"expected is a value of type {kind.__name__}")
+    layers, width, inner, heads = (
+        config.get(new, config.get(old, 1))
+        for new, old in (
+            ("num_hidden_layers", "n_layers"),
+            ("hidden_size", "dim"),
+            ("intermediate_size", "hidden_dim"),
+            ("num_attention_heads", "n_heads"),
+        )
+    )
+    parameters = width * (layers * (4 * width + 2 * inner) + config.get("vocab_size", 1))
+    if parameters > MOST_PARAMETERS:
+        refuse("parameters", math.floor(parameters), "no encoder is so large")
+    if config["model_type"] in ("bert", "roberta", "distilbert") and width % heads:
+        refuse("num_attention_heads", heads, f"expected is a divisor of the width {width}")
+    return config
+
+
+@contextlib.contextmanager
+def loading(name: str | Path) -> Iterator[None]:
+    """Run a loader of `transformers` without its report; whatever it raises becomes a `UserError`.
+
+    Args:
+        name: What is loaded, for the message.
+    """
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    except UserError:
+        raise
+    except SafetensorError as error:
+        raise UserError(f"The weights of {name} are damaged ({error}).", ENTIRE) from error
+    # Anything: the libraries below raise errors of a dozen types for damaged files.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        raise UserError(f"{name} could not be loaded ({reason}).", ENTIRE) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_masked_lm(
+    name: str | Path, dtype: torch.dtype, families: tuple[str, ...], new_head: bool = False
+) -> PreTrainedModel:
+    """A masked language model of `transformers` with all its weights, or a `UserError`.
+
+    Args:
+        name: A folder, or a name on the Hub.
+        dtype: The precision of its weights.
+        families: The `model_type`s that are accepted.
+        new_head: Whether an encoder without a head gets a random one, tied to its word embeddings.
+    """
+    found = check_model_folder(name)["model_type"]
+    if found not in families:
+        raise UserError(f"{name} is of type {found!r}.", f"Known here: {', '.join(families)}.")
+    with loading(name):
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            str(name),
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+        )
+    for key, in_file, expected in info["mismatched_keys"]:
+        raise UserError(
+            f"The weight {key} of {name} is {tuple(in_file)}, by config.json {tuple(expected)}.",
+            "Models with pruned heads, or with sizes that differ by layer, cannot be used.",
+        )
+    missing = sorted(key for key in info["missing_keys"] if "position_ids" not in key)
+    head = {key for key in model.state_dict() if not key.startswith(f"{model.base_model_prefix}.")}
+    if missing and any(key.startswith("module.") for key in info["unexpected_keys"]):
+        raise UserError(
+            f'The weights of {name} have names that begin with "module.", of DataParallel.',
+            "Save the model inside it: `model.module.save_pretrained(folder)`.",
+        )
+    # A tied decoder counts as present: its matrix is that of the words.
+    headless = bool(missing) and head - set(missing) <= {k for k in head if "decoder.weight" in k}
+    if headless and not new_head and set(missing) <= head:
+        raise UserError(
+            f"{name} has no head for masked language modelling: it lacks {missing[0]}.",
+            "Give it one first: pretrain on from it.",
+            setting="init_from",
+        )
+    if headless and new_head and set(missing) <= head:
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
+    elif missing:
+        raise UserError(
+            f"{name} lacks {len(missing)} of its weights, {missing[0]} among them.",
+            "Save or download the model again.",
+        )
+    for key, weight in model.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise UserError(
+                f"The weight {key} of {name} holds NaN or infinity.",
+                "It was damaged in training or by a smaller precision: take an earlier checkpoint.",
+            )
+    return model
