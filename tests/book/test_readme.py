@@ -18,7 +18,7 @@ from distil_lib.errors import UserError
 from distil_lib.export.__main__ import ExportConfig
 from distil_lib.finetune import config as finetune_config
 from distil_lib.tasks.registry import find_task
-from distil_lib.timing.backend_comparison import LadderConfig
+from distil_lib.timing.backend_config import BackendComparisonConfig
 from distil_lib.timing.table3 import TimingConfig
 from distil_lib.training.config import parse_arguments
 
@@ -33,7 +33,7 @@ MODULES = {
     "finetune": finetune_config.parse_arguments,
     "ablation": ablation.parse_arguments,
     "timing": settings_of(TimingConfig),
-    "ladder": settings_of(LadderConfig),
+    "ladder": settings_of(BackendComparisonConfig),
     "export": settings_of(ExportConfig),
 }
 
