@@ -73,7 +73,7 @@ class ElmoTrainer(Trainer):
 
     recorder: Recorder
 
-    def compute_loss(  # type: ignore[override]
+    def compute_loss(
         self,
         model: nn.Module,
         inputs: dict[str, Tensor],

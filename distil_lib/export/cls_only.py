@@ -11,6 +11,7 @@ through the feed-forward network. Of 12 parts of a last layer's products about 2
 
 import copy
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from distil_lib.errors import UserError
 
 # Where a layer keeps its parts: query, key, value, output and its LayerNorm; the modules of the
 # feed-forward network in order, and its LayerNorm.
-PARTS = {
+PARTS: dict[str, Any] = {
     "bert": (
         *(
             f"attention.{part}"

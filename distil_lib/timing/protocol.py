@@ -40,19 +40,19 @@ POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 # ------------------------------------------------------------------------------------- the protocol
-def rotated(names: Sequence[str], number: int) -> list[str]:
+def rotated(names: Sequence, number: int) -> list:
     """The order of round `number`: each name comes first, second, ... in turn."""
     start = number % len(names)
     return [*names[start:], *names[:start]]
 
 
 def interleaved_rounds(
-    passes: Mapping[str, Callable[[], Any]],
+    passes: Mapping[Any, Callable[[], Any]],
     rounds: int,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, list]:
+) -> dict[Any, list]:
     """What each of the passes returns, by round: a round calls each once, in rotating order."""
-    found: dict[str, list] = {name: [] for name in passes}
+    found: dict[Any, list] = {name: [] for name in passes}
     for number in range(rounds):
         for name in rotated(list(passes), number):
             found[name].append(passes[name]())
@@ -73,7 +73,7 @@ def timed(
 
 
 # --------------------------------------------------------------------------------------- statistics
-def quartiles(values: Sequence[float]) -> dict[str, float]:
+def quartiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Median and quartiles."""
     return dict(
         zip(("q1", "median", "q3"), np.percentile(values, (25, 50, 75)).tolist(), strict=True)

@@ -66,7 +66,7 @@ def measured_lengths(texts: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) 
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def sample(sizes: Sequence[float], number: int) -> np.ndarray:
+def sample(sizes: Sequence[float] | pd.Series, number: int) -> np.ndarray:
     """Rows of a sample with the sizes' distribution.
 
     It takes every k-th of the rows in order of size, beginning in the middle of the first k.

@@ -104,7 +104,7 @@ def new_model(
     if name not in SYSTEMS:
         raise UserError(f"There is no system {name!r}.", f"Choose from {', '.join(SYSTEMS)}.")
     config_class, model_class, small = MODELS[name]
-    head = {"num_labels": labels}
+    head: dict[str, Any] = {"num_labels": labels}
     if labels is None:
         head = {"num_labels": 1, "problem_type": "regression"}
     torch.manual_seed(seed)

@@ -114,9 +114,7 @@ class TimingConfig(Settings):
         "docs", "docs: installed documentation, to STS-B's lengths; stsb: the set itself"
     )
     data_dir: str | None = option(None, "folder with STS-B's files, instead of the Hub")
-    tokenizer: str | None = option(
-        None, "of the BERTs; by default data/tokenizer, for stsb BERT's own"
-    )
+    tokenizer: str = option("", "of the BERTs; by default data/tokenizer, for stsb BERT's own")
     size: Literal["full", "small"] = option("full", "full, or small: a try-out in seconds")
     output: str = option("", "JSON file to write, with all samples")
 
@@ -207,7 +205,7 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
     if config.output:
         check_writable(Path(config.output))
     texts, described = load_texts(config)
-    record = {
+    record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "configuration": asdict(config),
@@ -226,7 +224,8 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
 
 def report(record: dict) -> str:
     """The table, beside the paper's."""
-    paper, reference = table(3), SYSTEMS[REFERENCE]
+    paper: Any = table(3)
+    reference = SYSTEMS[REFERENCE]
     size, seconds = paper.columns
     machine, texts, config = record["machine"], record["texts"], record["configuration"]
     lines = [
