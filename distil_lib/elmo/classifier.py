@@ -14,6 +14,7 @@ as in STS-B, without one.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,15 +63,16 @@ class ElmoForSequenceClassification(ElmoPreTrainedModel):
         )
         size = 2 * config.encoder_size * (4 if config.texts == 2 else 1)
         self.classifier: nn.Module
+        outputs = config.num_labels or 1
         if config.problem_type == "regression":
-            self.classifier = nn.Linear(size, config.num_labels)
+            self.classifier = nn.Linear(size, outputs)
         else:
             self.classifier = nn.Sequential(
                 nn.Dropout(config.dropout),
                 nn.Linear(size, config.classifier_size),
                 nn.Tanh(),
                 nn.Dropout(config.dropout),
-                nn.Linear(config.classifier_size, config.num_labels),
+                nn.Linear(config.classifier_size, outputs),
             )
         self.post_init()
 
@@ -97,7 +99,8 @@ class ElmoForSequenceClassification(ElmoPreTrainedModel):
         else:
             texts = [kept & (token_type_ids == number) for number in (0, 1)]
         words = [cut_words(input_ids, mask, self.config.max_characters) for mask in texts]
-        return SequenceClassifierOutput(logits=self.classify(*words))
+        logits: Any = self.classify(*words)
+        return SequenceClassifierOutput(logits=logits)
 
     def classify(self, first: Tensor, second: Tensor | None = None) -> Tensor:
         """(B, num_labels) for character ids (B, T, C) of a text, or of two of any lengths."""

@@ -181,7 +181,7 @@ class ElmoPreTrainedModel(PreTrainedModel):
                     gates = torch.tensor([0.0, float("ih" in name), 0.0, 0.0])
                     init.copy_(p, gates.repeat_interleave(module.hidden_size))
         elif hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+            module.reset_parameters()  # type: ignore[operator]
 
 
 class Elmo(ElmoPreTrainedModel):

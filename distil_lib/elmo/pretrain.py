@@ -139,7 +139,7 @@ def _train(
             trainer.add_callback(recorder)
             # Of a run that has all its steps the Trainer would take one more.
             if state.get("step", 0) < trainer.args.max_steps:
-                trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
                 if (step := trainer.state.global_step) < trainer.args.max_steps:
                     name = signal.Signals(recorder.signal).name
                     print(f"stopped by {name} and saved at step {step}; go on with --resume")

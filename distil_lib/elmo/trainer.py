@@ -73,7 +73,7 @@ class ElmoTrainer(Trainer):
 
     recorder: Recorder
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override]
         self,
         model: nn.Module,
         inputs: dict[str, Tensor],

@@ -128,7 +128,7 @@ def pack(
             "positions": tensors[POSITIONS]["rows"],
             "epsilon": layer_norm_eps(config),
         },
-        "vocabulary": tokenizer.convert_ids_to_tokens(range(config.vocab_size)),
+        "vocabulary": tokenizer.convert_ids_to_tokens([*range(config.vocab_size)]),
         "tensors": tensors,
         "data": base64.b64encode(blob).decode(),
     }

@@ -77,11 +77,9 @@ class ClsOnlyClassifier(nn.Module):
         self.feed_forward = nn.ModuleList(attrgetter(part)(last) for part in feed_forward)
         self.last_norm = attrgetter(norm)(last)
         # The head. A BERT's pooler takes (B, tokens, H) and looks at the first.
-        read = (
-            [model.base_model.pooler]
-            if kind == "bert"
-            else [nn.Flatten(), model.pre_classifier, nn.ReLU()]
-        )
+        base: Any = model.base_model
+        whole: Any = model
+        read = [base.pooler] if kind == "bert" else [nn.Flatten(), whole.pre_classifier, nn.ReLU()]
         self.head = nn.Sequential(*read, model.classifier)
 
     def forward(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,10 @@ from distil_lib.errors import UserError
 from distil_lib.timing.backends import BACKENDS, EAGER
 
 Counts = Annotated[list[Width], Field(min_length=1)]
-Backend = Literal[tuple(BACKENDS)]  # type: ignore[valid-type]
+if TYPE_CHECKING:
+    Backend = str
+else:  # pydantic checks the names
+    Backend = Literal[tuple(BACKENDS)]
 
 
 @dataclass

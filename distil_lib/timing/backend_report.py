@@ -47,7 +47,7 @@ def report(record: dict) -> str:
                 backend,
                 *(f"{rows[role, backend, b, n]['ms']['median']:.1f}" for b, n in shapes),
             ]
-            gained = rows[(role, backend, *shape)]["speedup"]
+            gained = rows[role, backend, shape[0], shape[1]]["speedup"]
             cells.append("{median:.2f} ({low:.2f}-{high:.2f})".format(**gained))
             cells += [
                 f"{one['bytes'] / 1e6:.1f}",

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,7 +138,7 @@ def build(
     loaded = {} if loaded is None else loaded
     if folder not in loaded:
         loaded[folder] = load_model(str(folder / "checkpoint"))[0]
-    model = loaded[folder]
+    model: Any = loaded[folder]
     if backend == "bf16 weights":
         model = copy.deepcopy(model).to(torch.bfloat16)
     elif backend == "compiled fp32":
