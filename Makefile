@@ -42,6 +42,7 @@ $(READY): $(LOCK) pyproject.toml
 # --------------------------------------------------------------------------------------------------------- book, tests
 # Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores.
 test check core unit chapters execute: export OMP_NUM_THREADS = 1
+test check core unit chapters execute lab: export ORT_DISABLE_TELEMETRY = 1  # ONNX Runtime asks the network otherwise
 test check core unit chapters execute: export TOKENIZERS_PARALLELISM = false
 test chapters execute: export TQDM_DISABLE = 1
 test chapters execute: export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
@@ -66,7 +67,7 @@ core: $(READY) ## the tests of the core
 	$(BIN)/python -m pytest tests/core -n 2
 
 unit: $(READY) ## the tests of the library and of the project's files
-	$(BIN)/python -m pytest tests --ignore tests/html -n 2 --durations 10
+	$(BIN)/python -m pytest tests --ignore tests/html -m "not slow" -n 2 --durations 10
 
 chapters: $(READY) ## execute the chapters and compare each output with the stored one
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadscope --durations 10 $(CHAPTER)
@@ -101,7 +102,7 @@ results: $(READY) ## fine-tune the models on the tasks, into data/results (five 
 	    $(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini-without-teacher
 	test -d runs/elmo-mini/model || $(BIN)/python -m distil_lib.elmo.pretrain --output runs/elmo-mini \
 	    $$(ls -d runs/elmo-mini/checkpoint-* >/dev/null 2>&1 && echo --resume)
-	data/results/run.sh
+	scripts/finetune_results.sh
 
 # The model that a run has left, and the record of how it came about.
 define store

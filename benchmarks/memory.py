@@ -9,7 +9,6 @@ The fixed part (imports, tokenizer, buffers) is the same for both.
 import argparse
 import json
 import multiprocessing
-import os
 import random
 import tempfile
 import threading
@@ -50,9 +49,10 @@ def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
     from distil_lib.text.tokenizer import load_tokenizer
 
     datasets.disable_progress_bars()
-    os.cpu_count = (
-        lambda: 1
-    )  # tokenize here: forked workers share pages with their parent, which have no owner to be counted for
+    from distil_lib.text import blocks as library
+
+    # Tokenize here: forked workers share pages with their parent, which nobody counts.
+    library.available_cpus = lambda: 1
     peak, done = 0, threading.Event()
 
     def watch() -> None:

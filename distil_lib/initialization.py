@@ -115,7 +115,7 @@ def student_config(
     if config.model_type not in FAMILIES:
         raise UserError(
             f"A teacher of type {config.model_type!r} is not known here.",
-            f"Known are {', '.join(FAMILIES)}.",
+            "Use a BERT, RoBERTa or DistilBERT.",
             setting="teacher",
         )
     small = config.model_type == "distilbert"  # it has other names for the same settings

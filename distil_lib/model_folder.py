@@ -197,7 +197,7 @@ def load_masked_lm(
     Args:
         name: A folder, or a name on the Hub.
         dtype: The precision of its weights.
-        families: The `model_type`s that are accepted.
+        families: What `model_type` may be.
         new_head: Whether an encoder without a head gets a random one, tied to its word embeddings.
     """
     found = check_model_folder(name)["model_type"]

@@ -19,13 +19,13 @@ if __name__ == "__main__":
     end_with_launcher()  # before the imports that take seconds
 
 from distil_lib.training.config import PROGRAM
-from distil_lib.training.loop import Run
+from distil_lib.training.loop import PretrainingRun
 
 
 def _run(arguments: Sequence[str]) -> None:
     with shared_refusal():
         config = PROGRAM.parse(arguments)
-    run = Run(config, list(arguments))
+    run = PretrainingRun(config, list(arguments))
 
     def ask_to_stop(number: int, frame: object) -> None:
         run.stop_signal = number  # acted on at the end of the step

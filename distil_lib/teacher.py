@@ -227,7 +227,9 @@ def check_tokenizer(
         )
     # `transformers` gives a [MASK] that is missing an id of its own, for which no row was trained.
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    known = own or (backend.get_vocab(with_added_tokens=False) if backend else tokenizer.get_vocab())
+    known = own or (
+        backend.get_vocab(with_added_tokens=False) if backend else tokenizer.get_vocab()
+    )
     if tokenizer.mask_token not in known or tokenizer.mask_token_id == tokenizer.unk_token_id:
         raise UserError(
             "The tokenizer has no word [MASK].",

@@ -112,7 +112,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 def fresh_accelerator():
-    """Accelerate keeps one state for a whole process: forget it before and after a test that makes a `Run` in this one."""
+    """Accelerate keeps one state for a whole process: forget it before and after a test that makes a `PretrainingRun` in this one."""
     import signal
 
     import torch

@@ -72,7 +72,11 @@ def apart(
 def without_times(rows: list[dict]) -> list[dict]:
     """Rows of `metrics.jsonl` without what no two runs have in common."""
     return [
-        {k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second", "mfu", "fill")}
+        {
+            k: v
+            for k, v in row.items()
+            if k not in ("seconds", "tokens_per_second", "mfu", "non_padding_fraction")
+        }
         for row in rows
     ]
 
@@ -104,6 +108,19 @@ def _child(
     pretrain.main(arguments)
 
 
+# What a run imports, late imports included: they took half of the time of a short one.
+PRELOADED = [
+    "distil_lib.pretrain",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "torch._dynamo",
+    "scipy.io",
+    "multiprocess.managers",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.distilbert.modeling_distilbert",
+]
+
+
 class Launcher:
     """`program(arguments)` runs `distil_lib.pretrain.main(arguments)` in a new process and returns what came of it.
 
@@ -114,7 +131,7 @@ class Launcher:
     def __init__(self, folder: Path):
         self.folder, self.started = folder, 0
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["distil_lib.pretrain"])
+        self.context.set_forkserver_preload(PRELOADED)
 
     def start(
         self, arguments: list[str], prepare=None, **environment: str
@@ -197,11 +214,14 @@ class double_precision:
     """Prepare a program to train in float64, where differences of rounding do not hide those of arithmetic."""
 
     def __call__(self) -> None:
-        from distil_lib.training.loop import Run
+        for name in ("new_model", "load_run_teacher"):
+            where = f"distil_lib.training.setup.{name}"
+            function = pkgutil.resolve_name(where)
+            replace(where, lambda *a, function=function: _double(function(*a)))
 
-        for name in ("_new_model", "_load_teacher"):
-            function = getattr(Run, name)
-            setattr(Run, name, lambda run, function=function: function(run).double())
+
+def _double(model: nn.Module | None) -> nn.Module | None:
+    return None if model is None else model.double()
 
 
 def replace(where: str, value) -> None:

@@ -1,17 +1,15 @@
 """`python -m distil_lib.ablation`."""
 
-import argparse
 import math
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Any
 
-import datasets
 import torch
-from transformers.utils import logging as transformers_logging
+from pydantic import Field
 
 from distil_lib.ablation.grid import Grid, Job, grid_names, read_grid
 from distil_lib.ablation.paired_effects import paired_effects
@@ -22,11 +20,12 @@ from distil_lib.ablation.records import (
     read_records,
     values_by_seed,
 )
-from distil_lib.ablation.runner import Worker
-from distil_lib.common.errors import exit_on_user_error
+from distil_lib.ablation.runner import GridRunner
+from distil_lib.common.cli import Program, Settings, Threads, option
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 
+# What makes processes train together.
 LAUNCHER = (
     "RANK",
     "WORLD_SIZE",
@@ -34,10 +33,42 @@ LAUNCHER = (
     "LOCAL_WORLD_SIZE",
     "MASTER_ADDR",
     "MASTER_PORT",
-)  # what makes processes train together
+)
 
 
-def forecast(jobs: Sequence[Job], missing: Sequence[Job], records: Sequence[dict]) -> str:
+@dataclass
+class AblationConfig(Settings):
+    """Every setting of the program."""
+
+    preset: str | None = option(None, "preset that the arms differ from; by default the grid's")
+    grid: str | None = option(
+        None,
+        f"a YAML file, or one of {', '.join(grid_names())}; by default that of the preset's name",
+    )
+    arms: list[str] = option([], "these arms only")
+    seeds: Annotated[int, Field(ge=0, le=10_000)] = option(
+        0, "seeds of each arm; 0 for the grid's numbers"
+    )
+    output: str = option("data/results/ablation", "folder of the records")
+    work: str = option("runs/ablation", "folder of the runs while they run")
+    keep_models: bool = option(False, "do not delete a run when it is recorded")
+    threads: Threads = option(0, "CPU threads; 0 for this process's share of the cores")
+    dry_run: bool = option(False, "only say what is missing and how long it will take")
+    report: list[str] | None = option(
+        None, f"only print the effects on {', '.join(MEASURES)}, or a task's name"
+    )
+
+
+PROGRAM = Program(
+    AblationConfig,
+    "python -m distil_lib.ablation",
+    "Run a grid of arms and seeds, and compare them (Sanh et al. 2019, Table 4).",
+    codes="130 or 143 stopped by Ctrl-C or SIGTERM; the same command resumes",
+    exclusive=("dry_run", "report"),
+)
+
+
+def forecast(jobs: Sequence[Job], missing: Sequence[Job], records: Sequence[dict[str, Any]]) -> str:
     """What is missing, and how long it will take by what has been recorded."""
     lines = [f"{len(jobs) - len(missing)} of {len(jobs)} recorded, {len(missing)} missing"]
     seeds: dict[str, list[int]] = {}
@@ -47,21 +78,29 @@ def forecast(jobs: Sequence[Job], missing: Sequence[Job], records: Sequence[dict
     seconds = estimate(missing, records)
     if math.isnan(seconds):
         lines.append(
-            "Nothing of this grid is recorded yet, so nothing says how long it will take: run one, with --arms and --seeds 1."
+            "Nothing of this grid is recorded yet, so nothing says how long it will take: "
+            "run one, with --arms and --seeds 1."
         )
     elif missing:
         hours = seconds / 3600
-        took = f"By what {len(records)} recorded took"
         lines.append(
-            f"{took}: {hours:.1f} hours for one process, {hours / 2:.1f} for two on cores of their own."
+            f"By what {len(records)} recorded took: {hours:.1f} hours for one process, "
+            f"{hours / 2:.1f} for two on cores of their own."
         )
     return "\n".join(lines)
 
 
 def report(
-    grid: Grid, records: Sequence[dict], arms: Sequence[str] = (), measures: Sequence[str] = ()
+    grid: Grid,
+    records: Sequence[dict[str, Any]],
+    arms: Sequence[str] = (),
+    measures: Sequence[str] = (),
 ) -> Iterator[str]:
-    """A table of effects for each measure that is asked for, or for all that the records have. Raises `UserError` if there are none."""
+    """A table of effects for each measure: those that are asked for, or all that are recorded.
+
+    Raises:
+        UserError: There are no records.
+    """
     if not records:
         raise UserError(
             f"Nothing of the grid {grid.name} is recorded here.",
@@ -76,117 +115,45 @@ def report(
     for measure in measures or [name for name in MEASURES if name in known]:
         values = values_by_seed(records, measure)
         order = [name for name in grid.arms if name in values and (not arms or name in arms)]
-        yield effects_table(
-            measure,
-            paired_effects(values, grid.reference, arms=order),
-            values[grid.reference],
-            grid.reference,
-        )
+        effects = paired_effects(values, grid.reference, arms=order)
+        yield effects_table(measure, effects, values[grid.reference], grid.reference)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"The command line is not understood: {message}.", "See --help.")
-
-
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Raises `UserError`."""
-    parser = _Parser(
-        prog="python -m distil_lib.ablation",
-        description="Run a grid of arms and seeds, and compare them (Sanh et al. 2019, Table 4).",
-        epilog="Exit codes: 0 done, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM; the same command goes on.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--preset", help="preset that the arms differ from; by default the grid's")
-    parser.add_argument(
-        "--grid",
-        help=f"a YAML file, or one of {', '.join(grid_names())}; by default the one named like the preset",
-    )
-    parser.add_argument("--arms", nargs="+", default=[], metavar="ARM", help="these arms only")
-    parser.add_argument(
-        "--seeds", type=int, default=0, help="seeds of each arm, instead of the grid's numbers"
-    )
-    parser.add_argument(
-        "--output",
-        default="data/results/ablation",
-        help="folder of the records (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--work",
-        default="runs/ablation",
-        help="folder of the runs, while they run (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--keep_models", action="store_true", help="do not delete a run's model when it is recorded"
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="CPU threads of this process; by default its share of the machine's cores",
-    )
-    only = parser.add_mutually_exclusive_group()
-    only.add_argument(
-        "--dry_run", action="store_true", help="only say what is missing and how long it will take"
-    )
-    only.add_argument(
-        "--report",
-        nargs="*",
-        metavar="MEASURE",
-        help=f"only print the effects on {', '.join(MEASURES)}, or a task's name",
-    )
-    chosen = parser.parse_args(arguments)
-    for name in ("seeds", "threads"):
-        if getattr(chosen, name) < 0:
-            raise UserError(f"{name} is {getattr(chosen, name)}.", "It must not be negative.")
-    return chosen
-
-
-def _alone() -> None:
-    """Let this process be alone, though a launcher has started several, on the GPU that is meant for it."""
+def _detach_from_launcher() -> None:
+    """Let this process work alone, on a GPU of its own, though a launcher started several."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    visible = [gpu for gpu in gpus.split(",") if gpu] or list(
-        map(str, range(torch.cuda.device_count()))
-    )
+    visible = [gpu for gpu in gpus.split(",") if gpu]
+    visible = visible or list(map(str, range(torch.cuda.device_count())))
     if visible and "LOCAL_RANK" in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(os.environ["LOCAL_RANK"]) % len(visible)]
     for name in LAUNCHER:
         os.environ.pop(name, None)
 
 
+def run(config: AblationConfig) -> str:
+    """Do what the settings ask for; returns what is to be printed."""
+    grid = read_grid(config.grid or config.preset or "mini", config.preset)
+    jobs = grid.jobs(config.arms, config.seeds)
+    runner = GridRunner(
+        Path(locate(config.output)), Path(config.work), config.threads, config.keep_models
+    )
+    if config.report is not None:
+        records = read_records(runner.output, grid)
+        return "\n\n".join(report(grid, records, config.arms, config.report))
+    if config.dry_run:
+        return forecast(jobs, runner.missing(jobs), read_records(runner.output, grid))
+    _detach_from_launcher()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, runner.stop)
+    left = runner.run_pending(jobs)
+    titles = ", ".join(job.title for job in left)
+    others = f"; other processes are running {titles}" if left else ""
+    return f"{len(jobs) - len(left)} of {len(jobs)} are recorded in {config.output}{others}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    with exit_on_user_error():
-        chosen = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-        grid = read_grid(chosen.grid or chosen.preset or "mini", chosen.preset)
-        jobs = grid.jobs(chosen.arms, chosen.seeds)
-        worker = Worker(
-            Path(locate(chosen.output)), Path(chosen.work), chosen.threads, chosen.keep_models
-        )
-        if chosen.report is not None:
-            print(
-                "\n\n".join(
-                    report(grid, read_records(worker.output, grid), chosen.arms, chosen.report)
-                )
-            )
-        elif chosen.dry_run:
-            print(forecast(jobs, worker.missing(jobs), read_records(worker.output, grid)))
-        else:
-            _alone()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, worker.stop)
-            left = worker.all(jobs)
-            others = (
-                f"; other processes are at work on {', '.join(job.title for job in left)}"
-                if left
-                else ""
-            )
-            print(
-                f"{len(jobs) - len(left)} of {len(jobs)} are recorded in {chosen.output}{others}",
-                flush=True,
-            )
+    """Run the program. It ends by `SystemExit` where there is an error."""
+    PROGRAM.run(lambda config, given: run(config), arguments)
 
 
 if __name__ == "__main__":

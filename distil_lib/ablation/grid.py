@@ -1,8 +1,8 @@
-"""What an ablation consists of: arms and seeds from a YAML file, and a hash of each one's configuration.
+"""What an ablation consists of: arms and seeds from a YAML file.
 
-    grid = read_grid("mini")                                  # distil_lib/ablation/grids/mini.yaml, or a file of one's own
-    jobs = grid.jobs(arms=["triple", "without-ce"], seeds=2)  # seed 0 of every arm first, then seed 1
-    jobs[0].pretraining, jobs[0].key                          # its PretrainConfig, and the hash of all that decides its numbers
+    grid = read_grid("mini")                         # ablation/grids/mini.yaml, or a file
+    jobs = grid.jobs(arms=["triple", "without-ce"])  # seed 0 of every arm first, then seed 1
+    jobs[0].pretraining, jobs[0].name                # its settings, and the name of its record
 
 A grid file reads
 
@@ -10,49 +10,35 @@ A grid file reads
     base: {max_steps: 150}         # settings of all arms
     reference: triple              # the arm that the others are compared with
     seeds: 3                       # of an arm that says nothing else
-    tasks: [doc-package, doc-qa]   # fine-tuned on afterwards; a mapping gives a task settings of its own
-    finetuning: {train_rows: 600}  # settings of `finetune` for all tasks; finetuning_seeds: how often each student is fine-tuned
+    tasks: [doc-package, doc-qa]   # fine-tuned on afterwards; a mapping gives a task own settings
+    finetuning: {train_rows: 600}  # settings of `finetune` for all tasks
+    finetuning_seeds: 1            # how often each student is fine-tuned
     include: mini                  # take over another grid's arms
     arms:
       without-ce: {says: No soft targets., seeds: 5, settings: {alpha_ce: 0.0}}
-      soft-targets-all:            # without an entry: one of the included arms that is left away
+      soft-targets-all:            # without an entry: leave out this included arm
 """
 
-import hashlib
-import json
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-import yaml
-
-from distil_lib.common.cli import near
-from distil_lib.common.paths import locate
+from distil_lib.ablation.fingerprints import InputFingerprints, settings_hash
+from distil_lib.common.cli import Seeds, Settings, checked, near, read_settings, unknown_setting
 from distil_lib.errors import UserError
-from distil_lib.finetune.config import FREE, FinetuneConfig
+from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.tasks.registry import find_task
-from distil_lib.text.blocks import corpus_fingerprint
-from distil_lib.training.config import RESUMABLE_OVERRIDES, PretrainConfig, load_preset
+from distil_lib.training.config import PretrainConfig, load_preset
 
 GRIDS = Path(__file__).parent / "grids"
-FORMAT = 1  # raised whenever the same configuration would give other numbers: part of the hash
-KEYS = (
-    "preset",
-    "base",
-    "reference",
-    "seeds",
-    "tasks",
-    "finetuning",
-    "finetuning_seeds",
-    "include",
-    "arms",
-)
-MODEL_FILES = ("*.safetensors", "config.json", "tokenizer*.json", "vocab.txt")
+ARM_NAME = re.compile(r"[\w+-][\w.+-]{0,79}")  # it is part of a file's name
 # Not for a grid to say: they belong to the (arm, seed) or to the machine, or are the same for all.
-RESERVED = {
-    PretrainConfig: {"seed", "output", "resume", "overwrite", "log_with"},
+RESERVED: dict[type, set[str]] = {
+    PretrainConfig: {"seed", "output", "resume", "overwrite", "log_with", "time_limit"},
     FinetuneConfig: {
         "model",
         "task",
@@ -69,7 +55,14 @@ RESERVED = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to distil: what it `says` of itself, how many seeds it gets, and the settings in which it differs."""
+    """One way to distil.
+
+    Attributes:
+        name: What it is called in tables and files.
+        says: One sentence on it.
+        seeds: How many it gets.
+        settings: The settings in which it differs from the grid's base.
+    """
 
     name: str
     says: str
@@ -79,25 +72,41 @@ class Arm:
 
 @dataclass(frozen=True)
 class Job:
-    """An arm with a seed: the student that is pretrained, and the tasks it is fine-tuned on with `finetuning_seeds`."""
+    """An arm with a seed: a student to pretrain, and the tasks to fine-tune it on.
+
+    Attributes:
+        arm: The arm.
+        seed: Of the pretraining.
+        pretraining: The settings of the student.
+        finetuning: The settings of each task.
+        finetuning_seeds: The seeds of each fine-tuning.
+        configuration: All that decides the numbers, and nothing else.
+        experiment_hash: See `Grid`.
+        experiment_hash_without_versions: See `Grid`.
+    """
 
     arm: Arm
     seed: int
     pretraining: PretrainConfig
     finetuning: Mapping[str, FinetuneConfig]
     finetuning_seeds: tuple[int, ...]
-    configuration: Mapping[
-        str, Any
-    ]  # all that decides the numbers, and nothing else (see `InputFingerprints.result_determining_settings`)
-    common: str  # `Grid.common`
-    family: str  # `Grid.family`
+    configuration: Mapping[str, Any]
+    experiment_hash: str
+    experiment_hash_without_versions: str
 
     @cached_property
     def key(self) -> str:
-        return _hash(self.configuration)
+        """The hash of its configuration."""
+        return settings_hash(self.configuration)
+
+    @property
+    def name(self) -> str:
+        """For files: "triple-seed0-016cee49"."""
+        return f"{self.arm.name}-seed{self.seed}-{self.key[:8]}"
 
     @property
     def title(self) -> str:
+        """For messages."""
         return f"{self.arm.name}, seed {self.seed}"
 
 
@@ -112,21 +121,24 @@ class Grid:
     arms: Mapping[str, Arm]
     tasks: Mapping[str, FinetuneConfig]
     finetuning_seeds: int
-    contents: "InputFingerprints" = field(
-        default_factory=lambda: InputFingerprints(), compare=False, repr=False
-    )
+    inputs: InputFingerprints = field(default_factory=InputFingerprints, compare=False, repr=False)
 
     def jobs(self, arms: Sequence[str] = (), seeds: int = 0) -> list[Job]:
-        """The (arm, seed) of all arms or of some, seeds outermost, so that whatever is done first is of all arms.
+        """The (arm, seed) of all arms or of some. All arms get seed 0 before any gets seed 1.
 
-        seeds: of each arm, instead of the number in the file. Raises `UserError` for a setting that does not fit, and for two arms that
-        are one and the same.
+        Args:
+            arms: Only these.
+            seeds: How many for each arm, instead of the number in the file.
+
+        Raises:
+            UserError: A setting does not fit, or two arms are the same.
         """
         for name in arms:
             if name not in self.arms:
                 raise UserError(
                     f"The grid {self.name} has no arm {name!r}.",
-                    near(name, self.arms) + f"It has {', '.join(self.arms)}.",
+                    f"{near(name, self.arms)}It has {', '.join(self.arms)}.",
+                    setting="arms",
                 )
         chosen = [self.arms[name] for name in dict.fromkeys(arms or self.arms)]
         most = seeds or max(arm.seeds for arm in chosen)
@@ -142,243 +154,152 @@ class Grid:
             if same.arm is not job.arm:
                 raise UserError(
                     f"The arms {same.arm.name} and {job.arm.name} are the same.",
-                    "Leave one of them away.",
+                    "Remove one of them.",
                 )
         return jobs
 
     @cached_property
-    def common(self) -> str:
-        """A hash of what all arms and seeds share: records with another one are of another experiment."""
-        return _hash(
-            self.contents.result_determining_settings(
-                self._config({}, 0), self.tasks, range(self.finetuning_seeds)
-            )
-        )
+    def experiment_hash(self) -> str:
+        """Of what all arms and seeds share: records with another one are of another experiment."""
+        return self._shared(self.inputs)
 
     @cached_property
-    def family(self) -> str:
-        """As `common`, but whatever versions the documented packages have: the same experiment on another Python's documentation."""
-        return _hash(
-            InputFingerprints(versions=False).result_determining_settings(
-                self._config({}, 0), self.tasks, range(self.finetuning_seeds)
-            )
-        )
+    def experiment_hash_without_versions(self) -> str:
+        """As `experiment_hash`, whatever versions the documented packages have.
+
+        It is the same for one experiment on the documentation of two Python installations.
+        """
+        return self._shared(InputFingerprints(versions=False))
+
+    def _shared(self, inputs: InputFingerprints) -> str:
+        seeds = range(self.finetuning_seeds)
+        config = self._config({}, 0)
+        return settings_hash(inputs.result_determining_settings(config, self.tasks, seeds))
 
     def _config(self, settings: Mapping[str, Any], seed: int) -> PretrainConfig:
         config = load_preset(self.preset, **{**self.base, **settings, "seed": seed})
         if config.precision == "auto":
-            remedy = "Say `precision: fp32` or `precision: bf16` in its base: numbers to be compared must not depend on a machine's speed."
-            raise UserError(f"The grid {self.name} leaves the precision open.", remedy)
+            raise UserError(
+                f"The grid {self.name} leaves the precision open.",
+                "Say `precision: fp32` or `precision: bf16` in its base: numbers to be compared "
+                "must not depend on a machine's speed.",
+            )
         return config
 
     def _job(self, arm: Arm, seed: int) -> Job:
         try:
             config = self._config(arm.settings, seed)
         except UserError as error:
-            raise UserError(f"The arm {arm.name}: {error.problem}", error.remedy) from error
+            problem = f"The arm {arm.name}: {error.problem}"
+            raise UserError(problem, error.remedy, error.settings) from error
         own = tuple(range(seed * self.finetuning_seeds, (seed + 1) * self.finetuning_seeds))
-        return Job(
-            arm,
-            seed,
-            config,
-            self.tasks,
-            own,
-            self.contents.result_determining_settings(config, self.tasks, own),
-            self.common,
-            self.family,
-        )
+        configuration = self.inputs.result_determining_settings(config, self.tasks, own)
+        shared = self.experiment_hash, self.experiment_hash_without_versions
+        return Job(arm, seed, config, self.tasks, own, configuration, *shared)
 
 
-# ------------------------------------------------------------------------------------------------------------------- the hash
-def _hash(configuration: Mapping) -> str:
-    return hashlib.sha256(json.dumps([FORMAT, configuration], sort_keys=True).encode()).hexdigest()[
-        :16
-    ]
+# ------------------------------------------------------------------------- the grid's file
+@dataclass
+class GridFile(Settings):
+    """The entries of a grid's file; see the top of this module."""
+
+    preset: str = "mini"
+    base: dict[str, Any] | None = None
+    reference: str | None = None
+    seeds: Seeds = 3
+    tasks: list[str] | dict[str, dict[str, Any] | None] | None = None
+    finetuning: dict[str, Any] | None = None
+    finetuning_seeds: Seeds = 1
+    include: str | None = None
+    arms: dict[str, dict[str, Any] | None] | None = None
 
 
-class InputFingerprints:
-    """What the names in a configuration stand for, each looked at once. versions: whether those of the documented packages count."""
+@dataclass
+class ArmEntry(Settings):
+    """What a grid's file says of an arm."""
 
-    def __init__(self, versions: bool = True):
-        self.versions = versions
-        self.known: dict[tuple[str, Sequence[str]], str] = {}
-
-    def result_determining_settings(
-        self,
-        pretraining: PretrainConfig,
-        finetuning: Mapping[str, FinetuneConfig],
-        seeds: Sequence[int],
-    ) -> dict:
-        """All that decides a job's numbers: no folder to write to, nothing that may differ when a run is resumed, and of what is read
-        the content instead of the place."""
-        settings = {k: v for k, v in asdict(pretraining).items() if k not in RESUMABLE_OVERRIDES}
-        for name in ("teacher", "tokenizer", "init_from"):
-            settings[name] = settings[name] and self.files(settings[name], MODEL_FILES)
-        settings["corpus"] = self.text(settings["corpus"])
-        tasks = {}
-        for name, config in finetuning.items():
-            tasks[name] = {
-                k: v
-                for k, v in asdict(config).items()
-                if k not in FREE and k not in ("model", "task")
-            }
-            on_hub = find_task(name).repository
-            tasks[name]["data"] = (
-                self.files(config.data_dir) if config.data_dir else on_hub or self.text("docs")
-            )
-            if config.distil_from:
-                tasks[name]["distil_from"] = self.files(config.distil_from, MODEL_FILES)
-        return {"pretraining": settings, "finetuning": tasks, "finetuning_seeds": list(seeds)}
-
-    def text(self, source: str) -> str:
-        """Of a corpus: a hash of the documented packages' versions, or of the files; of the Hub, its name."""
-        if source == "docs" or source.startswith("docs:"):
-            if not self.versions:
-                return source
-            if (source, ()) not in self.known:
-                self.known[source, ()] = (
-                    f"{source} {_hash({'versions': corpus_fingerprint(source)})}"
-                )
-            return self.known[source, ()]
-        return source if source.startswith("hub:") else self.files(source)
-
-    def files(self, name: str, patterns: Sequence[str] = ("*",)) -> str:
-        """A hash of a file, or of a folder's files that match, wherever they lie; a name that is not there, one on the Hub, stays."""
-        place = Path(locate(name))
-        if not place.exists():
-            return name
-        if (name, patterns) not in self.known:
-            digest = hashlib.sha256()
-            for path in sorted(
-                {path for pattern in patterns for path in place.rglob(pattern)}
-                if place.is_dir()
-                else [place]
-            ):
-                if path.is_file():
-                    digest.update(
-                        f"{path.relative_to(place).as_posix()} {path.stat().st_size} ".encode()
-                    )
-                    with path.open("rb") as file:
-                        while chunk := file.read(1 << 22):
-                            digest.update(chunk)
-            self.known[name, patterns] = digest.hexdigest()[:16]
-        return self.known[name, patterns]
+    says: str = ""
+    seeds: Seeds = 3
+    settings: dict[str, Any] | None = None
 
 
-# --------------------------------------------------------------------------------------------------------------- the grid's file
 def grid_names() -> list[str]:
+    """The library's own grids."""
     return sorted(path.stem for path in GRIDS.glob("*.yaml"))
 
 
-def read_grid(name: str | Path, preset: str | None = None) -> Grid:
-    """A grid by the name of one of the library's, or from a file. preset: another than the file's.
+def read_grid(
+    name: str | Path, preset: str | None = None, included_by: Sequence[Path] = ()
+) -> Grid:
+    """A grid by the name of one of the library's, or from a file.
 
-    Raises `UserError`, which says where, for whatever is not as it should be.
+    Args:
+        name: Name or file.
+        preset: Another preset than the file's.
+        included_by: The files that are being read already.
+
+    Raises:
+        UserError: The file is missing or wrong; the message says where.
     """
-    path = GRIDS / f"{name}.yaml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        hint = near(str(name), grid_names())
+    path = Path(name)
+    if str(name) in grid_names():
+        path = GRIDS / f"{name}.yaml"
+    elif not path.is_file():
         raise UserError(
-            f"There is no grid and no file {str(name)!r}.",
-            f"{hint}The grids are {', '.join(grid_names())}.",
+            f"There is no grid and no file {str(name)[:200]!r}.",
+            f"{near(str(name), grid_names())}The grids are {', '.join(grid_names())}.",
+            setting="grid",
         )
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is no YAML ({' '.join(str(error).split())}).",
-            f"See {GRIDS} for how a grid reads.",
-        ) from error
-    _check_keys(given, KEYS, str(path))
-    seeds = _checked(given.get("seeds", 3), int, f"seeds in {path}")
-    base = _settings(given.get("base"), PretrainConfig, f"base in {path}")
-    arms = dict(read_grid(given["include"]).arms) if given.get("include") else {}
-    for arm, entry in _mapping(given.get("arms"), f"arms in {path}").items():
-        arms[arm] = None if entry is None else _arm(arm, entry, seeds, path)
-    arms = {name: arm for name, arm in arms.items() if arm is not None}
-    reference = given.get("reference", next(iter(arms), None))
+    file = GridFile(**read_settings(GridFile, path))
+    where = f" in {path}"
+    base = _settings(PretrainConfig, file.base, f"base{where}")
+    arms: dict[str, Arm] = {}
+    if file.include is not None:
+        if path.resolve() in included_by:
+            raise UserError(f"{path} includes itself.", "Remove one `include`.")
+        arms |= read_grid(file.include, None, [*included_by, path.resolve()]).arms
+    for arm, entry in (file.arms or {}).items():
+        if entry is None:
+            arms.pop(arm, None)
+        else:
+            arms[arm] = _arm(arm, entry, file.seeds, path)
+    reference = next(iter(arms), None) if file.reference is None else file.reference
     if reference not in arms:
-        remedy = f"{near(str(reference), arms)}Its arms are {', '.join(arms) or 'none'}."
         raise UserError(
-            f"The reference of {path} is {reference!r}, which is none of its arms.", remedy
+            f"The reference of {path} is {reference!r}, which is none of its arms.",
+            f"{near(reference, arms)}Its arms are {', '.join(arms) or 'none'}.",
         )
-    preset, named = preset or given.get("preset", "mini"), given.get("tasks") or {}
-    finetuning = _settings(given.get("finetuning"), FinetuneConfig, f"finetuning in {path}")
+    preset = file.preset if preset is None else preset
+    precision = load_preset(preset, **base).precision
+    shared = _settings(FinetuneConfig, file.finetuning, f"finetuning{where}")
+    named = file.tasks if isinstance(file.tasks, dict) else dict.fromkeys(file.tasks or ())
     tasks = {}
-    for task, own in (
-        named
-        if isinstance(named, dict)
-        else dict.fromkeys(_checked(named, list, f"tasks in {path}"))
-    ).items():
-        settings = finetuning | _settings(own, FinetuneConfig, f"the task {task} in {path}")
-        tasks[find_task(task).name] = FinetuneConfig(
-            task=task, precision=load_preset(preset, **base).precision, **settings
+    for task, own in named.items():
+        own = shared | _settings(FinetuneConfig, own, f"the task {task}{where}")
+        tasks[find_task(task).name] = FinetuneConfig(task=task, precision=precision, **own)
+    return Grid(path.stem, preset, base, reference, arms, tasks, file.finetuning_seeds)
+
+
+def _arm(name: str, entry: Mapping[str, Any], seeds: int, path: Path) -> Arm:
+    where = f"the arm {name} in {path}"
+    if not ARM_NAME.fullmatch(name):
+        raise UserError(
+            f"{path} has an arm {name[:100]!r}.",
+            "A name consists of up to 80 letters, digits and any of . _ + -",
         )
-    repeats = _checked(given.get("finetuning_seeds", 1), int, f"finetuning_seeds in {path}")
-    if any("precision" in arm.settings for arm in arms.values()):
+    found = ArmEntry(**{"seeds": seeds} | _settings(ArmEntry, entry, where))
+    settings = _settings(PretrainConfig, found.settings, where)
+    if "precision" in settings:
         raise UserError(
             f"An arm of {path} has a precision of its own.", "Give it to all of them, in `base`."
         )
-    return Grid(path.stem, preset, base, reference, arms, tasks, repeats)
+    return Arm(name, found.says, found.seeds, settings)
 
 
-def _arm(name: str, entry: Any, seeds: int, path: Path) -> Arm:
-    where = f"the arm {name} in {path}"
-    _check_keys(entry, ("says", "seeds", "settings"), where)
-    settings = _settings(entry.get("settings"), PretrainConfig, where)
-    return Arm(
-        name,
-        str(entry.get("says", "")),
-        _checked(entry.get("seeds", seeds), int, f"seeds of {where}"),
-        settings,
-    )
-
-
-def _begin(where: str) -> str:
-    return f"T{where[1:]}" if where.startswith("the ") else where
-
-
-def _mapping(value: Any, where: str) -> dict:
-    if not isinstance(value or {}, dict):
-        raise UserError(f"{_begin(where)} holds no settings.", "Each line reads `name: value`.")
-    return value or {}
-
-
-def _check_keys(value: Any, keys: Sequence[str], where: str) -> None:
-    for key in _mapping(value, where):
-        if key not in keys:
-            raise UserError(
-                f"{_begin(where)} has an unknown entry {key!r}.",
-                near(key, keys) + f"Known: {', '.join(keys)}.",
-            )
-
-
-def _checked(value: Any, expected: Any, where: str) -> Any:
-    """The value if it is of that type, an int as a float where one is expected."""
-    if expected is float and type(value) is int:
-        return float(value)
-    if (
-        not isinstance(value, expected)
-        or (isinstance(value, bool) and expected in (int, float))
-        or (expected is int and value < 0)
-    ):
-        wanted = getattr(expected, "__name__", str(expected))
-        raise UserError(
-            f"{_begin(where)}: {value!r}.",
-            f"It must be of type {wanted} (write 5.0e-4, not 5e-4, in YAML).",
-        )
-    return value
-
-
-def _settings(value: Any, kind: type, where: str) -> dict[str, Any]:
-    """Settings of a configuration's class, with names and types checked."""
-    types = {
-        name: hint for name, hint in get_type_hints(kind).items() if name not in RESERVED[kind]
-    }
-    _check_keys(value, tuple(types), where)
-    return {
-        name: _checked(each, types[name], f"{name} of {where}")
-        for name, each in _mapping(value, where).items()
-    }
+def _settings(kind: type, given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+    """Settings of a class, with names and values checked."""
+    known = {entry.name for entry in dataclasses.fields(kind)} - RESERVED.get(kind, set())
+    for name in given or {}:
+        if name not in known:
+            raise unknown_setting(name, where[0].upper() + where[1:], known)
+    return {k: checked(kind, k, v, f" of {where}") for k, v in (given or {}).items()}

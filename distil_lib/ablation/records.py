@@ -1,15 +1,20 @@
-"""What an ablation has measured: one JSON file an arm and seed, and what can be said of them together.
+"""What an ablation has measured: one JSON file for each arm and seed.
 
 records = read_records("data/results/ablation")
-values = values_by_seed(records, "documentation")         # {"triple": {0: 61.2, ...}, "without-ce": ...}
+values = values_by_seed(records, "documentation")     # {"triple": {0: 61.2, ...}, ...}
 paired_effects(values, reference="triple")
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic reads no other one before Python 3.12
 
 from distil_lib.ablation.grid import Grid, Job
 from distil_lib.ablation.paired_effects import Effect
@@ -18,7 +23,7 @@ from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.tasks.registry import find_task
 
-# What a record can be asked for, besides its tasks: by how much it is multiplied, and its unit then.
+# What a record can be asked for, besides its tasks: the factor of its value, and the unit then.
 MEASURES = {
     "documentation": (1, "points"),
     "glue": (1, "points"),
@@ -28,45 +33,84 @@ MEASURES = {
     "agreement": (100, "points"),
     "cosine": (1, ""),
 }
+Numbers = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+
+
+class Seconds(TypedDict):
+    """What a record's work took, in all."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    total: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Record(TypedDict):
+    """What is read from a record; it holds more (see `GridRunner.run_job`)."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    arm: str
+    seed: int
+    figures: Numbers
+    macro: Numbers
+    scores: Numbers
+    seconds: Seconds
+    experiment_hash: str
+    experiment_hash_without_versions: str
+
+
+RECORD = TypeAdapter(Record)
 
 
 def record_file(output: Path, job: Job) -> Path:
-    return output / f"{job.key}.json"
+    """Where the record of a job is, or will be."""
+    return output / f"{job.name}.json"
 
 
-def read_records(output: str | Path, grid: Grid | None = None) -> list[dict]:
-    """The records of a folder, or of one grid in it, by arm and seed. Raises `UserError` for a damaged one.
+def read_record(path: Path) -> dict[str, Any]:
+    """A record. Raises `UserError` if the file is damaged or of another kind."""
+    try:
+        return dict(RECORD.validate_json(path.read_bytes()))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).", "Check the file.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join([*map(str, first["loc"]), first["msg"]])[:200]
+        raise UserError(
+            f"{path} is no record of an ablation ({reason}).",
+            "Move it away; if it was one, the next call makes it again.",
+        ) from error
 
-    Where there are none of the grid with the documentation that is installed here (another Python has another one), those that were
-    made elsewhere are read: if of several versions, those of which there are most.
+
+def read_records(output: str | Path, grid: Grid | None = None) -> list[dict[str, Any]]:
+    """The records of a folder, or of one grid in it, by arm and seed.
+
+    Another Python has documentation of other versions. If the folder has no record of the grid on
+    this one's documentation, those made elsewhere are read: of several versions, those of which
+    there are most.
+
+    Raises:
+        UserError: A file is damaged or is no record.
     """
-    records = []
-    for path in sorted(Path(locate(str(output))).glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{path} is no record of an ablation ({error}).",
-                "Delete it; the next call makes it again.",
-            ) from error
-        if (
-            isinstance(record, dict)
-            and {"arm", "seed", "figures", "scores", "macro", "common", "family"} <= record.keys()
-        ):
-            records.append(record)
+    # Hidden files are being written, or are locks.
+    folder = Path(locate(str(output)))
+    records = [read_record(path) for path in sorted(folder.glob("[!.]*.json"))]
     if grid is not None:
-        of_grid = Counter(r["common"] for r in records if r["family"] == grid.family)
-        texts = (
-            [grid.common]
-            if grid.common in of_grid
-            else [common for common, _ in of_grid.most_common(1)]
+        found = Counter(
+            r["experiment_hash"]
+            for r in records
+            if r["experiment_hash_without_versions"] == grid.experiment_hash_without_versions
         )
-        records = [r for r in records if r["common"] in texts]
+        chosen = {text for text, _ in found.most_common(1)}
+        if grid.experiment_hash in found:
+            chosen = {grid.experiment_hash}
+        records = [r for r in records if r["experiment_hash"] in chosen]
     return sorted(records, key=lambda record: (record["arm"], record["seed"]))
 
 
 def macro_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    """The mean score of the documentation's tasks and that of GLUE's, as far as they are there. IMDb and SQuAD are in neither."""
+    """The mean scores of the documentation's tasks and of GLUE's, if any are there.
+
+    IMDb and SQuAD are in neither.
+    """
     suites: dict[str, list[float]] = {}
     for name, score in scores.items():
         source = find_task(name).source
@@ -79,9 +123,12 @@ def macro_scores(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def values_by_seed(records: Iterable[Mapping], measure: str) -> dict[str, dict[int, float]]:
-    """{arm: {seed: value}} of a key of `MEASURES`, or of a task: scores and shares in points, losses in nats.
+    """{arm: {seed: value}} of a key of `MEASURES`, or of a task.
 
-    Arms without it are left out. Raises `UserError` if no record has it, or if an arm has two records of one seed.
+    Scores and shares are in points, losses in nats. Arms without a value are left out.
+
+    Raises:
+        UserError: No record has the measure, or an arm has two records of one seed.
     """
     found: dict[str, dict[int, float]] = {}
     known: dict[str, None] = {}
@@ -91,8 +138,11 @@ def values_by_seed(records: Iterable[Mapping], measure: str) -> dict[str, dict[i
         if measure in measured:
             of_arm = found.setdefault(record["arm"], {})
             if record["seed"] in of_arm:
-                problem = f"There are two records of {record['arm']}, seed {record['seed']}: of two grids, texts or teachers."
-                raise UserError(problem, "Read those of one grid: read_records(folder, grid).")
+                raise UserError(
+                    f"There are two records of {record['arm']}, seed {record['seed']}: of two "
+                    "grids, texts or teachers.",
+                    "Read those of one grid: read_records(folder, grid).",
+                )
             of_arm[record["seed"]] = measured[measure] * MEASURES.get(measure, (1, ""))[0]
     if not found:
         raise UserError(
@@ -112,7 +162,10 @@ def seconds_by_arm(records: Iterable[Mapping]) -> dict[str, float]:
 
 
 def estimate(jobs: Iterable[Job], records: Sequence[Mapping]) -> float:
-    """Seconds that one process needs for these jobs, by what the same arm took, or if it has no record all arms; nan without any."""
+    """Seconds that one process needs for these jobs; nan without any record.
+
+    A job takes as long as its arm took before, or, for a new arm, as all arms took.
+    """
     taken = seconds_by_arm(records)
     return sum(taken.get(job.arm.name, taken.get("", math.nan)) for job in jobs)
 
@@ -123,11 +176,11 @@ def effects_table(
     """Effects as lines of text, with what the reference itself has."""
     unit = MEASURES.get(measure, (1, "points"))[1]
     mean = sum(reference.values()) / len(reference)
-    head = f"{measure}{f' ({unit})' if unit else ''}: difference from {name} ({mean:.3f}, {len(reference)} seeds), by seed"
-    columns = f"{'arm':<22} seeds  effect   95% interval (t)   bootstrap           p    Holm   flips    Holm  detectable"
-    lines = [
-        f"{e.arm:<22} {e.seeds:>5} {e.mean:>+7.3f}  {e.low:>+7.3f} {e.high:>+7.3f}   {e.bootstrap_low:>+7.3f} {e.bootstrap_high:>+7.3f}"
-        f"  {e.p:>6.4f}  {e.p_holm:>6.4f}  {e.p_flip:>6.4f}  {e.p_flip_holm:>6.4f}  {e.detectable:>10.3f}"
-        for e in effects
-    ]
-    return "\n".join([head, columns, *lines])
+    title = f"{measure} ({unit})" if unit else measure
+    head = f"{title}: difference from {name} ({mean:.3f}, {len(reference)} seeds), by seed"
+    table = pd.DataFrame(map(asdict, effects)).drop(columns="deviation").set_index("arm")
+    p_values = dict.fromkeys(("p", "p_holm", "p_flip", "p_flip_holm"), "{:.4f}".format)
+    lines = table.rename_axis(None).to_string(
+        float_format="{:+.3f}".format, formatters=p_values | {"detectable": "{:.3f}".format}
+    )
+    return f"{head}\n{lines}"

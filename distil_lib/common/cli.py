@@ -119,11 +119,22 @@ def checked(kind: type, name: str, value: Any, where: str = "", strict: bool = T
         remedy = remedy.replace("Input should", "It must").replace("valid string", "text") + "."
         if isinstance(value, str) and strict and "number" in remedy:
             remedy += " YAML reads 5e-4 as text: write 5.0e-4."
-        raise UserError(f"{name}{where} is {show(value)}.", remedy, setting=name) from None
+        # What stands on a command line is a number without quotes, where a number was asked for.
+        numeric = isinstance(value, str) and not strict and _is_number(value)
+        shown = value if numeric else show(value)
+        raise UserError(f"{name}{where} is {shown}.", remedy, setting=name) from None
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and (reason := _unfit(text)):
             raise UserError(f"{name}{where} is {show(text)}.", reason, setting=name)
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return len(text) < 40 and text == text.strip()
 
 
 def _unfit(text: str) -> str:
@@ -165,8 +176,9 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one `UserError`; argparse would print its whole usage above it."""
 
     def error(self, message: str) -> NoReturn:
+        message = "".join(c if c.isprintable() else "?" for c in message)
         if message.startswith("unrecognized arguments: --"):
-            name = message.split("--", 1)[1].split()[0].split("=")[0].replace("-", "_")
+            name = message.split("--", 1)[1].partition(" ")[0].partition("=")[0].replace("-", "_")
             known = [action.dest for action in self._actions]
             raise unknown_setting(name, "The command line", known)
         raise UserError(
@@ -211,6 +223,7 @@ class Program(Generic[Config]):
     exclusive: Collection[str] = ()
 
     def preset_names(self) -> list[str]:
+        """The names that `--preset` knows."""
         return sorted(path.stem for path in self.presets.glob("*.yaml")) if self.presets else []
 
     def preset(self, name: str | Path) -> dict[str, Any]:
@@ -227,6 +240,7 @@ class Program(Generic[Config]):
         return read_settings(self.settings, path)
 
     def parser(self) -> argparse.ArgumentParser:
+        """The command line: an option for each setting, whose value is left as text."""
         codes = f"Exit codes: 0 done, 2 bad input{self.codes and ', '}{self.codes}."
         presets = f"Presets: {', '.join(self.preset_names())}. " if self.presets else ""
         parser = _Parser(

@@ -27,17 +27,28 @@ LAUNCHERS = {
     "torch.distributed.run",
     "distil_lib.launch",
 }
+QUIET = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime would tell its maker of each start
+}
 
 
 def quiet_libraries() -> None:
     """Keep progress bars and notes of other libraries out of a program's own lines."""
-    import datasets
-    from transformers.utils import logging
+    for name, value in QUIET.items():  # read when a library is imported
+        os.environ.setdefault(name, value)
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    if "datasets" in sys.modules:
+        from datasets import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def run_program(
@@ -54,10 +65,23 @@ def run_program(
         if hasattr(stream, "reconfigure"):  # a locale that lacks a letter is no reason to end
             stream.reconfigure(errors="backslashreplace")
     quiet_libraries()
-    with _interrupts_reported(stopped), exit_on_user_error(resumable):
-        said = function()
+    with _interrupts_reported(stopped):
+        try:
+            with exit_on_user_error(resumable):
+                said = function()
+        except SystemExit:
+            _leave_processes()
+            raise
+        _leave_processes()
         if said:
             print(said, flush=True)
+
+
+def _leave_processes() -> None:
+    """Take leave of the other processes: gloo's threads abort a program that ends without."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def load_words(corpus: str, vocabulary: int, block_size: int, max_characters: in
         UserError: the corpus streams, or is too small.
     """
     documents = load_documents(corpus)
-    if isinstance(documents, datasets.IterableDataset):
+    if not isinstance(documents, datasets.Dataset):
         raise UserError(
             f"{corpus} does not fit on the disk.",
             "Take a corpus that does: its words are counted beforehand.",

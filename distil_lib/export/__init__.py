@@ -1,4 +1,4 @@
-"""Models for other places: ONNX files, and scripts that answer in a browser."""
+"""Models for elsewhere: ONNX files, and scripts that answer in a browser."""
 
 import os
 

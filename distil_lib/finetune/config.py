@@ -5,7 +5,7 @@ config = parse_arguments(["--model", "data/student", "--task", "doc-qa", "--seed
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from distil_lib.common.cli import (
     Share,
     Threads,
     option,
+    show,
 )
 from distil_lib.errors import UserError
 
@@ -31,7 +32,7 @@ class FinetuneConfig(Settings):
     """Every setting of a fine-tuning."""
 
     model: str = option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
-    task: str = option("doc-qa", "name of a task, or a YAML file that declares one")
+    task: Any = option("doc-qa", "name of a task, or a YAML file that declares one")
     seeds: Seeds = option(5, "how many times: seeds 0, 1, ...")
     output: str = option("", "result file; by default runs/results/MODEL/TASK.json")
     data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
@@ -79,6 +80,10 @@ class FinetuneConfig(Settings):
 
     def check(self) -> None:
         """See `Settings.check`."""
+        if not isinstance(getattr(self.task, "name", self.task), str):  # a `Task` has a name
+            raise UserError(
+                f"task is {show(self.task)}.", "It must be a name or a file.", setting="task"
+            )
         if self.evaluate_only and self.distil_from:
             raise UserError(
                 "Both evaluate_only and distil_from are given.",
@@ -96,7 +101,7 @@ class FinetuneConfig(Settings):
         return Path("runs", "results", model, f"{Path(task).stem}{kind}.json")
 
 
-# Settings that change nothing of what a seed computes. `precision` is recorded as what it becomes.
+# Settings that change nothing of what a seed computes; `precision` is recorded as it was chosen.
 FREE = frozenset({"seeds", "output", "predict", "save", "compare_with", "threads", "data_dir"})
 
 

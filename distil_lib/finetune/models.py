@@ -196,14 +196,15 @@ def label_order(config: PreTrainedConfig, task: Task, name: str) -> list[int]:
     """
     if not task.labels:
         return []
-    outputs = {_plain(label): int(i) for i, label in config.id2label.items()}
+    names = config.id2label or {}
+    outputs = {_plain(label): int(i) for i, label in names.items()}
     if len(outputs) == len(task.labels):
         numbered = [f"label_{i}" for i in range(len(task.labels))]
         for wanted in ([_plain(label) for label in task.labels], numbered):
             if all(label in outputs for label in wanted):
                 return [outputs[label] for label in wanted]
     raise UserError(
-        f"{name} has the labels {', '.join(map(str, config.id2label.values()))}, {task.name} has "
+        f"{name} has the labels {', '.join(map(str, names.values()))}, {task.name} has "
         f"{', '.join(task.labels)}.",
         "Pass a checkpoint of this task, or write its names into `id2label` of its config.json.",
     )

@@ -38,7 +38,7 @@ def weighted_scores(
         if metric != "pearson":
             ranked = np.stack([_midranks(row, weights) for row in predictions])
             figures.append(_correlations(ranked, _midranks(labels, weights), weights))
-        return sum(figures) / len(figures)
+        return np.mean(figures, axis=0)
     if metric == "macro F1":
         return _macro_f1(predictions, labels, weights)
     accuracy = 100 * (predictions == labels) @ weights / total

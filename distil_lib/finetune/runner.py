@@ -209,8 +209,10 @@ class Finetuning:
     def seed(self, seed: int, precision: str) -> dict:
         """Train (or only load), score, and write what was asked for: the record of one seed."""
         config = self.config
+        took: dict[str, Any] = {}
         if config.evaluate_only:
-            model, took = load_task_model(config.model, self.task).to(_device()), {}
+            model = load_task_model(config.model, self.task)
+            model.to(_device())  # type: ignore[arg-type]  # its decorator hides the signature
         else:
             model, took = self.fit(seed, precision)
         run: dict[str, Any] = {"scores": {}} | took | {"predictions": {}}

@@ -160,7 +160,8 @@ class TaskTrainer(Trainer):
         self.task, self.order, self.alpha, self.temperature = task, list(order), alpha, temperature
         self.teacher = None
         if teacher is not None:
-            self.teacher = teacher.to(self.args.device).eval().requires_grad_(False)
+            teacher.to(self.args.device)  # type: ignore[arg-type]  # hidden by its decorator
+            self.teacher = teacher.eval().requires_grad_(False)
         # The loss is a mean over the batch, for the Trainer to divide if it accumulates.
         self.model_accepts_loss_kwargs = False
 

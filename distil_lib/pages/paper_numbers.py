@@ -1,38 +1,38 @@
-"""The numbers that the DistilBERT paper and its secondary sources print, one to a row, each with where it stands.
+"""The numbers that the DistilBERT paper and its secondary sources print, each with its place.
 
-    paper_numbers("table1")      # 30 rows: system, task, metric, value, unit, source, place, rounding
-    table(1)                     # the same in the paper's layout: a row for each system, a column for each task
-    Interval.around(77.0, 0.05) / Interval.around(79.5, 0.05)            # what is kept, rounding included: 0.967 to 0.970
+    paper_numbers("table1")      # 30 rows: system, task, metric, value, unit, source, ...
+    table(1)                     # the same in the paper's layout: a row for each system
+    Interval.around(77.0, 0.05) / Interval.around(79.5, 0.05)    # 0.967 to 0.970
 
-The files lie in `data/paper`; its README says how each was checked. `source` is a key of the book's references, or the
-description of a page that was not at hand. The paper is Sanh, Debut, Chaumond and Wolf 2019, arXiv 1910.01108 (version 4).
+The files lie in `data/paper`; its README says how each was checked. `source` is a key of the
+book's references, or the description of a page that was not at hand. The paper is Sanh, Debut,
+Chaumond and Wolf 2019, arXiv 1910.01108 (version 4).
 """
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from distil_lib.common.paths import data_folder
 from distil_lib.errors import UserError
 
-COLUMNS = ("system", "task", "metric", "value", "unit", "source", "place")
 SOURCE = "Sanh, Debut, Chaumond and Wolf 2019, arXiv 1910.01108"
 TABLES = (1, 2, 3, 4)
-REMEDY = "Restore it: git checkout -- data/paper"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """All values from `low` to `high`, both included: what a rounded number may have been. Division is for positive numbers."""
+    """All values from `low` to `high`, both included: what a rounded number may have been.
+
+    Division is for positive numbers.
+    """
 
     low: float
     high: float
 
     @classmethod
     def around(cls, value: float, rounding: float) -> "Interval":
-        """value ± rounding."""
+        """All from value - rounding to value + rounding."""
         return cls(value - rounding, value + rounding)
 
     def __add__(self, other: "Interval") -> "Interval":
@@ -45,19 +45,23 @@ class Interval:
         return Interval(self.low / other.high, self.high / other.low)
 
     def meets(self, other: "Interval") -> bool:
-        """Whether the two have a value in common, but for the rounding of the computer's own arithmetic."""
+        """Whether the two have a value in common, but for rounding of floats."""
         return self.low <= other.high + 1e-9 and other.low <= self.high + 1e-9
 
 
 def paper_numbers(name: str) -> pd.DataFrame:
     """All numbers of `data/paper/<name>.csv`, in the file's order.
 
-    name: "table1" to "table4", "abstract_and_text", "releases" (tables that the authors published beside the paper) or "secondary".
+    `value` is a float in the row's `unit`. `rounding` is half a unit of the last digit that was
+    printed, so that what was measured lies within value ± rounding: .05 for 89.0, .5 for 668. Zeros
+    at the end of a whole number may be rounding too and are read so: 5 for 110.
 
-    `value` is a float in the row's `unit`. `rounding` is half a unit of the last digit that was printed, so that what was measured lies
-    within value ± rounding: .05 for 89.0, .5 for 668. Zeros at the end of a whole number may be rounding too and are read so: 5 for 110.
+    Args:
+        name: "table1" to "table4", "abstract_and_text", "releases" (tables that the authors
+            published beside the paper) or "secondary".
 
-    Raises `UserError` for a name that is no file, and for a file in which a column, a number or a source is missing.
+    Raises:
+        UserError: There is no file of that name.
     """
     folder = data_folder("paper")
     names = sorted(path.stem for path in folder.glob("*.csv"))
@@ -66,13 +70,19 @@ def paper_numbers(name: str) -> pd.DataFrame:
             f"There are no numbers called {name!r} in {folder}.",
             f"Choose one of {', '.join(names)}.",
         )
-    return _read(folder / f"{name}.csv")
+    # As text, because the digits that are printed say how a number was rounded.
+    numbers = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    numbers["rounding"] = numbers["value"].map(_half_unit)
+    return numbers.astype({"value": float})
 
 
 def table(number: int) -> pd.DataFrame:
     """Table 1, 2, 3 or 4 in the paper's layout: floats, NaN where the paper prints none.
 
-    `attrs["source"]` says whose table it is. Raises `UserError` for any other number.
+    `attrs["source"]` says whose table it is.
+
+    Raises:
+        UserError: The paper has no table of that number.
     """
     if number not in TABLES:
         raise UserError(
@@ -89,12 +99,7 @@ def table(number: int) -> pd.DataFrame:
         )
     else:
         columns = numbers["metric"] + " (" + numbers["unit"] + ")"
-    try:
-        layout = numbers.assign(column=columns).pivot(
-            index="system", columns="column", values="value"
-        )
-    except ValueError as error:
-        raise UserError(f"data/paper/table{number}.csv holds a number twice.", REMEDY) from error
+    layout = numbers.assign(column=columns).pivot(index="system", columns="column", values="value")
     layout = layout.loc[numbers["system"].unique(), columns.unique()].rename_axis(
         index=None, columns=None
     )
@@ -102,40 +107,8 @@ def table(number: int) -> pd.DataFrame:
     return layout
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file, strict=True))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read ({error}).", REMEDY) from error
-    if len(rows) < 2:
-        raise UserError(f"{path} holds no numbers.", REMEDY)
-    header, records = rows[0], []
-    if missing := [column for column in COLUMNS if column not in header]:
-        raise UserError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}.", REMEDY
-        )
-    for line, row in enumerate(rows[1:], 2):
-        if len(row) != len(header):
-            raise UserError(
-                f"Line {line} of {path} has {len(row)} cells instead of {len(header)}.", REMEDY
-            )
-        cells = dict(zip(header, row, strict=True))
-        if empty := [column for column in COLUMNS if not cells[column] and column != "unit"]:
-            raise UserError(f"Line {line} of {path} has no {' and no '.join(empty)}.", REMEDY)
-        try:
-            records.append(cells | {"rounding": _half_unit(cells["value"])})
-        except ValueError as error:
-            raise UserError(
-                f"Line {line} of {path} has {cells['value']!r} where a number is expected.", REMEDY
-            ) from error
-    return pd.DataFrame(records).astype({"value": float})
-
-
 def _half_unit(printed: str) -> float:
-    """Half a unit of the last digit of a printed number; `ValueError` if it is none, or neither finite nor in plain digits."""
+    """Half a unit of the last digit of a number that is printed in plain digits."""
     whole, _, decimals = printed.removeprefix("-").partition(".")
-    if not f"{whole}{decimals}".isascii() or not f"{whole}{decimals}".isdigit():
-        raise ValueError(printed)
     zeros = len(whole) - len(whole.rstrip("0")) if whole.strip("0") else 0
     return 0.5 * 10.0 ** (-len(decimals) if decimals else zeros)

@@ -1,7 +1,7 @@
-"""How the book's pages look: one style for all figures, and listings taken from the library itself.
+"""How the book's pages look: one style for all figures, and listings of the library.
 
 use_style()
-show_source(losses.soft_target_loss)                       # in a notebook: the function's own source, highlighted
+show_source(losses.soft_target_loss)      # in a notebook: the function's source, highlighted
 """
 
 import inspect
@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-# Okabe and Ito's colours: told apart by colour-blind readers. Each goes with a line style, a marker and a hatch, so that the
-# figures are readable in grey as well.
+# Okabe and Ito's colours: told apart by colour-blind readers. Each goes with a line style, a marker
+# and a hatch, so that the figures are readable in grey as well.
 COLORS = {"teacher": "#0072B2", "student": "#D55E00", "truth": "#000000", "baseline": "#999999"}
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
@@ -19,7 +19,10 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for a page: white paper, light grid, one cycle of colour, line style and marker together."""
+    """Set matplotlib's defaults for a page.
+
+    White paper, a light grid, and one cycle of colour, line style and marker together.
+    """
     import matplotlib.pyplot as plt
     from cycler import cycler
 
@@ -45,7 +48,7 @@ def use_style() -> None:
 
 
 def show_source(thing: Callable[..., Any] | type) -> Any:
-    """The source of a function or class as a listing that Jupyter and the built book both highlight."""
+    """The source of a function or class, as a highlighted listing."""
     from IPython.display import Markdown
 
     return Markdown(f"```python\n{textwrap.dedent(inspect.getsource(thing))}```")

@@ -39,7 +39,10 @@ class CachedTeacher(nn.Module):
         self.teacher, self.answers = teacher, {}
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> StudentOutput:
         question = tuple(None if x is None else x.numpy().tobytes() for x in (input_ids, positions))
         if question not in self.answers:
@@ -115,15 +118,24 @@ def recorded_runs(
         rows = [[list(job), run(*job)] for job in jobs]
         write_result(path, {"runs": rows, "machine": describe_machine()})
     if not path.is_file():
-        raise UserError(f"{path} does not exist.", "Record it: DISTIL_RECORD=1 make execute CHAPTER=...")
-    found = {tuple(job): result for job, result in json.loads(path.read_text(encoding="utf-8"))["runs"]}
+        raise UserError(
+            f"{path} does not exist.", "Record it: DISTIL_RECORD=1 make execute CHAPTER=..."
+        )
+    found = {
+        tuple(job): result for job, result in json.loads(path.read_text(encoding="utf-8"))["runs"]
+    }
     if missing := [job for job in jobs if tuple(job) not in found]:
-        raise UserError(f"{path} has no run {missing[0]}.", "Record it again: DISTIL_RECORD=1 make execute CHAPTER=...")
+        raise UserError(
+            f"{path} has no run {missing[0]}.",
+            "Record it again: DISTIL_RECORD=1 make execute CHAPTER=...",
+        )
     for job in live:
         now, then = (np.array(_numbers(x)) for x in (run(*job), found[tuple(job)]))
         # Written so that NaN fails.
         if not (now.shape == then.shape and (np.abs(now - then) <= tolerance).all()):
-            raise UserError(f"The run {job} gives {now.round(3)} here; {path.name} has {then.round(3)}.")
+            raise UserError(
+                f"The run {job} gives {now.round(3)} here; {path.name} has {then.round(3)}."
+            )
     return {tuple(job): found[tuple(job)] for job in jobs}
 
 

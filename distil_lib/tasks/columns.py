@@ -99,8 +99,9 @@ def with_labels(task: Task, train: Dataset) -> Task:
         kind = values.type
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
             raise bad_row(task, "train", 0, task.label, values[0].as_py(), "a word or whole number")
-        if values.null_count:
-            row = pc.index(pc.is_null(values), True).as_py()
+        missing = [value is None or value == "" for value in values.to_pylist()]
+        if any(missing):
+            row = missing.index(True)
             raise bad_row(task, "train", row, task.label, None, "a word or whole number")
         names = tuple(str(value) for value in sorted(pc.unique(values).to_pylist()))
     if not 2 <= len(names) <= MAX_CLASSES:
@@ -135,6 +136,7 @@ def _whole(values: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 def _with_checked_labels(task: Task, split: str, data: Dataset, unlabelled: bool) -> Dataset:
     """Labels as ids or numbers; those given as words are translated."""
     values = _arrow(data, "label")
+    ids: list[int | None] | list[float | None]
     if task.labels:
         ids = _ids(task, values, named=isinstance(data.features["label"], ClassLabel))
         expected = ", ".join(f"{i} ({name})" for i, name in enumerate(task.labels))

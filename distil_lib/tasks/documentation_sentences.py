@@ -90,7 +90,7 @@ def acceptability(
         for text in paragraphs_of(module, 0)
         for s in sentences(text)
     }
-    rows = []
+    rows: list[Row] = []
     for sentence in shuffled([s for s in sorted(places) if corruptions(s)], random):
         row = {"text_a": sentence, "label": 1, "edit": "", "document": places[sentence]}
         if len(rows) % 2:

@@ -146,10 +146,9 @@ def _walk(node: ast.AST, name: str) -> Iterator[Docstring]:
     if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (
         text := ast.get_docstring(node)
     ):
-        function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         yield Docstring(
             name,
-            _arguments(node) if function else None,
+            _arguments(node) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else None,
             tuple(paragraphs(text)),
             tuple(parameters(text)),
         )
@@ -217,7 +216,8 @@ def parameters(docstring: str) -> list[Parameter]:
 
 def _entries(section: str, head: re.Pattern, indent: int) -> Iterator[Parameter]:
     """Heads stand at `indent`, descriptions further in; those end with their first paragraph."""
-    name, kind, lines, closed = "", "", [], False
+    name, kind, closed = "", "", False
+    lines: list[str] = []
     for line in [*section.splitlines(), " " * indent + "end :"]:
         inside = line[indent:]
         if line.strip() and not line[:indent].strip() and not inside[:1].isspace():

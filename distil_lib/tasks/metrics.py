@@ -10,7 +10,7 @@ et al. 2018, section 3 (GLUE); Warstadt et al. 2018 (CoLA's Matthews correlation
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -70,7 +70,7 @@ def spearman(predictions: Sequence[float], labels: Sequence[float]) -> dict[str,
     return {"spearman": pearson_and_spearman(predictions, labels)["spearman"]}
 
 
-METRICS = MappingProxyType(
+METRICS: Mapping[str, Callable[..., dict[str, float]]] = MappingProxyType(
     {
         "matthews": matthews,
         "accuracy": accuracy,

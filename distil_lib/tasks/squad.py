@@ -84,7 +84,9 @@ def read_questions(file: Path) -> Iterator[dict]:
         ValueError: if it is no JSON.
     """
     number = 0
-    for a, article in enumerate(_list(json.loads(file.read_text("utf-8-sig")), "data", f"{file}")):
+    for a, article in enumerate(
+        _list(json.loads(file.read_text(encoding="utf-8-sig")), "data", f"{file}")
+    ):
         for p, paragraph in enumerate(_list(article, "paragraphs", f"{file}, article {a + 1}")):
             where = f"{file}, article {a + 1}, paragraph {p + 1}"
             for question in _list(paragraph, "qas", where):
@@ -132,7 +134,7 @@ def check_question(row: Mapping[str, Any], where: str) -> None:
         )
     if "answers" not in row:
         return
-    answers, context, name = row["answers"], row["context"], row["id"]
+    answers, context = row["answers"], row["context"]
     texts, starts = (
         (answers.get(key) if isinstance(answers, Mapping) else None)
         for key in ("text", "answer_start")
@@ -144,7 +146,7 @@ def check_question(row: Mapping[str, Any], where: str) -> None:
         )
     if not texts:
         raise UserError(
-            f"{where}: question {name} has no answer.",
+            f"{where}: question {row['id']} has no answer.",
             "SQuAD 1.1 has at least one for each question; version 2 is another task.",
         )
     for text, start in zip(texts, starts, strict=True):
@@ -155,8 +157,8 @@ def check_question(row: Mapping[str, Any], where: str) -> None:
             )
         if not text.strip() or start < 0 or context[start : start + len(text)] != text:
             raise UserError(
-                f"{where}: the answer {text[:200]!r} of question {name} is not in its context at "
-                f"character {start}.",
+                f"{where}: the answer {text[:200]!r} of question {row['id']} is not in its "
+                f"context at character {start}.",
                 "Offsets count characters (not bytes) from the beginning of the context: correct "
                 "them, or leave the question out.",
             )

@@ -19,6 +19,7 @@ from distil_lib.errors import UserError
 from distil_lib.tasks import squad
 from distil_lib.tasks.metrics import METRICS
 
+Answers = Sequence | np.ndarray
 OF_TWO_CLASSES = ("F1", "accuracy and F1", "matthews")
 KINDS = MappingProxyType(
     {
@@ -100,7 +101,7 @@ class Task:
             return squad.COLUMNS
         return (*self.text, self.label)
 
-    def compute(self, predictions: Sequence, labels: Sequence) -> dict[str, float]:
+    def compute(self, predictions: Answers, labels: Answers) -> dict[str, float]:
         """The metric's figures in points, the reported one first.
 
         Args:
@@ -112,19 +113,19 @@ class Task:
         """
         if self.kind == "question answering":
             return METRICS[self.metric](predictions, labels)
-        predictions, labels = np.asarray(predictions), np.asarray(labels)
+        answers, truth = np.asarray(predictions), np.asarray(labels)
         # Neither an argmax nor a correlation must turn not-a-number into a result.
-        if not np.isfinite(predictions).all():
+        if not np.isfinite(answers).all():
             raise UserError(
-                f"{(~np.isfinite(predictions)).sum()} of the predictions for {self.name} are not "
+                f"{(~np.isfinite(answers)).sum()} of the predictions for {self.name} are not "
                 "finite numbers.",
                 "The model's weights have diverged: fine-tune it again with a smaller learning "
                 "rate.",
                 setting="learning_rate",
             )
-        if self.kind == "classification" and predictions.ndim == 2:
-            predictions = predictions.argmax(-1)
-        return METRICS[self.metric](predictions.reshape(len(labels)), labels)
+        if self.kind == "classification" and answers.ndim == 2:
+            answers = answers.argmax(-1)
+        return METRICS[self.metric](answers.reshape(len(truth)), truth)
 
     def encode(
         self, batch: Mapping[str, list], tokenizer: PreTrainedTokenizerBase, max_length: int = 128

@@ -1,12 +1,13 @@
-"""Which blocks make the n-th optimizer step: a pure function of (seed, step), whatever the hardware.
+"""Which blocks make the n-th optimizer step: a pure function of (seed, step) on any hardware.
 
     steps = StepBatches(blocks.train, masking, batch_size=32, micro_batch_size=16, seed=0)
     for micro_batch in steps[100]:                             # this process's share of step 100
         micro_batch.input_ids, micro_batch.labels
 
-The corpus is read in a new random order each epoch, one epoch after the other. Step n takes the sequences n * batch_size to
-(n + 1) * batch_size of that endless row, and masks each by its epoch and number. Processes and micro-batches only share them
-out. So one process and eight see the same curve, and to resume, the number of the step is all one has to know.
+The corpus is read in a new random order each epoch, one epoch after the other. Step n takes the
+sequences n * batch_size to (n + 1) * batch_size of that endless row, and masks each by its epoch
+and number. Processes and micro-batches only share them out. So one process and eight see the same
+curve, and to resume, the number of the step is all one has to know.
 """
 
 from functools import lru_cache
@@ -29,7 +30,10 @@ def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
 def sequences_of_step(
     step: int, batch_size: int, examples: int, seed: int, total: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(numbers, epochs) of the sequences of one step, (batch_size,) each; fewer in the last step if `total` sequences end in it."""
+    """(numbers, epochs) of the sequences of one step, (batch_size,) each.
+
+    They are fewer in the last step if `total` sequences end in it.
+    """
     places = np.arange(
         step * batch_size,
         min((step + 1) * batch_size, total if total is not None else (step + 1) * batch_size),
@@ -46,8 +50,8 @@ def split_into_micro_batches(
 ) -> list[np.ndarray]:
     """The places (0 to count - 1) of a step that one process computes, a micro-batch each.
 
-    Every process gets the same number of micro-batches, and each micro-batch at most `micro_batch_size` places, as even as
-    possible; some may be empty when `count` is small.
+    Every process gets the same number of micro-batches, and each micro-batch at most
+    `micro_batch_size` places, as even as possible; some may be empty when `count` is small.
     """
     micro_batches = -(-count // (micro_batch_size * world))
     return np.array_split(np.arange(count), micro_batches * world)[
@@ -62,7 +66,10 @@ def mask_blocks(
     masking: DynamicMasking,
     empty: bool = False,
 ) -> MicroBatch:
-    """Blocks (B, L), masked by their numbers and epochs, (B,) each; `empty`: nothing of them is to be counted."""
+    """Blocks (B, L), masked by their numbers and epochs, (B,) each.
+
+    `empty`: nothing of them is to be counted.
+    """
     input_ids = torch.from_numpy(blocks.astype(np.int64))
     batch = masking(input_ids, numbers, epochs)
     counted = torch.full_like(input_ids, not empty, dtype=torch.bool)
@@ -74,7 +81,10 @@ def mask_blocks(
 
 
 class StepBatches(TorchDataset):
-    """`steps[n]`: the list of `MicroBatch`es that this process computes in step n. Works under any `DataLoader(batch_size=None)`."""
+    """`steps[n]`: the micro-batches that this process computes in step n.
+
+    Works under any `DataLoader(batch_size=None)`.
+    """
 
     def __init__(
         self,

@@ -1,49 +1,59 @@
-"""WordPiece tokenizer, and documents packed into blocks of token ids that are cached on disk.
+"""Documents packed into blocks of token ids, which are cached on disk.
 
     tokenizer = load_tokenizer("data/tokenizer")
     blocks = load_blocks("docs", tokenizer, block_size=64)
     blocks.train[0]["input_ids"]                            # (64,) ids: [CLS] 62 words [SEP]
 
-The documents of a split are joined, with [SEP] between two of them, and cut into pieces of `block_size - 2` tokens, each
-wrapped in [CLS] and [SEP]. No block holds padding, so no arithmetic is spent on any.
-
-    python -m distil_lib.text.tokenizer --corpus docs --vocab_size 8192 --output data/tokenizer      # trains a tokenizer
+The documents of a split are joined, with [SEP] between two of them, and cut into pieces of
+`block_size - 2` tokens, each wrapped in [CLS] and [SEP]. No block holds padding, so no arithmetic
+is spent on any.
 """
 
 import hashlib
 import itertools
 import json
-import os
-import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, Features, IterableDataset, Sequence, Value, load_from_disk
+from datasets import Dataset, Features, IterableDataset, Sequence, Value
 from transformers import PreTrainedTokenizerFast
 
-from distil_lib.common.files import MAKING, _sweep
+from distil_lib.common.files import MAKING
+from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
-from distil_lib.text.documents import DOCUMENTED, documentation_version, load_documents, split_of
-from distil_lib.text.packing import DOCUMENTS_AT_ONCE, pack, tokenize
-from distil_lib.text.streaming import BlockStream
-from distil_lib.text.tokenizer import tokenizer_fingerprint
-
-FORMAT = 2  # raised whenever the same documents would give other blocks: part of the cache's key
-DOCUMENTS_A_PACK = (
-    1000  # packing restarts after so many documents, whatever the number of processes
+from distil_lib.text import cache as store
+from distil_lib.text.documents import (
+    StreamedDocuments,
+    load_documents,
+    split_documents,
+    split_of,
 )
+from distil_lib.text.local_files import tell
+from distil_lib.text.packing import pack, tokenize
+from distil_lib.text.sources import corpus_fingerprint, hub_revisions, parse_corpus
+from distil_lib.text.streaming import DOCUMENTS_AT_ONCE, BlockStream
+from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
+
+__all__ = [
+    "Blocks",
+    "count_tokens",
+    "documents_to_blocks",
+    "load_blocks",
+    "load_tokenizer",
+    "pack",
+    "split_documents",
+]
+
+FORMAT = 3  # raised whenever the same documents would give other blocks: part of the cache's key
+DOCUMENTS_A_PACK = 1000  # packing starts again after so many, whatever the number of processes
 STREAM_SAMPLE = 2000  # blocks of a stream that are read ahead to count its words
-STREAM_HELD_OUT = 500  # held-out blocks that are collected from a stream: some 30 times as much text has to be read for them
+STREAM_HELD_OUT = 500  # held-out blocks that are collected from a stream: takes 30 times the text
 
 
-# ---------------------------------------------------------------------------------------------------------------- tokenizer
-
-
-# ------------------------------------------------------------------------------------------------------- documents to blocks
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list]:
     return {"tokens": tokenize(batch["text"], tokenizer)}
 
@@ -60,8 +70,8 @@ def documents_to_blocks(
     block_size: int,
     processes: int | None = None,
 ) -> Dataset:
-    """Tokenize in parallel and pack: a `Dataset` with one column, `input_ids` of (block_size,) int32 ids."""
-    processes = min(processes or os.cpu_count() or 1, max(len(documents) // 100, 1))
+    """Tokenize in parallel and pack: `input_ids` of (block_size,) int32 ids, a block a row."""
+    processes = min(processes or available_cpus(), max(len(documents) // 100, 1))
     tokens = documents.map(
         _tokenize,
         batched=True,
@@ -88,67 +98,27 @@ def documents_to_blocks(
 
 @dataclass
 class Blocks:
-    """Text ready for training: `train` and `held_out` hold `input_ids` (block_size,); `counts` (V,) how often each id occurs.
+    """Text ready for training.
 
-    `train` is a `BlockStream` when the corpus streams. `fingerprint` names text, tokenizer and block size in one hash.
+    Args:
+        train: `input_ids` (block_size,) a row; a `BlockStream` when the corpus streams.
+        held_out: the same, of documents that are not trained on.
+        counts: (V,), how often each id occurs in `train`.
+        cache_key: names what the blocks are made of: corpus, tokenizer and block size.
+        content_hash: of the blocks themselves, in order, wherever they lie. (Of a stream, only
+            what was read ahead counts.)
     """
 
     train: Dataset | BlockStream
     held_out: Dataset
     counts: np.ndarray
-    fingerprint: str
-
-    @property
-    def digest(self) -> str:
-        """A hash of the text itself: how many blocks there are and how often each id occurs in them, wherever they lie.
-
-        (`fingerprint` changes with a file's folder and date; of a stream, only the sample counts that was read ahead.)
-        """
-        size = 0 if self.streaming else len(self.train)
-        return hashlib.sha256(
-            f"{size} {len(self.held_out)} ".encode() + self.counts.tobytes()
-        ).hexdigest()[:16]
+    cache_key: str
+    content_hash: str
 
     @property
     def streaming(self) -> bool:
+        """Whether `train` is read over the network."""
         return isinstance(self.train, BlockStream)
-
-
-def split_documents(documents: Dataset) -> tuple[Dataset, Dataset]:
-    """(train, held out), by document. Raises `UserError` if there is only one document."""
-    names = list(documents["name"])
-    held_out = [row for row, name in enumerate(names) if split_of(name) == "held_out"]
-    if not held_out or len(held_out) == len(
-        names
-    ):  # too few documents for their hashes to fall on both sides
-        held_out = [
-            min(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())
-        ]
-    if len(names) < 2:
-        raise UserError(
-            "The corpus is a single document, so none can be held out.",
-            "Give more text, or split it into several files.",
-        )
-    train = sorted(set(range(len(names))) - set(held_out))
-    return documents.select(train), documents.select(held_out)
-
-
-def corpus_fingerprint(source: str) -> list:
-    """What the documents of `source` depend on: package versions, or the files' sizes and times of change, or the Hub's revision."""
-    if source == "docs" or source.startswith("docs:"):
-        return documentation_version(tuple(source[5:].split(",")) if source[5:] else DOCUMENTED)
-    if source.startswith("hub:"):
-        from huggingface_hub import HfApi
-
-        try:
-            return [source, HfApi().dataset_info(source[4:].split(":")[0]).sha]
-        except Exception:  # whatever the HTTP library of the day raises without a network
-            return [source]  # blocks of this name that were packed before may still be used
-    path = Path(source)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [
-        [str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()
-    ]
 
 
 def load_blocks(
@@ -158,96 +128,140 @@ def load_blocks(
     streaming: bool | None = None,
     cache: Path | None = None,
 ) -> Blocks:
-    """The blocks of a corpus (see `corpus.load_documents`), from the cache if they have been made before.
+    """The blocks of a corpus, from the cache if they have been made before.
 
-    The cache's key is made of the documents' fingerprint, the tokenizer, the block size and this file's format. It is written
-    beside and renamed, so that a run that is stopped leaves no half of it.
+    They are written beside and renamed, so that a run that is stopped leaves no half of them, and
+    checked when they are read: damaged ones are made again. Without a connection, the newest blocks
+    of the same name are used.
+
+    Args:
+        source: the corpus (see `sources` for its grammar).
+        tokenizer: gives the ids.
+        block_size: tokens in a block.
+        streaming: see `documents.load_documents`.
+        cache: the folder to look in and to write to.
     """
     if not 8 <= block_size <= tokenizer.model_max_length:
         raise UserError(
             f"A block of {block_size} tokens is not possible.",
             f"Choose from 8 to {tokenizer.model_max_length}.",
+            setting="block_size",
         )
-    key = json.dumps(
-        [
-            FORMAT,
-            corpus_fingerprint(source),
-            tokenizer_fingerprint(tokenizer),
-            block_size,
-            streaming,
-        ]
-    )
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = (cache or cache_folder()) / "blocks" / fingerprint
-    if not folder.is_dir():
-        documents = load_documents(source, streaming)
-        if isinstance(documents, IterableDataset):
-            return _stream(documents, tokenizer, block_size, fingerprint)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
-        with tempfile.TemporaryDirectory(prefix=MAKING, dir=folder.parent) as beside:
-            splits = zip(("train", "held_out"), split_documents(documents), strict=True)
-            packed = {
-                name: documents_to_blocks(part, tokenizer, block_size) for name, part in splits
-            }
-            for name, blocks in packed.items():
-                if not len(blocks):
+    parts = parse_corpus(source)
+    on_hub = any(part.kind == "hub" for part in parts)
+    facts = [FORMAT, corpus_fingerprint(source), tokenizer_fingerprint(tokenizer), block_size]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    revisions = hub_revisions(parts) if on_hub else {}
+    folder = store.blocks_folder(cache or cache_folder())
+    if revisions is None and not streaming and (packed := store.newest(folder, key)):
+        tell(
+            f"The Hub cannot be reached: {source} is used as it was packed on"
+            f" {store.made_on(folder / packed)}."
+        )
+        key = packed
+    elif on_hub:
+        words = json.dumps(revisions, sort_keys=True) if revisions else "unknown"
+        key = f"{key}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    if on_hub and streaming:
+        streamed = load_documents(source, True, revisions=revisions)
+        assert not isinstance(streamed, Dataset)
+        return _stream(streamed, tokenizer, block_size, key)
+    wanted = store.read(folder / key, len(tokenizer), block_size)
+    if wanted is None:
+        with tempfile.TemporaryDirectory(prefix=MAKING, dir=store.make_room(folder)) as beside:
+            documents = load_documents(source, streaming, Path(beside), revisions)
+            if not isinstance(documents, Dataset):
+                return _stream(documents, tokenizer, block_size, key)
+            packed_parts = {}
+            for name, part in zip(("train", "held_out"), split_documents(documents), strict=True):
+                packed_parts[name] = documents_to_blocks(part, tokenizer, block_size)
+                if not len(packed_parts[name]):
                     raise UserError(
                         f"The {name} part of {source} is shorter than a block of {block_size}.",
                         "Give it more text.",
                     )
-                blocks.save_to_disk(Path(beside, "made", name))
-            np.save(
-                Path(beside, "made", "counts.npy"), count_tokens(packed["train"], len(tokenizer))
+            counts = count_tokens(packed_parts["train"], len(tokenizer))
+            about = {"corpus": source, "block_size": block_size, "revisions": revisions}
+            about["content_hash"] = hash_blocks(packed_parts)
+            store.write(Path(beside), folder / key, packed_parts, counts, about)
+        wanted = store.read(folder / key, len(tokenizer), block_size)
+        if wanted is None:
+            raise UserError(
+                f"The blocks in {folder / key} are damaged as soon as they are written.",
+                "Look at the disk, or name another folder by the variable DISTIL_CACHE.",
             )
-            if not folder.is_dir():  # another process may have been quicker
-                shutil.move(Path(beside, "made"), folder)
-    return Blocks(
-        load_from_disk(folder / "train"),
-        load_from_disk(folder / "held_out"),
-        np.load(folder / "counts.npy"),
-        fingerprint,
-    )
+    return Blocks(wanted.train, wanted.held_out, wanted.counts, key, wanted.content_hash)
+
+
+def _batches(blocks: Iterable[dict]) -> Iterator[np.ndarray]:
+    if isinstance(blocks, Dataset):
+        blocks = blocks.with_format("numpy").iter(4096)
+    for batch in blocks:
+        yield np.asarray(batch["input_ids"])
 
 
 def count_tokens(blocks: Iterable[dict], vocab_size: int) -> np.ndarray:
     """How often each id occurs: (vocab_size,) int64."""
     counts = np.zeros(vocab_size, np.int64)
-    if isinstance(blocks, Dataset):
-        blocks = blocks.with_format("numpy").iter(4096)
-    for batch in blocks:
-        counts += np.bincount(np.asarray(batch["input_ids"]).ravel(), minlength=vocab_size)
+    for ids in _batches(blocks):
+        counts += np.bincount(ids.ravel(), minlength=vocab_size)
     return counts
 
 
+def hash_blocks(parts: dict[str, Dataset]) -> str:
+    """A hash of the ids of all blocks, in their order."""
+    digest = hashlib.sha256()
+    for name, blocks in parts.items():
+        digest.update(f"{name} {len(blocks)} ".encode())
+        for ids in _batches(blocks):
+            digest.update(np.ascontiguousarray(ids, "<i4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def is_train(name: str, text: str | None) -> bool:
+    """Whether a document of a stream has text and is trained on."""
+    return bool(text) and split_of(name) == "train"
+
+
+def is_held_out(name: str, text: str | None) -> bool:
+    """Whether a document of a stream has text and is held out."""
+    return bool(text) and split_of(name) == "held_out"
+
+
 def _stream(
-    documents: IterableDataset,
+    documents: IterableDataset | StreamedDocuments,
     tokenizer: PreTrainedTokenizerFast,
     block_size: int,
-    fingerprint: str,
+    key: str,
 ) -> Blocks:
-    """Blocks made while they are read: nothing is stored, held-out documents are skipped, words are counted on a sample."""
-    train = BlockStream(
-        documents.filter(lambda name: split_of(name) == "train", input_columns="name"),
-        tokenizer,
-        block_size,
-    )
-    counts = count_tokens(itertools.islice(train, STREAM_SAMPLE), len(tokenizer))
-    held_out = documents.filter(lambda name: split_of(name) == "held_out", input_columns="name")
-    tokens = (
-        ids
-        for batch in held_out.iter(DOCUMENTS_AT_ONCE)
-        for ids in tokenize(batch["text"], tokenizer)
-    )
-    sample = [
-        {"input_ids": block}
-        for block in itertools.islice(pack(tokens, tokenizer, block_size), STREAM_HELD_OUT)
-    ]
-    if not sample:
+    """Blocks made while they are read: nothing is stored, words are counted on a sample.
+
+    Functions of this module decide what is trained on, not lambdas: the workers of a DataLoader
+    may be started by spawn or forkserver.
+    """
+    if isinstance(documents, StreamedDocuments):
+        parts, weights = documents.parts, documents.weights
+    else:
+        parts, weights = [documents], [1.0]
+    columns = ["name", "text"]
+    trained = [part.filter(is_train, input_columns=columns) for part in parts]
+    train = BlockStream(trained, tokenizer, block_size, weights)
+    sample = [row["input_ids"] for row in itertools.islice(train, STREAM_SAMPLE)]
+    held_out = []
+    for part, weight in zip(parts, weights, strict=True):
+        share = max(round(STREAM_HELD_OUT * weight / sum(weights)), 1)
+        reserved = part.filter(is_held_out, input_columns=columns)
+        tokens = (
+            ids
+            for batch in reserved.iter(DOCUMENTS_AT_ONCE)
+            for ids in tokenize(batch["text"], tokenizer)
+        )
+        held_out += list(itertools.islice(pack(tokens, tokenizer, block_size), share))
+    if not held_out:
         raise UserError(
             f"The stream gives no held-out block of {block_size} tokens.", "Give it more text."
         )
-    return Blocks(train, Dataset.from_list(sample), counts, fingerprint)
-
-
-# ------------------------------------------------------------------------------------------------------------- command line
+    counts = count_tokens(({"input_ids": ids} for ids in sample), len(tokenizer))
+    rows = Dataset.from_dict({"input_ids": held_out})
+    ahead = {"train": Dataset.from_dict({"input_ids": sample}), "held_out": rows}
+    return Blocks(train, rows, counts, key, hash_blocks(ahead))

@@ -10,17 +10,15 @@ from collections.abc import Iterator
 def docstrings(source: bytes | str) -> list[str]:
     """Every docstring of a Python source, outermost first; the code is parsed and never run.
 
-    Counted as docstrings are those of modules, classes and functions, and the strings handed to a function with "doc" in its
-    name: compiled packages document themselves by such calls, `add_newdoc(name, (attribute, text))`. A source that does not parse has
-    none.
+    Counted as docstrings are those of modules, classes and functions, and the strings handed to a
+    function with "doc" in its name: compiled packages document themselves by such calls,
+    `add_newdoc(name, (attribute, text))`. A source that does not parse has none.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of foreign sources' doubtful escapes, which are not the reader's business
+            warnings.simplefilter("ignore")  # doubtful escapes in foreign sources
             tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     found = []
     for node in ast.walk(tree):
@@ -36,7 +34,10 @@ def docstrings(source: bytes | str) -> list[str]:
 
 
 def _strings(node: ast.expr) -> Iterator[str]:
-    """The string constants of an argument, also inside tuples and lists: `add_newdoc("numpy", "ndarray", ("T", "The transpose."))`."""
+    """The string constants of an argument, also inside tuples and lists.
+
+    As in `add_newdoc("numpy", "ndarray", ("T", "The transpose."))`.
+    """
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, (ast.Tuple, ast.List)):
@@ -56,24 +57,27 @@ MARKUP = (  # reStructuredText, Markdown and epytext marks -> their text
 )
 
 
-NAME_AND_TYPE = re.compile(
-    r"\*{0,2}\w[\w, *.]* : \S.*"
-)  # a numpydoc parameter, "axis : int, optional"
+# a numpydoc parameter, "axis : int, optional"
+NAME_AND_TYPE = re.compile(r"\*{0,2}\w[\w, *.]* : \S.*")
 
 
 WORD = re.compile(r"[(\"']?[A-Za-z][a-z'’-]*[.,;:!?)\"']*$")
 
 
 def paragraphs(docstring: str) -> list[str]:
-    """The prose of a docstring: one string a paragraph, without markup, code, tables, signatures and headings."""
-    kept, lines, literal_indent = [], [], None
+    """The prose of a docstring: one string a paragraph.
+
+    Markup, code, tables, signatures and headings are left out.
+    """
+    kept: list[str] = []
+    lines: list[str] = []
+    literal_indent = None
     for line in [*docstring.expandtabs().splitlines(), ""]:
         stripped = line.strip()
         indent = len(line) - len(line.lstrip())
         if literal_indent is not None and stripped and indent <= literal_indent:
-            literal_indent = (
-                None  # the literal block introduced by "::" ends where the indentation does
-            )
+            # The literal block introduced by "::" ends where the indentation does.
+            literal_indent = None
         starts_block = stripped.startswith(
             (">>>", "...", "..", "```", "$ ", "|", "+-", "==", "--", "~~")
         )
@@ -83,7 +87,7 @@ def paragraphs(docstring: str) -> list[str]:
             or literal_indent is not None
             or NAME_AND_TYPE.fullmatch(stripped)
         ):
-            # A blank line, a directive, code or a `name : type` line closes the paragraph that came before it.
+            # A blank line, a directive, code or a `name : type` line closes the paragraph before.
             kept += _prose(" ".join(lines))
             lines = []
             if stripped.startswith("..") and not stripped.startswith("..."):

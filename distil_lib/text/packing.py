@@ -1,14 +1,6 @@
-"""Documents to blocks of token ids: packed without padding, and, where a corpus streams, with a position to come back to.
+"""Documents to blocks of token ids, packed without padding.
 
-    blocks = list(pack(token_lists, tokenizer, block_size=64))          # (64,) ids each: [CLS] 62 words [SEP]
-    stream = BlockStream(documents, tokenizer, block_size=64)
-    lane = stream.lane(0)
-    block, epoch, number = next(lane)
-    stream.lane(0, lane.position)                                       # goes on from here
-
-A stream is read in *lanes*: parts that are made of the files' row groups, however many processes there are. The sequences of a
-step are taken from the lanes in turn. So a process has to read no other lanes than those of its own sequences, and any number of
-processes sees the same curve.
+blocks = list(pack(token_lists, tokenizer, block_size=64))     # (64,) ids: [CLS] 62 words [SEP]
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,11 +8,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-DOCUMENTS_AT_ONCE = 10  # are read and tokenized together; few, because one may be a whole book
-
 
 def tokenize(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """The ids of each text. A document that speaks of "[MASK]" means the word, not the token: it is split like any other."""
+    """The ids of each text.
+
+    A document that speaks of "[MASK]" means the word, not the token: it is split like any other.
+    """
     return tokenizer(
         texts,
         add_special_tokens=False,
@@ -32,9 +25,14 @@ def tokenize(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[
 
 
 class Packer:
-    """Joins documents, with [SEP] between two of them, and cuts them into blocks of `block_size` ids, [CLS] and [SEP] among them.
+    """Joins documents, with [SEP] between two of them, and cuts them into blocks.
 
-    rest: ids that fill no block yet.
+    A block has `block_size` ids, [CLS] and [SEP] among them.
+
+    Args:
+        tokenizer: has the ids of [CLS] and [SEP].
+        block_size: ids in a block.
+        rest: ids that fill no block yet.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class Packer:
 def pack(
     token_lists: Iterable[list[int]], tokenizer: PreTrainedTokenizerFast, block_size: int
 ) -> Iterator[np.ndarray]:
-    """Yield blocks of `block_size` ids, dtype int32. What is left over at the end and fills no block is dropped."""
+    """Yield blocks of `block_size` ids, dtype int32; the rest that fills no block is dropped."""
     packer = Packer(tokenizer, block_size)
     for tokens in token_lists:
         yield from packer(tokens)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from datasets import IterableDataset
@@ -12,63 +12,77 @@ from transformers import PreTrainedTokenizerFast
 from distil_lib.errors import UserError
 from distil_lib.masking import DynamicMasking, MicroBatch
 from distil_lib.text.batches import mask_blocks
-from distil_lib.text.packing import DOCUMENTS_AT_ONCE, Packer, tokenize
+from distil_lib.text.packing import Packer, tokenize
 
 MAX_STREAM_SHARDS = 64
-
-
-FILES_PER_SHARD = (
-    8  # parts of the source that make a lane, at least: then no lane is much longer than another
-)
+FILES_PER_SHARD = 8  # parts of the source in a shard, at least: then no shard is much longer
+DOCUMENTS_AT_ONCE = 10  # are read and tokenized together; few, because one may be a whole book
 
 
 class BlockStream:
     """Blocks of documents that are read over the network: nothing is stored.
 
-    documents: a streamed dataset with a `text` column. lanes: into how many parts it is divided, a power of two.
+    A stream is read in shards, made of the files' row groups, however many processes there are.
+
+    Args:
+        documents: a streamed dataset with a `text` column, or several: a mixture.
+        weights: the share of the blocks that comes from each of them; by default equal ones.
     """
 
     def __init__(
-        self, documents: IterableDataset, tokenizer: PreTrainedTokenizerFast, block_size: int
+        self,
+        documents: IterableDataset | Sequence[IterableDataset],
+        tokenizer: PreTrainedTokenizerFast,
+        block_size: int,
+        weights: Sequence[float] | None = None,
     ):
-        self.documents, self.tokenizer, self.block_size = documents, tokenizer, block_size
-        self.lanes = 1
+        self.parts = list(documents) if isinstance(documents, (list, tuple)) else [documents]
+        self.weights = list(weights or [1.0] * len(self.parts))
+        self.tokenizer, self.block_size = tokenizer, block_size
+        available = min(part.num_shards for part in self.parts)
+        self.num_shards = 1
         while (
-            self.lanes < MAX_STREAM_SHARDS
-            and 2 * self.lanes * FILES_PER_SHARD <= documents.num_shards
+            self.num_shards < MAX_STREAM_SHARDS
+            and 2 * self.num_shards * FILES_PER_SHARD <= available
         ):
-            self.lanes *= 2
+            self.num_shards *= 2
 
-    def lane(self, index: int, position: dict | None = None) -> "StreamShard":
-        return StreamShard(self, index, position)
+    def shard(self, index: int, state: dict | None = None) -> "StreamShard | MixtureShard":
+        """One part of the stream, from its start or from where `state_dict()` was taken."""
+        if len(self.parts) == 1:
+            return StreamShard(self, self.parts[0], index, state)
+        return MixtureShard(self, index, state)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        """Rows of `input_ids`, a block each, from the lanes in turn; without end."""
-        lanes = [self.lane(index) for index in range(self.lanes)]
+        """Rows of `input_ids`, a block each, from the shards in turn; without end."""
+        shards = [self.shard(index) for index in range(self.num_shards)]
         while True:
-            for lane in lanes:
-                yield {"input_ids": next(lane)[0]}
+            for shard in shards:
+                yield {"input_ids": next(shard)[0]}
 
 
 class StreamShard:
-    """An endless row of (block, epoch, number of the block in this lane's epoch), from one part of a stream."""
+    """An endless row of (block, epoch, number of the block in this shard's epoch)."""
 
-    def __init__(self, stream: BlockStream, index: int, position: dict | None = None):
-        self.stream, self.index = stream, index
-        position = position or {"epoch": 0, "number": 0, "documents": None, "rest": [], "read": 0}
-        self.epoch = position["epoch"]
-        self._open(position["documents"], position["number"], position["rest"])
-        for _ in range(position["read"]):
+    def __init__(
+        self, stream: BlockStream, source: IterableDataset, index: int, state: dict | None = None
+    ):
+        self.stream, self.source, self.index = stream, source, index
+        state = state or {"epoch": 0, "number": 0, "documents": None, "rest": [], "read": 0}
+        self.epoch = state["epoch"]
+        self._open(state["documents"], state["number"], state["rest"])
+        for _ in range(state["read"]):
             next(self)
 
     def _open(self, documents: dict | None, number: int, rest: list[int]) -> None:
-        # A new object for every pass: one that a position was loaded into would begin there each time.
-        self.documents = self.stream.documents.shard(self.stream.lanes, self.index)
+        # A new object for every pass: one that a state was loaded into would begin there each time.
+        self.documents = self.source.shard(self.stream.num_shards, self.index)
         if documents is not None:
             self.documents.load_state_dict(documents)
         self.reader = self.documents.iter(DOCUMENTS_AT_ONCE)
         self.packer = Packer(self.stream.tokenizer, self.stream.block_size, rest)
-        self.number, self.after, self.blocks = number, documents, []
+        self.number, self.after = number, documents
+        self.blocks: list[np.ndarray] = []
         self._mark()
 
     def _mark(self) -> None:
@@ -86,15 +100,17 @@ class StreamShard:
             batch = next(self.reader, None)
             if batch is not None:
                 self.after = self.documents.state_dict()
+                texts = [text for text in batch["text"] if text]
                 self.blocks = [
                     b
-                    for tokens in tokenize(batch["text"], self.stream.tokenizer)
+                    for tokens in (tokenize(texts, self.stream.tokenizer) if texts else [])
                     for b in self.packer(tokens)
                 ]
             elif self.number == 0:
                 raise UserError(
                     "A part of the stream does not fill a block.",
-                    "Download the corpus: --streaming false.",
+                    "Store the corpus instead of streaming it.",
+                    setting="streaming",
                 )
             else:
                 self.epoch += 1
@@ -102,23 +118,56 @@ class StreamShard:
         self.number += 1
         return self.blocks.pop(0), self.epoch, self.number - 1
 
-    @property
-    def position(self) -> dict:
+    def state_dict(self) -> dict:
         """Where the next block lies, in numbers and strings that JSON can hold."""
         return self.start | {"read": self.number - self.start["number"]}
 
 
-class StepWithState(list):
-    """The `MicroBatch`es of a step, and in `.positions` where each lane of the stream stands after it (see `packing.StreamShard`)."""
+class MixtureShard:
+    """The same of a mixture: each block from the part that is furthest behind its share.
 
-    positions: dict[str, dict]
+    Each part has epochs of its own; the numbers of its blocks are apart from the others'.
+    """
+
+    def __init__(self, stream: BlockStream, index: int, state: dict | None = None):
+        self.weights = stream.weights
+        states = state["parts"] if state else [None] * len(stream.parts)
+        self.shards = [
+            StreamShard(stream, part, index, each)
+            for part, each in zip(stream.parts, states, strict=True)
+        ]
+        self.taken = list(state["taken"]) if state else [0] * len(stream.parts)
+
+    def __next__(self) -> tuple[np.ndarray, int, int]:
+        due = [(n + 1) / weight for n, weight in zip(self.taken, self.weights, strict=True)]
+        part = due.index(min(due))
+        block, epoch, number = next(self.shards[part])
+        self.taken[part] += 1
+        return block, epoch, number * len(self.shards) + part
+
+    def state_dict(self) -> dict:
+        """Where each part stands, and how many blocks it has given."""
+        return {
+            "parts": [shard.state_dict() for shard in self.shards],
+            "taken": list(self.taken),
+        }
+
+
+class StepWithState(list):
+    """The `MicroBatch`es of a step, and in `.state` where each shard stands after it."""
+
+    state: dict[str, dict]
 
 
 class StreamBatches(TorchIterableDataset):
-    """The same for a corpus that streams: sequence n of the run is the next block of lane n modulo the number of lanes.
+    """`StepBatches` of a corpus that streams.
 
-    positions: where a stopped run stood; nothing before is read again. Process r computes the sequences r, r + world, ... Where
-    the number of processes divides that of the lanes, it reads its own lanes only.
+    Sequence n of the run is the next block of shard n modulo their number. Process r computes the
+    sequences r, r + world, ... Where the number of processes divides that of the shards, it reads
+    its own shards only.
+
+    Args:
+        state: where a stopped run stood (`StepWithState.state`); nothing before is read again.
     """
 
     def __init__(
@@ -130,33 +179,33 @@ class StreamBatches(TorchIterableDataset):
         rank: int = 0,
         world: int = 1,
         start: int = 0,
-        positions: dict[str, dict] | None = None,
+        state: dict[str, dict] | None = None,
     ):
         self.stream, self.masking = stream, masking
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
-        self.rank, self.world, self.start, self.positions = rank, world, start, positions or {}
+        self.rank, self.world, self.start, self.state = rank, world, start, state or {}
 
     def __iter__(self) -> Iterator[StepWithState]:
-        number_of_lanes = self.stream.lanes
+        num_shards = self.stream.num_shards
         needed = [
-            lane
-            for lane in range(number_of_lanes)
-            if (lane - self.rank) % math.gcd(number_of_lanes, self.world) == 0
+            index
+            for index in range(num_shards)
+            if (index - self.rank) % math.gcd(num_shards, self.world) == 0
         ]
-        lanes = {lane: self.stream.lane(lane, self.positions.get(str(lane))) for lane in needed}
+        shards = {index: self.stream.shard(index, self.state.get(str(index))) for index in needed}
         for step in itertools.count(self.start):
             rows = []
             for place in range(step * self.batch_size, (step + 1) * self.batch_size):
-                if (index := place % number_of_lanes) in lanes:
-                    block, epoch, number = next(lanes[index])
+                if (index := place % num_shards) in shards:
+                    block, epoch, number = next(shards[index])
                     if place % self.world == self.rank:
-                        rows.append((block, number * number_of_lanes + index, epoch))
+                        rows.append((block, number * num_shards + index, epoch))
             micro_batches = -(-self.batch_size // (self.micro_batch_size * self.world))
             made = StepWithState(
                 self._micro_batch([rows[i] for i in part])
                 for part in np.array_split(np.arange(len(rows)), micro_batches)
             )
-            made.positions = {str(index): lane.position for index, lane in lanes.items()}
+            made.state = {str(index): shard.state_dict() for index, shard in shards.items()}
             yield made
 
     def _micro_batch(self, rows: list[tuple[np.ndarray, int, int]]) -> MicroBatch:

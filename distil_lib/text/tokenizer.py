@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+from datasets import Dataset
 from pydantic import Field
 from tokenizers import BertWordPieceTokenizer
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
@@ -18,9 +20,17 @@ from distil_lib.common.files import atomic_write_text, check_writable
 from distil_lib.errors import UserError
 from distil_lib.text.documents import load_documents, split_of, words
 
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
     """An uncased WordPiece tokenizer with BERT's five special tokens, learned from `texts`."""
+    if not len(SPECIAL) < vocab_size <= 1_000_000:
+        raise UserError(
+            f"A vocabulary of {vocab_size} is not possible.",
+            f"Choose from {len(SPECIAL) + 1} to 1,000,000 word pieces.",
+            setting="vocab_size",
+        )
     trainer = BertWordPieceTokenizer(lowercase=True)
     trainer.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=2, show_progress=False)
     return BertTokenizerFast(
@@ -29,25 +39,85 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a folder or a Hub repository; it must have [CLS], [SEP], [MASK] and padding tokens."""
+    """The fast tokenizer of a folder or a Hub repository.
+
+    Raises:
+        UserError: if there is none, or it lacks [CLS], [SEP], [MASK] or padding.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except ImportError as error:  # fugashi, sentencepiece, ...: the first line names it
         raise UserError(
-            f"No tokenizer could be loaded from {name} ({str(error).splitlines()[0] if str(error) else type(error).__name__}).",
-            "Pass a folder with tokenizer.json, or a name on the Hub together with a network connection.",
+            f"The tokenizer of {name} needs a package that is missing ({_first_line(error)}).",
+            "Install it: pip install PACKAGE.",
         ) from error
-    missing = [
-        k
-        for k in ("cls_token", "sep_token", "mask_token", "pad_token")
-        if getattr(tokenizer, k) is None
-    ]
+    except (
+        Exception
+    ) as error:  # `tokenizers` raises bare ones, `transformers` whatever a bad file does
+        raise _not_loaded(name, error) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            f"The tokenizer of {name} ({type(tokenizer).__name__}) has no fast form.",
+            "Choose a model that comes with a tokenizer.json.",
+        )
+    wanted = ("cls_token", "sep_token", "mask_token", "pad_token")
+    missing = [kind for kind in wanted if getattr(tokenizer, kind) is None]
     if missing:
         raise UserError(
             f"The tokenizer of {name} has no {', '.join(missing)}.",
             "Masked language modelling needs all of them.",
         )
+    vocabulary = tokenizer.get_vocab()
+    foreign = [t for kind in wanted if (t := str(getattr(tokenizer, kind))) not in vocabulary]
+    ids = sorted(vocabulary.values())
+    if foreign or len({getattr(tokenizer, f"{kind}_id") for kind in wanted}) < len(wanted):
+        problem = f"lacks {', '.join(foreign)}" if foreign else "has one id for two special tokens"
+        raise UserError(f"The vocabulary of {name} {problem}.", "Give each an id of its own.")
+    repeated = _repeats_ids(Path(name, "tokenizer.json"))
+    if repeated or not ids or ids[0] < 0 or ids[-1] >= 10 * len(ids) + 1000:
+        problem = "repeats ids" if repeated else f"has ids up to {ids[-1:]}"
+        raise UserError(
+            f"The vocabulary of {name} {problem}.", "Each of its words must have an id of its own."
+        )
+    if not isinstance(tokenizer.model_max_length, (int, float)) or tokenizer.model_max_length < 8:
+        raise UserError(
+            f"The tokenizer of {name} reads {tokenizer.model_max_length} tokens at most.",
+            "Set model_max_length in its tokenizer_config.json to 8 or more.",
+        )
     return tokenizer
+
+
+def _repeats_ids(file: Path) -> bool:
+    """Whether two words of a tokenizer's file share an id: of those the library drops one."""
+    if not file.is_file():
+        return False
+    vocabulary = json.loads(file.read_text(encoding="utf-8")).get("model", {}).get("vocab")
+    return isinstance(vocabulary, dict) and len(set(vocabulary.values())) < len(vocabulary)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _not_loaded(name: str | Path, error: Exception) -> UserError:
+    folder = Path(name)
+    words = _first_line(error)
+    if not folder.exists() and (folder.is_absolute() or str(name).count("/") != 1):
+        return UserError(
+            f"No tokenizer could be loaded from {name}: it does not exist.",
+            "Pass a folder with tokenizer.json, or a name on the Hub.",
+        )
+    if "sentencepiece" in str(error) or "tiktoken" in str(error) or list(folder.glob("*.model")):
+        package = "tiktoken" if list(folder.glob("*.tiktoken")) else "sentencepiece"
+        return UserError(
+            f"The tokenizer of {name} has to be converted, which needs {package} ({words}).",
+            f"Install it: pip install {package} protobuf.",
+        )
+    return UserError(
+        f"No tokenizer could be loaded from {name} ({words}).",
+        "Pass a folder with tokenizer.json, or a name on the Hub and a network connection.",
+    )
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -59,7 +129,9 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 class TokenizerConfig(Settings):
     """Settings of the command line."""
 
-    corpus: str = option("docs", 'documents: "docs", a path, or "hub:OWNER/NAME[:CONFIG]"')
+    corpus: str = option(
+        "docs", 'documents: "docs", a path, "hub:OWNER/NAME[:CONFIG]", or several with " + "'
+    )
     vocab_size: Annotated[int, Field(ge=100, le=10**6)] = option(
         8192, "number of word pieces, the five special tokens among them"
     )
@@ -76,34 +148,41 @@ TOKENIZER_CARD = """# Tokenizer
 
 {size:,} uncased WordPieces, made by
 
-    python -m distil_lib.text.tokenizer --corpus {corpus} --vocab_size {vocab_size} --output {output}
+    python -m distil_lib.text.tokenizer {arguments}
 
-from {words:,} words of {documents:,} training documents (SHA-256 of their text begins with `{text}`) in {seconds:.0f} seconds, with
-`tokenizers` {tokenizers}. Held-out documents were not read. The trainer breaks ties between equally frequent pairs in no fixed
-order: another run gives a tokenizer that differs in a few pieces.
+from {words:,} words of {documents:,} training documents (SHA-256 of their text begins with
+`{text}`) in {seconds:.0f} seconds, with `tokenizers` {tokenizers}. Held-out documents were not
+read. The trainer breaks ties between equally frequent pairs in no fixed order: another run gives a
+tokenizer that differs in a few pieces.
 """
 
 
 def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
-    check_writable(Path(config.output, "README.md"))
+    output = Path(config.output)
+    check_writable(output / "README.md")  # before minutes of reading, not after
     documents = load_documents(config.corpus)
+    if not isinstance(documents, Dataset):
+        raise UserError(
+            f"{config.corpus} does not fit on the disk.", "Take a smaller one.", setting="corpus"
+        )
     train = documents.filter(
         lambda name: split_of(name) == "train", input_columns="name", keep_in_memory=True
     )
     start = time.perf_counter()
     tokenizer = train_tokenizer(train["text"], config.vocab_size)
+    settings = (w for name, value in asdict(config).items() for w in (f"--{name}", str(value)))
     card = TOKENIZER_CARD.format(
         size=len(tokenizer),
+        arguments=shlex.join(settings),
         words=words(train),
         documents=len(train),
         seconds=time.perf_counter() - start,
         text=hashlib.sha256(json.dumps(train["text"][:]).encode()).hexdigest()[:16],
         tokenizers=version("tokenizers"),
-        **asdict(config),
     )
-    tokenizer.save_pretrained(config.output)
-    atomic_write_text(Path(config.output, "README.md"), card)
-    return f"{len(tokenizer)} word pieces in {config.output}"
+    tokenizer.save_pretrained(output)
+    atomic_write_text(output / "README.md", card)
+    return f"{len(tokenizer)} word pieces in {output}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -154,7 +154,7 @@ def _peak() -> int:
     if status.is_file():
         return next(
             int(line.split()[1]) * 1024
-            for line in status.read_text().splitlines()
+            for line in status.read_text(encoding="utf-8").splitlines()
             if line.startswith("VmHWM")
         )
     if (peak := getattr(psutil.Process().memory_info(), "peak_wset", None)) is not None:  # Windows

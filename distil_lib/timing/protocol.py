@@ -156,7 +156,7 @@ def describe_cpu() -> dict[str, Any]:
     """`describe_machine`, and which instructions for short numbers the processor has."""
     known: set[str] = set()
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith(("flags", "Features")):
                 known |= set(line.split(":", 1)[1].split())
     return describe_machine() | {"flags": [flag for flag in FLAGS if flag in known]}

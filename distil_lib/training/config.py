@@ -29,6 +29,7 @@ from distil_lib.common.cli import (
     option,
 )
 from distil_lib.errors import UserError
+from distil_lib.training.time_limit import parse_duration
 
 PRESETS = Path(__file__).parent / "presets"
 Dtype = Literal["float32", "bfloat16"]
@@ -53,7 +54,8 @@ class PretrainConfig(Settings):
     # Text
     corpus: str = option(
         "docs",
-        '"docs" (installed documentation), a file or folder, or "hub:OWNER/NAME[:CONFIG[:SPLIT]]"',
+        '"docs" (installed documentation), a file or folder, "hub:OWNER/NAME[:CONFIG[:SPLIT]]", '
+        'or a mixture: "hub:OWNER/NAME + docs", "0.6 hub:OWNER/NAME + 0.4 docs"',
     )
     streaming: bool | None = option(
         None, "read a Hub corpus while training; by default when it does not fit on the disk"
@@ -114,6 +116,9 @@ class PretrainConfig(Settings):
     )
     max_steps: NonNegativeInt = option(0, "optimizer steps; 0 to count epochs instead")
     epochs: Epochs = option(3.0, "passes over the corpus, if max_steps is 0")
+    time_limit: str | None = option(
+        None, "end within this time (90s, 8m, 1h30m): the learning rate then falls with the time"
+    )
     optimizer: Literal["adamw", "muon"] = option(
         "adamw", "adamw, or muon (for the matrices inside the layers, adamw for the rest)"
     )
@@ -170,6 +175,8 @@ class PretrainConfig(Settings):
                 "Say how long to train.",
                 setting=("max_steps", "epochs"),
             )
+        if self.time_limit is not None:
+            parse_duration(self.time_limit)
 
     def layer_choice(self) -> str | list[int] | None:
         """`init_layers` as `initialize_student` takes it; None for a random start."""
@@ -202,6 +209,7 @@ RESUMABLE_OVERRIDES = frozenset(
         "dataloader_num_workers",
         "log_with",
         "micro_batch_size",
+        "time_limit",
     }
 )
 

@@ -1,10 +1,12 @@
 """What a training run costs, from its configuration alone: parameters, arithmetic, hours, disk.
 
-    cost = run_cost(load_preset("paper"), student_config(teacher, 6), teacher, corpus_tokens=4_300_000_000)
+    student = student_config(teacher, 6)
+    cost = run_cost(load_preset("paper"), student, teacher, corpus_tokens=4_300_000_000)
     cost.steps, cost.step.total, device_hours(cost.flops, peak=125e12, utilization=0.3)
 
-Counted are the matrix products that the step does: a multiply-add is 2 operations, and a backward pass costs twice its forward pass
-(each product has two gradients). Left out are look-ups, LayerNorms, softmaxes and the optimizer, which take time but little arithmetic.
+The matrix products of a step are counted: a multiply-add is 2 operations, and a backward pass costs
+twice its forward pass (each product has two gradients). Look-ups, LayerNorms, softmaxes and the
+optimizer take time but little arithmetic, and are left out.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,22 +25,27 @@ def _feed_forward(config: PretrainedConfig) -> int:
 
 
 def parameters(config: PretrainedConfig) -> int:
-    """The parameters of a BERT, RoBERTa or DistilBERT with its masked-language head; a matrix that is used twice counts once."""
+    """The parameters of a BERT, RoBERTa or DistilBERT with its MLM head.
+
+    A matrix that is used twice counts once.
+    """
     H, F, V = config.hidden_size, _feed_forward(config), config.vocab_size
     token_types = getattr(config, "type_vocab_size", 0)
     embeddings = (V + config.max_position_embeddings + token_types) * H + 2 * H
     layer = 4 * (H * H + H) + (H * F + F) + (F * H + H) + 2 * 2 * H
     head = (H * H + H) + 2 * H + V
-    if (
-        not config.tie_word_embeddings
-    ):  # the matrix, and in BERT and RoBERTa the second name of the bias, are then of their own
+    # Untied, the matrix is its own, and so is the second bias in BERT and RoBERTa.
+    if not config.tie_word_embeddings:
         head += V * H + (0 if config.model_type == "distilbert" else V)
     return embeddings + config.num_hidden_layers * layer + head
 
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """FLOPs of a forward pass, per token of the batch: the layers' linear maps, the scores and means of attention, the head."""
+    """FLOPs of a forward pass, per token of the batch.
+
+    layers: their linear maps. attention: its scores and means. head: the MLM head.
+    """
 
     layers: float
     attention: float
@@ -46,22 +53,28 @@ class ForwardCost:
 
 
 def forward_cost(config: PretrainedConfig, block_size: int, head_share: float = 1.0) -> ForwardCost:
-    """Of one model on blocks of `block_size` tokens. head_share: the share of the tokens at which the head computes logits."""
+    """FLOPs of one model on blocks of `block_size` tokens.
+
+    Args:
+        config: the model's configuration.
+        block_size: tokens in a sequence.
+        head_share: the share of the tokens at which the head computes logits.
+    """
     H, n = config.hidden_size, config.num_hidden_layers
     return ForwardCost(
         layers=2.0 * n * (4 * H * H + 2 * H * _feed_forward(config)),
-        attention=2.0
-        * n
-        * 2
-        * block_size
-        * H,  # each token's query with all keys, then its weights with all values
+        # Each token's query with all keys, then its weights with all values.
+        attention=2.0 * n * 2 * block_size * H,
         head=2.0 * (H * H + H * config.vocab_size) * head_share,
     )
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """FLOPs of a training step, per token of the batch: forward and backward of the student, forward of the teacher."""
+    """FLOPs of a training step, per token of the batch.
+
+    Forward and backward passes of the student, forward pass of the teacher.
+    """
 
     student_layers: float
     student_attention: float
@@ -83,8 +96,8 @@ class StepCost:
         return self.student_head + self.teacher_head
 
 
-def _hidden_share(config: PretrainConfig) -> float:
-    """The share of a block's tokens that are hidden, which are never [CLS] or [SEP]."""
+def _masked_share(config: PretrainConfig) -> float:
+    """The share of a block's tokens that are masked, which are never [CLS] or [SEP]."""
     return config.mlm_probability * (config.block_size - 2) / config.block_size
 
 
@@ -94,13 +107,16 @@ def soft_share(config: PretrainConfig) -> float:
         return 0.0
     if config.soft_targets == "sample":
         return sample_size(config.soft_target_fraction, config.block_size) / config.block_size
-    return 1.0 if config.soft_targets == "all" else _hidden_share(config)
+    return 1.0 if config.soft_targets == "all" else _masked_share(config)
 
 
 def head_share(config: PretrainConfig) -> float:
-    """The share of a block's tokens that have soft targets, a label or both: what the student's head computes."""
-    soft, hard = soft_share(config), _hidden_share(config) if config.alpha_mlm else 0.0
-    if config.soft_targets == "sample":  # drawn independently of what is hidden
+    """The share of a block's tokens that have soft targets, a label or both.
+
+    That is where the student's head computes.
+    """
+    soft, hard = soft_share(config), _masked_share(config) if config.alpha_mlm else 0.0
+    if config.soft_targets == "sample":  # drawn independently of what is masked
         return soft + hard - soft * hard
     return max(soft, hard)
 
@@ -108,7 +124,13 @@ def head_share(config: PretrainConfig) -> float:
 def step_cost(
     config: PretrainConfig, student: PretrainedConfig, teacher: PretrainedConfig | None = None
 ) -> StepCost:
-    """Of a run's step, by part. student: the model that is trained. teacher: None where a BERT is pretrained."""
+    """FLOPs of a run's step, by part.
+
+    Args:
+        config: the run's settings.
+        student: configuration of the model that is trained.
+        teacher: configuration of its teacher, if it has one.
+    """
     learns = forward_cost(student, config.block_size, head_share(config))
     parts = [(1 + BACKWARD) * part for part in (learns.layers, learns.attention, learns.head)]
     if teacher is not None and (config.alpha_ce or config.alpha_cos):
@@ -119,7 +141,11 @@ def step_cost(
 
 @dataclass(frozen=True)
 class RunCost:
-    """A whole run. tokens: that training reads, epochs and special tokens included. corpus_bytes: of the tokenized text on disk."""
+    """Costs of a whole run.
+
+    tokens: that training reads, epochs and special tokens included. corpus_bytes: of the tokenized
+    text on disk.
+    """
 
     step: StepCost
     steps: int
@@ -137,7 +163,14 @@ def run_cost(
     teacher: PretrainedConfig | None,
     corpus_tokens: int,
 ) -> RunCost:
-    """Of a run over a corpus whose training part holds `corpus_tokens` WordPieces. [CLS] and [SEP] of each block come on top."""
+    """Costs of a run over a corpus.
+
+    Args:
+        config: the run's settings.
+        student: configuration of the model that is trained.
+        teacher: configuration of its teacher, if it has one.
+        corpus_tokens: WordPieces in the training part, without [CLS] and [SEP] of each block.
+    """
     blocks = corpus_tokens // (config.block_size - 2)
     sequences = config.max_steps * config.batch_size or max(round(config.epochs * blocks), 1)
     return RunCost(
@@ -149,5 +182,11 @@ def run_cost(
 
 
 def device_hours(flops: float, peak: float, utilization: float = 1.0) -> float:
-    """Hours that one device of `peak` FLOP/s needs when it reaches the share `utilization` of it; n devices divide them by n."""
+    """Hours that one device needs; n devices divide them by n.
+
+    Args:
+        flops: what is to be computed.
+        peak: FLOP/s of the device.
+        utilization: the share of it that is reached.
+    """
     return flops / (peak * utilization) / 3600

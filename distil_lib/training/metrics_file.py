@@ -1,30 +1,76 @@
 """metrics.jsonl: written while training, read and drawn afterwards."""
 
 import json
+import os
+import sys
 from pathlib import Path
+
+from distil_lib.errors import UserError
 
 
 class MetricsFile:
-    """`metrics.jsonl`, one JSON object a line. A resumed run first cuts off what was written after its checkpoint."""
+    """`metrics.jsonl`, one JSON object a line.
+
+    A resumed run cuts off what was written after its checkpoint. A file that is shorter than at
+    the checkpoint, missing or damaged is repaired: every complete line is kept, and one message
+    says what is lost. Weights never depend on it.
+
+    Args:
+        path: the file.
+        keep_bytes: how long it was when the checkpoint was saved; 0 for a new run.
+    """
 
     def __init__(self, path: Path, keep_bytes: int = 0):
         self.path = path
-        self.file = path.open("r+b" if path.exists() else "w+b")
-        self.file.truncate(keep_bytes)
-        self.file.seek(keep_bytes)
+        try:
+            path.touch()
+            self.file = path.open("r+b")
+            before = self.file.read(keep_bytes)
+            good = b"".join(line for line in before.splitlines(keepends=True) if _is_row(line))
+            self.file.seek(0)
+            if good != before:
+                self.file.write(good)
+            self.file.truncate(len(good))
+            self.file.seek(len(good))
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}).",
+                "Make it a file that can be written, or delete it; a resumed run makes it anew.",
+            ) from error
+        if len(good) != keep_bytes:
+            print(
+                f"{path} is damaged: {len(good)} of {keep_bytes} bytes are kept. "
+                "The curves have a gap; the weights do not depend on it.",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def write(self, row: dict) -> None:
         self.file.write((json.dumps(row) + "\n").encode())
         self.file.flush()
 
-    @property
-    def bytes(self) -> int:
+    def sync(self) -> int:
+        """Flush to the disk, before a checkpoint that counts on these lines. Returns the length."""
+        os.fsync(self.file.fileno())
         return self.file.tell()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _is_row(line: bytes) -> bool:
+    """Whether a line is complete, and a dictionary with a number of steps."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return line.endswith(b"\n") and isinstance(row, dict) and isinstance(row.get("step"), int)
 
 
 def read_metrics(run: str | Path) -> list[dict]:
-    """The rows of a run's `metrics.jsonl`; those with `accuracy` are evaluations, the others training."""
-    return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    """The rows of a run's `metrics.jsonl`; those with `accuracy` are evaluations."""
+    text = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def plot_curves(run: str | Path) -> Path:
@@ -38,26 +84,16 @@ def plot_curves(run: str | Path) -> Path:
     left, right = figure.subplots(1, 2)
     styles = {"ce": "-", "mlm": "--", "cos": ":", "loss": "-"}
     for name in [n for n in ("ce", "mlm", "cos") if any(r.get(n) for r in training)] or ["loss"]:
-        left.plot(
-            [r["step"] for r in training],
-            [r[name] for r in training],
-            styles[name],
-            label=f"L_{name}",
-            linewidth=1.2,
-        )
+        steps, values = [r["step"] for r in training], [r[name] for r in training]
+        left.plot(steps, values, styles[name], label=f"L_{name}", linewidth=1.2)
     left.set(
         xlabel="optimizer step", ylabel="training loss (nats; L_cos: 1 - cosine)", yscale="log"
     )
     for name, style in (("accuracy", "o-"), ("agreement", "s--")):
         if held_out and name in held_out[0]:
-            right.plot(
-                [r["step"] for r in held_out],
-                [100 * r[name] for r in held_out],
-                style,
-                markersize=4,
-                label=name,
-            )
-    right.set(xlabel="optimizer step", ylabel="held-out hidden words (%)")
+            steps, values = [r["step"] for r in held_out], [100 * r[name] for r in held_out]
+            right.plot(steps, values, style, markersize=4, label=name)
+    right.set(xlabel="optimizer step", ylabel="held-out masked words (%)")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:

@@ -2,48 +2,31 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+
+from transformers import PretrainedConfig
 
 from distil_lib.common.paths import locate
 from distil_lib.training.config import PretrainConfig
 
-CARD = """---
-license: apache-2.0
-language: en
-pipeline_tag: fill-mask
-library_name: transformers
----
-# {title}
-
-{what}
-
-Made by
-
-    {command}
-
-| | |
-|---|---|
-| text | `{corpus}`, blocks of {block_size} tokens, fingerprint `{fingerprint}` |
-| tokens read | {tokens:,} in {steps:,} steps of {batch_size} sequences |
-| time | {minutes:.0f} minutes, {tokens_per_second:,.0f} tokens per second, {processes} process(es), {precision} |
-| machine | {machine} |
-
-Held-out text (whole documents that were never trained on; 15% of the words hidden):
-
-| figure | value |
-|---|---|
-{figures}
-
-{note}
-![losses and held-out accuracy over the steps](curves.png)
-{before}"""
-
+TEMPLATE = Path(__file__).with_name("model_card.md")
+# Only what is made of the project's own teacher and text is known to have these.
+OWN = {"teacher": "data/teacher", "init_from": "data/teacher"}
+OWN_LICENCE = "license: apache-2.0\nlanguage: en\n"
+OWN_NOTE = """The weights carry the licence of the code, Apache-2.0; the text they were trained on \
+belongs to its authors.
+"""
+OPEN_NOTE = """The weights carry the licence that their text and their starting point allow, \
+which this program does not know. Add `license:` and `language:` above before you publish them.
+"""
+DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT
 
 FIGURE_NAMES = {
-    "mlm_loss": "loss on hidden words (nats)",
-    "perplexity": "perplexity of hidden words",
-    "accuracy": "hidden words found at the first guess",
-    "kl": "KL divergence from the teacher on hidden words (nats, T = 1)",
+    "mlm_loss": "loss on masked words (nats)",
+    "perplexity": "perplexity of masked words",
+    "accuracy": "masked words found at the first guess",
+    "kl": "KL divergence from the teacher on masked words (nats, T = 1)",
     "agreement": "first guess equal to the teacher's",
     "cosine": "cosine with the teacher's last hidden state",
     "teacher_accuracy": "for comparison: the teacher's first guess",
@@ -52,22 +35,44 @@ FIGURE_NAMES = {
 
 def model_card(
     config: PretrainConfig,
-    arguments: list[str],
+    arguments: Sequence[str],
     record: dict,
     figures: dict[str, float],
     machine: dict,
+    model_config: PretrainedConfig | None = None,
 ) -> str:
-    """The card (README.md) of a trained model: command, text, cost and held-out figures, all from the run itself."""
-    figures = figures | {"perplexity": math.exp(figures["mlm_loss"])}
+    """The card (README.md) of a trained model: all from the run itself.
+
+    Args:
+        config: the run's settings.
+        arguments: its command line.
+        record: `shape`, `fingerprint`, `tokens`, `steps`, `minutes`, `tokens_per_second`,
+            `processes`, `precision`.
+        figures: the last held-out figures.
+        machine: what `describe_machine` says.
+        model_config: the model's configuration.
+    """
+    figures = figures | {"perplexity": math.exp(min(figures["mlm_loss"], 700.0))}
     student = config.teacher is not None
     what = (
-        f"A DistilBERT of {record['shape']}, distilled from `{config.teacher}` (Sanh et al. 2019): layers `{config.init_layers}`, alphas "
-        f"{config.alpha_ce:g}/{config.alpha_mlm:g}/{config.alpha_cos:g}, T = {config.temperature:g}, "
-        f"soft targets on {config.soft_targets} tokens."
+        f"A DistilBERT of {record['shape']}, distilled from `{config.teacher}` (Sanh et al. 2019): "
+        f"layers `{config.init_layers}`, alphas "
+        f"{config.alpha_ce:g}/{config.alpha_mlm:g}/{config.alpha_cos:g}, "
+        f"T = {config.temperature:g}, soft targets on {config.soft_targets} tokens."
         if student
-        else f"A BERT of {record['shape']}, pretrained by masked language modelling from {config.init_from or 'nothing'}."
+        else f"A BERT of {record['shape']}, pretrained by masked language modelling from "
+        f"{config.init_from or 'nothing'}."
     )
-    return CARD.format(
+    rows = [
+        f"| {label} | {figures[name]:.4f} |"
+        for name, label in FIGURE_NAMES.items()
+        if name in figures
+    ]
+    own = config.corpus == "docs" and all(
+        getattr(config, name) in (None, value) for name, value in OWN.items()
+    )
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        licence=OWN_LICENCE if own else "",
         title=f"{'Student' if student else 'Teacher'}: {record['shape']}",
         what=what,
         command=shlex.join(
@@ -76,20 +81,28 @@ def model_card(
         corpus=config.corpus,
         block_size=config.block_size,
         batch_size=config.batch_size,
-        figures="\n".join(
-            f"| {label} | {figures[name]:.4f} |"
-            for name, label in FIGURE_NAMES.items()
-            if name in figures
-        ),
+        figures="\n".join(rows),
         machine=", ".join(f"{k} {v}" for k, v in machine.items()),
-        note="The weights carry the licence of the code, Apache-2.0; the text they were trained on belongs to its authors.\n",
+        note=(OWN_NOTE if own else OPEN_NOTE) + _eps_note(model_config),
         before=_card_before(config.init_from),
         **record,
     )
 
 
-def _settings(arguments: list[str]) -> list[str]:
-    """The arguments without what they say about an earlier run, which no longer holds for one who makes the model anew."""
+def _eps_note(config: PretrainedConfig | None) -> str:
+    """What transformers computes otherwise: its DistilBERT does not read LayerNorm's epsilon."""
+    eps = getattr(config, "layer_norm_eps", DISTILBERT_EPS)
+    if getattr(config, "model_type", "") != "distilbert" or eps == DISTILBERT_EPS:
+        return ""
+    return (
+        f"\nLayerNorm's epsilon is {eps:g}, as the teacher's. The DistilBERT of `transformers` "
+        f"computes with {DISTILBERT_EPS:g}, so its logits differ slightly from the figures above; "
+        "`distil_lib.student.Student` reads the right one.\n"
+    )
+
+
+def _settings(arguments: Sequence[str]) -> list[str]:
+    """The arguments without those about an earlier run: the command makes the model anew."""
     kept, dropping = [], False
     for word in arguments:
         dropping = word.partition("=")[0] in ("--resume", "--overwrite") or (
@@ -100,9 +113,13 @@ def _settings(arguments: list[str]) -> list[str]:
 
 
 def _card_before(init_from: str | None) -> str:
-    """What the card of the model that this one was started from says of how it was made, if it has one here."""
+    """How the model that this one was started from was made, if its card is here and says so."""
     path = Path(locate(init_from), "README.md") if init_from else None
     if path is None or not path.is_file():
         return ""
-    made = path.read_text().partition("\nMade by\n")[2].partition("\nThe weights carry")[0]
+    made = (
+        path.read_text(encoding="utf-8", errors="replace")
+        .partition("\nMade by\n")[2]
+        .partition("\nThe weights carry")[0]
+    )
     return f"\n## What it was started from\n\n`{init_from}`, made by\n{made}" if made else ""

@@ -24,9 +24,10 @@ def build_optimizers(
 ) -> list[Optimizer]:
     """AdamW for all parameters, or Muon for the matrices inside the layers and AdamW for the rest.
 
-    Biases and LayerNorms are not decayed: they are not what overfits, and a decayed LayerNorm weight shrinks its whole layer.
-    Muon (Jordan et al. 2024) makes the update of a matrix orthogonal; embeddings are tables of vectors, not maps, and stay
-    with AdamW. Its updates are scaled to AdamW's size, so one learning rate serves both.
+    Biases and LayerNorms are not decayed: they are not what overfits, and a decayed LayerNorm
+    weight shrinks its whole layer. Muon (Jordan et al. 2024) makes the update of a matrix
+    orthogonal; embeddings are tables of vectors, not maps, and stay with AdamW. Muon's updates are
+    scaled to AdamW's size, so one learning rate serves both.
     """
     if name not in OPTIMIZERS:
         raise UserError(
@@ -57,6 +58,37 @@ def build_optimizers(
     return optimizers
 
 
-def linear_schedule(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
-    """Up from 0 over the warm-up, then down to 0 at the last step. Call `.step()` once per optimizer step."""
+class LinearByProgress:
+    """The same two straight lines over `progress`, the share of the run that is over.
+
+    For a run with a time limit: the loop sets `progress` before each step.
+    """
+
+    def __init__(self, warmup_ratio: float):
+        self.warmup_ratio, self.progress = warmup_ratio, 0.0
+
+    def __call__(self, step: int) -> float:
+        done, warmup = min(self.progress, 1.0), self.warmup_ratio
+        # The first step would have a rate of 0 otherwise, and change nothing.
+        return max(done, 1e-3) / warmup if done < warmup else (1 - done) / (1 - warmup)
+
+
+def linear_schedule(
+    optimizer: Optimizer,
+    warmup_steps: int,
+    total_steps: int,
+    progress: LinearByProgress | None = None,
+) -> LambdaLR:
+    """Up from 0 over the warm-up, then down to 0 at the last step.
+
+    Call `.step()` once per optimizer step.
+
+    Args:
+        optimizer: whose learning rate is set.
+        warmup_steps: steps in which it rises.
+        total_steps: steps in all.
+        progress: follow this instead of the number of steps.
+    """
+    if progress is not None:
+        return LambdaLR(optimizer, progress)
     return get_linear_schedule_with_warmup(optimizer, warmup_steps, total_steps)

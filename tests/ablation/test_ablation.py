@@ -1,4 +1,4 @@
-"""The ablation runner: what is run, that it is run once, by whom, and that an arm is no more than the settings it says."""
+"""The ablation runner: what is run, that it is run once, by whom, and what an arm is."""
 
 import dataclasses
 import json
@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,17 +16,19 @@ import yaml
 from helpers import ADJECTIVES, VERBS, assert_user_error, replace, signal_at, weights
 
 from distil_lib.ablation import runner as ablation
-from distil_lib.ablation.__main__ import main
+from distil_lib.ablation.__main__ import LAUNCHER, main
+from distil_lib.ablation.fingerprints import InputFingerprints, settings_hash
 from distil_lib.ablation.grid import grid_names, read_grid
 from distil_lib.ablation.records import read_records, record_file
+from distil_lib.common.paths import PROJECT
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.finetune.runner import Finetuning, finetune
 from distil_lib.initialization import initialize_student
 from distil_lib.tasks.registry import TASKS
 from distil_lib.teacher import load_teacher
-from distil_lib.training.config import load_preset, preset_names
-from distil_lib.training.loop import Run
+from distil_lib.training.config import PretrainConfig, load_preset, preset_names
+from distil_lib.training.loop import PretrainingRun
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -55,7 +59,7 @@ def sentences(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def write_grid(base, sentences, tmp_path):
-    """Write a grid of 2 arms x 2 seeds and one task, with some entries changed; returns the file."""
+    """Write a grid of 2 arms x 2 seeds and one task, with some entries changed; return it."""
 
     def write(name="grid", **changes) -> Path:
         tuning = {
@@ -108,7 +112,9 @@ def outcomes(folder: Path) -> dict[tuple[str, int], dict]:
 
 
 class as_ablation:
-    """Prepare the launcher's program to be this one, and to get a signal at a call of some function."""
+    """Prepare the launcher's program to be this one, and to get a signal at a call of some
+    function.
+    """
 
     def __init__(self, where: str = "", call: int = 0, number: int = signal.SIGKILL):
         self.where, self.call, self.number = where, call, number
@@ -121,11 +127,11 @@ class as_ablation:
 
 @pytest.fixture
 def watched(monkeypatch) -> list[str]:
-    """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") in this process, in order."""
+    """What is pretrained ("seed 0, T 2") and fine-tuned ("sst2, seed 0") here, in order."""
     seen = []
-    train, seed = Run.train, Finetuning.seed
+    train, seed = PretrainingRun.train, Finetuning.seed
     monkeypatch.setattr(
-        Run,
+        PretrainingRun,
         "train",
         lambda r: seen.append(f"seed {r.config.seed}, T {r.config.temperature:g}") or train(r),
     )
@@ -137,11 +143,13 @@ def watched(monkeypatch) -> list[str]:
     return seen
 
 
-# ------------------------------------------------------------------------------------------------------------------ what is run
+# -------------------------------------------------------------------------------------- what is run
 def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
     write_grid, base, sentences, tmp_path, watched, capsys
 ):
-    """Oracle: `pretrain` and `finetune` called by hand with the arm's settings, equal to the last bit."""
+    """Oracle: `pretrain` and `finetune` called by hand with the arm's settings, equal to the last
+    bit.
+    """
     grid = write_grid()
     main(words(grid, tmp_path, "--keep_models"))
     assert watched == [
@@ -150,7 +158,7 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
         for t in (2, 4)
         for what, T in (("", f", T {t}"), ("sst2, ", ""))
     ]
-    assert not list((tmp_path / "results").glob(".*"))  # no claim is left
+    assert not list((tmp_path / "results").glob(".*"))  # no lock is left
     records = outcomes(tmp_path)
     assert list(records) == [("hot", 0), ("hot", 1), ("triple", 0), ("triple", 1)]
     assert "4 of 4 are recorded" in capsys.readouterr().out
@@ -163,7 +171,7 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
     again = read_grid(grid).jobs(["hot"])[1]
     record_file(tmp_path / "results", again).unlink()
     shutil.rmtree(
-        tmp_path / "work" / again.key
+        tmp_path / "work" / again.name
     )  # kept; the record would be made from what is there
     watched.clear()
     main(words(grid, tmp_path))
@@ -172,7 +180,7 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
         and outcomes(tmp_path)["hot", 1] == records["hot", 1]
     )  # deterministic
 
-    by_hand = Run(
+    by_hand = PretrainingRun(
         load_preset(
             "demo",
             **base
@@ -188,10 +196,10 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
     (kept,) = [
         f
         for f in (tmp_path / "work").iterdir()
-        if f.name in {j.key for j in read_grid(grid).jobs(["triple"])[1:]}
+        if f.name in {j.name for j in read_grid(grid).jobs(["triple"])[1:]}
     ]
     assert (kept / "pretraining" / "model").is_dir() and not (
-        tmp_path / "work" / again.key
+        tmp_path / "work" / again.name
     ).exists()
     tuned = FinetuneConfig(
         model=str(tmp_path / "by-hand" / "model"),
@@ -220,7 +228,7 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
     ("where", "call", "left"),
     [
         (
-            "distil_lib.pretrain.save_checkpoint",
+            "distil_lib.training.loop.save_checkpoint",
             2,
             ["seed 0, T 2", "sst2, seed 0"],
         ),  # in the student's last step
@@ -231,13 +239,13 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
 def test_a_killed_call_goes_on_where_it_was(
     program, write_grid, tmp_path, watched, where, call, left
 ):
-    """Oracle: the record of a call that was never killed. The dead process's claim is taken over."""
+    """Oracle: the record of a call that was never killed. The kernel has freed its lock."""
     one = ("--arms", "triple", "--seeds", 1)
     done = program(words(write_grid(), tmp_path, *one), as_ablation(where, call))
     assert done.code == -signal.SIGKILL and not list((tmp_path / "results").glob("*.json")), (
         done.err
     )
-    assert len(list((tmp_path / "results").glob(".*.claim-0"))) == 1
+    assert len(list((tmp_path / "results").glob(".*.lock"))) == 1
     started = []
     replaced = ablation.latest_valid_checkpoint
     ablation.latest_valid_checkpoint = lambda folder: (
@@ -275,19 +283,21 @@ def test_two_processes_share_the_work_and_a_signal_stops_one(program, write_grid
     (tmp_path / "other").mkdir()
     one = words(grid, tmp_path / "other", "--arms", "hot", "--seeds", 1)
     done = program(
-        one, as_ablation("distil_lib.training.loop.Run._optimizer_step", 2, signal.SIGTERM)
+        one,
+        as_ablation("distil_lib.training.loop.PretrainingRun._optimizer_step", 2, signal.SIGTERM),
     )
-    assert done.code == 128 + signal.SIGTERM and not list(
-        (tmp_path / "other" / "results").iterdir()
-    ), done.err
-    assert "the same command goes on" in done.err and "--resume" not in done.err
+    assert done.code == 128 + signal.SIGTERM, done.err
+    assert not list((tmp_path / "other" / "results").glob("*.json"))
+    assert "the same command resumes" in done.err and "--resume" not in done.err
     assert list((tmp_path / "other" / "work").glob("*/pretraining/checkpoints/step-00000003"))
     main(one)
     assert outcomes(tmp_path / "other")["hot", 0] == outcomes(tmp_path)["hot", 0]
 
 
 def test_processes_of_a_launcher_work_alone(monkeypatch, write_grid, tmp_path):
-    """With the variables of the second of two processes, one alone would wait for the other for ever."""
+    """With the variables of the second of two processes, one alone would wait for the other for
+    ever.
+    """
     launched = {
         "RANK": "1",
         "WORLD_SIZE": "2",
@@ -304,7 +314,7 @@ def test_processes_of_a_launcher_work_alone(monkeypatch, write_grid, tmp_path):
     assert (
         len(outcomes(tmp_path)) == 1
         and os.environ["CUDA_VISIBLE_DEVICES"] == "1"
-        and not set(ablation.LAUNCHER) & set(os.environ)
+        and not set(LAUNCHER) & set(os.environ)
     )
 
 
@@ -318,14 +328,14 @@ def test_the_arm_that_is_not_trained_is_the_teacher_cut(
     )
     main(words(grid, tmp_path, "--keep_models", "--arms", "cut"))
     (job,) = read_grid(grid).jobs(["cut"])
-    saved = weights(tmp_path / "work" / job.key / "pretraining")
+    saved = weights(tmp_path / "work" / job.name / "pretraining")
     cut = initialize_student(load_teacher(teacher_folder, tokenizer), "spread").state_dict()
     assert saved.keys() <= cut.keys() and all(
         torch.equal(saved[name], cut[name]) or saved[name].abs().max() < 1e-20 for name in saved
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- grids and hashes
+# --------------------------------------------------------------------------------- grids and hashes
 def keys(path: Path, *arms) -> list[str]:
     return [job.key for job in read_grid(path).jobs(arms)]
 
@@ -375,40 +385,56 @@ def test_the_hash_is_of_what_decides_the_numbers(
     ]
     every = [keys(write_grid(**changes)) for changes in others]
     assert len({key for each in [usual, *every] for key in each}) == 4 * (1 + len(others))
-    assert (
-        read_grid(write_grid()).common == read_grid(write_grid(arms={"triple": {}}, seeds=5)).common
+    experiment = read_grid(write_grid()).experiment_hash
+    assert experiment == read_grid(write_grid(arms={"triple": {}}, seeds=5)).experiment_hash
+    assert experiment not in {read_grid(write_grid(**c)).experiment_hash for c in others}
+
+
+def test_a_setting_with_its_default_is_not_hashed(write_grid, monkeypatch):
+    """A setting that is added later, with a default, leaves all records where they are."""
+    before = keys(write_grid())
+    later = dataclasses.make_dataclass(
+        "Later", [("brand_new", bool, False)], bases=(PretrainConfig,)
     )
-    assert read_grid(write_grid()).common not in {
-        read_grid(write_grid(**changes)).common for changes in others
+    monkeypatch.setattr("distil_lib.ablation.fingerprints.PretrainConfig", later)
+    job = read_grid(write_grid()).jobs()[0]
+    same = {**job.configuration["pretraining"], "brand_new": False}
+    other = same | {"brand_new": True}
+    assert settings_hash({**job.configuration, "pretraining": same}) == before[0]
+    assert settings_hash({**job.configuration, "pretraining": other}) != before[0]
+
+
+@pytest.mark.parametrize("name", ["mini", "mini-longer"])
+def test_committed_records_are_found_by_their_grids(name, monkeypatch):
+    """Whatever versions the documentation here has: that of the records is put in its place.
+
+    Oracle: the configuration that each record holds. If the default of a setting changes, it is
+    another one, and `FORMAT` must be raised.
+    """
+    records = PROJECT / "data" / "results" / "ablation"
+    (text,) = {
+        r["configuration"]["pretraining"]["corpus"] for r in read_records(records, read_grid(name))
     }
-
-
-def test_records_of_another_pythons_documentation_are_read_where_there_are_none_of_this_ones(
-    monkeypatch, tmp_path
-):
-    def grid_with(versions: dict, name: str = "mini"):
-        monkeypatch.setattr("distil_lib.ablation.grid.corpus_fingerprint", lambda source: versions)
-        grid = read_grid(name)
-        return grid.common, grid
-
-    def record(name: str, common: str, family: str) -> None:
-        empty = {"arm": name, "seed": 0, "figures": {}, "scores": {}, "macro": {}}
-        (tmp_path / f"{name}.json").write_text(
-            json.dumps(empty | {"common": common, "family": family})
-        )
-
-    (here, grid), (there, _), (elsewhere, _) = (
-        grid_with({"python": version}) for version in ("3.11", "3.12", "3.13")
+    monkeypatch.setattr(
+        InputFingerprints, "text", lambda self, source: text if self.versions else source
     )
-    longer, other = grid_with({"python": "3.12"}, "mini-longer")
-    assert len({here, there, elsewhere, longer}) == 4 and grid.family != other.family
-    for name, common in {"a": there, "b": there, "c": elsewhere}.items():
-        record(name, common, grid.family)
-    record("d", longer, other.family)
-    found = lambda which=None: [r["arm"] for r in read_records(tmp_path, which)]
-    assert found(grid) == ["a", "b"] and found(other) == ["d"] and found() == ["a", "b", "c", "d"]
-    record("e", here, grid.family)
-    assert found(grid) == ["e"]
+    grid = read_grid(name)
+    found = read_records(records, grid)
+    jobs = {(job.arm.name, job.seed): job for job in grid.jobs()}
+    assert len(found) == len(jobs) == {"mini": 70, "mini-longer": 15}[name]
+    for record in found:
+        job = jobs[record["arm"], record["seed"]]
+        assert record_file(records, job).exists(), job.name
+        assert record["experiment_hash"] == grid.experiment_hash
+        ours = json.loads(json.dumps(job.configuration))
+        for part in ("pretraining", *(["finetuning"] if grid.tasks else [])):
+            recorded = record["configuration"][part]
+            parts = [(recorded, ours[part])]
+            if part == "finetuning":
+                assert recorded.keys() == ours[part].keys()
+                parts = [(recorded[task], ours[part][task]) for task in recorded]
+            for theirs, mine in parts:
+                assert theirs.items() <= mine.items(), job.name
 
 
 @pytest.mark.parametrize("name", grid_names())
@@ -432,12 +458,13 @@ def test_the_librarys_grids(name):
     assert {
         n: (c.alpha_ce, c.alpha_mlm, c.alpha_cos) for n, c in first.items() if n in five
     } == five and grid.reference == "triple"
-    assert [n for n, c in first.items() if c.layers == "none"] == ["random-start", "no-teacher"][
-        : len(first) - 4
-    ]
+    assert [n for n, c in first.items() if c.init_layers == "none"] == [
+        "random-start",
+        "no-teacher",
+    ][: len(first) - 4]
     if (
         name == "mini-longer"
-    ):  # the same arms as in the shorter grid, in all but the steps (and how often they are written down)
+    ):  # the arms of the shorter grid, but for the steps (and how often they are written down)
         short = {job.arm.name: job.pretraining for job in read_grid("mini").jobs() if job.seed == 0}
         change = {"max_steps": 600, "log_every": 100, "save_every": 200}
         assert first == {n: dataclasses.replace(short[n], **change) for n in five}
@@ -464,33 +491,57 @@ def test_a_grid_takes_over_anothers_arms(write_grid):
     [
         (
             {"arms": {"triple": {"settings": {"temprature": 3.0}}}},
-            "unknown entry 'temprature'.*Did you mean 'temperature'",
+            "unknown setting 'temprature'.*Did you mean 'temperature'",
         ),
         (
             {"arms": {"triple": {"settings": {"temperature": "hot"}}}},
-            "temperature of the arm triple.*type float",
+            "temperature of the arm triple.*number",
         ),
         (
             {"arms": {"triple": {"settings": {"temperature": -1.0}}}},
-            "The arm triple: .*must be positive",
+            "temperature of the arm triple.*greater than 0",
         ),
-        ({"arms": {"triple": {"settings": {"seed": 3}}}}, "unknown entry 'seed'"),
+        (
+            {"arms": {"triple": {"settings": {"student_layers": 0}}}},
+            "student_layers of the arm triple",
+        ),
+        (
+            {
+                "arms": {
+                    "triple": {"settings": {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_cos": 0.0}}
+                }
+            },
+            "The arm triple: ",
+        ),
+        ({"arms": {"triple": {"settings": {"seed": 3}}}}, "unknown setting 'seed'"),
+        ({"arms": {"triple": {"settings": {"time_limit": "8m"}}}}, "unknown setting 'time_limit'"),
         ({"arms": {"triple": {"settings": {"precision": "bf16"}}}}, "precision of its own"),
         (
             {"arms": {"triple": {}, "twin": {"settings": {"temperature": 2.0}}}},
             "triple and twin are the same",
         ),
-        ({"arms": {"triple": {"settings": [1]}}}, "The arm triple .*holds no settings"),
-        ({"arms": {"triple": {"seeds": "five"}}}, "type int"),
-        ({"arm": {}}, "unknown entry 'arm'.*Did you mean 'arms'"),
-        ({"base": {"block_size": True}}, "block_size of base.*type int"),
+        ({"arms": {"triple": {"settings": [1]}}}, "settings of the arm triple.*dictionary"),
+        ({"arms": {"triple": {"seeds": "five"}}}, "seeds of the arm triple"),
+        ({"arms": {"triple": {"seeds": 0}}}, "seeds of the arm triple"),
+        ({"arms": {"triple": 5}}, "arms in"),
+        ({"arms": {"../triple": {}}}, "has an arm '../triple'"),
+        ({"arms": {}}, "none of its arms"),
+        ({"arm": {}}, "unknown setting 'arm'.*Did you mean 'arms'"),
+        ({"base": {"block_size": True}}, "block_size of base"),
         ({"base": {}}, "leaves the precision open"),
         ({"preset": "dmeo"}, "no preset.*Did you mean 'demo'"),
+        ({"preset": 5}, "preset in .* is 5"),
         ({"reference": "tripel"}, "none of its arms.*Did you mean 'triple'"),
+        ({"reference": ["triple"]}, "reference in .*text"),
+        ({"seeds": 10**12}, "seeds in .*1000000000000"),
+        ({"finetuning_seeds": 0}, "finetuning_seeds in .* is 0"),
         ({"tasks": ["sst-3"]}, "no task 'sst-3'.*'sst2'"),
-        ({"finetuning": {"precision": "fp32"}}, "unknown entry 'precision'"),
-        ({"finetuning": {"epoch": 3}}, "unknown entry 'epoch'.*Did you mean 'epochs'"),
+        ({"tasks": [5]}, "tasks in"),
+        ({"tasks": {"sst2": {"epochs": 0}}}, "epochs of the task sst2"),
+        ({"finetuning": {"precision": "fp32"}}, "unknown setting 'precision'"),
+        ({"finetuning": {"epoch": 3}}, "unknown setting 'epoch'.*Did you mean 'epochs'"),
         ({"include": "mimi"}, "no grid and no file 'mimi'.*Did you mean 'mini'"),
+        ({"include": ["mini"]}, "include in"),
     ],
 )
 def test_what_is_wrong_in_a_grid_is_named(write_grid, changes, message):
@@ -498,32 +549,86 @@ def test_what_is_wrong_in_a_grid_is_named(write_grid, changes, message):
         read_grid(write_grid(**{"tasks": [], **changes})).jobs()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "none of its arms"),
+        ("5", "holds no settings"),
+        ("arms: [", "is no YAML"),
+        ("include: {file}", "includes itself"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]", "anchors"),
+        ("[" * 100_000, "nested too deeply"),
+        ("arms: \xff", "no text in UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_grid_is_one_message(content, message, tmp_path, capsys):
+    file = tmp_path / "grid.yaml"
+    file.write_bytes(content.replace("{file}", str(file)).encode("latin-1"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["--grid", str(file), "--dry_run"])
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in err and err.count("\n") == 2, err
+
+
 def test_bad_input_is_one_message_and_code_2(program, write_grid, tmp_path, capsys):
-    (tmp_path / "broken.yaml").write_text("arms: [")
     for arguments, *said in (
         (
             words(write_grid(), tmp_path, "--arms", "hot", "tripple"),
             "no arm 'tripple'",
             "Did you mean 'triple'",
         ),
-        (["--grid", str(tmp_path / "broken.yaml")], "is no YAML"),
-        (["--gird", "mini"], "--gird"),
-        (["--seeds", "-1"], "seeds is -1"),
+        (["--gird", "mini"], "gird", "Did you mean 'grid'"),
+        (["--seeds", "-1"], "seeds is"),
+        (["--seeds", str(10**12)], "seeds is"),
+        (["--dry_run", "--report"], "Both dry_run and report"),
         (words(write_grid(), tmp_path, "--report"), "Nothing of the grid"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         err = capsys.readouterr().err
-        assert (
-            stopped.value.code == 2
-            and err.startswith("error: ")
-            and all(word in err for word in said)
-        ), err
+        assert stopped.value.code == 2 and err.startswith("error: "), err
+        assert all(word in err for word in said), err
     done = program(
         words(write_grid(base={"precision": "fp32", "corpus": "nowhere"}), tmp_path), as_ablation()
     )
     assert_user_error(done, "triple, seed 0: ", "nowhere")
-    assert not list((tmp_path / "results").iterdir())  # no claim, no record
+    assert not list((tmp_path / "results").glob("*.json"))
+
+
+HOLDER = """
+import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_lock_is_held_by_one_and_freed_with_its_process(write_grid, tmp_path, program):
+    """Another process has the job: it is left alone. What a dead one has left does not matter."""
+    job, other = read_grid(write_grid(tasks=[])).jobs()[:2]
+    (tmp_path / f".{job.name}.lock").write_text("left by a process that was killed")
+    with ablation.locked(tmp_path, job) as mine, ablation.locked(tmp_path, other) as too:
+        assert mine and too
+        # Of another process, since a lock is the process's own.
+        script = f"{HOLDER.partition('lock.')[0]}lock.acquire(blocking=False)"
+        path = tmp_path / f".{job.name}.lock"
+        asked = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True)
+        assert asked.returncode == 1 and b"Timeout" in asked.stderr
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"1\n"
+        with ablation.locked(tmp_path, job) as mine:
+            assert not mine
+        process.kill()
+    with ablation.locked(tmp_path, job) as mine:
+        assert mine
+    record_file(tmp_path, job).write_text("{}")
+    with ablation.locked(tmp_path, job) as mine:
+        assert not mine  # it is recorded
+    assert not path.exists()
 
 
 def test_a_dry_run_runs_nothing(write_grid, tmp_path, capsys, watched):

@@ -1,6 +1,9 @@
-"""An ablation's records: read, averaged, paired by seed, and what they say of the time that is left."""
+"""An ablation's records: read, averaged, paired by seed, and what they say of the time that is
+left.
+"""
 
 import json
+import math
 import re
 
 import pytest
@@ -12,7 +15,7 @@ from distil_lib.errors import UserError
 
 
 def made_up(
-    arm: str, seed: int, macro: float, total: float, common: str = "c", family: str = "f"
+    arm: str, seed: int, macro: float, total: float, experiment: str = "c", without: str = "f"
 ) -> dict:
     figures = {"mlm_loss": 3.0, "accuracy": 0.01 * macro}
     return {
@@ -21,14 +24,16 @@ def made_up(
         "figures": figures,
         "scores": {},
         "macro": {"documentation": macro},
-        "common": common,
-        "family": family,
+        "experiment_hash": experiment,
+        "experiment_hash_without_versions": without,
         "seconds": {"total": total},
     }
 
 
 def test_how_long_it_will_take():
-    """By hand: of `triple` (10 + 30) / 2 = 20 s each; of `new-head`, never run, the mean of all, 30 s."""
+    """By hand: of `triple` (10 + 30) / 2 = 20 s each; of `new-head`, never run, the mean of all, 30
+    s.
+    """
     jobs = read_grid("demo").jobs(["triple", "new-head"], seeds=2)
     records = [
         made_up("triple", 0, 60.0, 10.0),
@@ -54,7 +59,9 @@ def test_how_long_it_will_take():
 def test_the_report_pairs_by_seed(tmp_path):
     grid, output = read_grid("demo"), tmp_path
     records = [
-        made_up(arm, s, luck + effect, 1.0, grid.common, grid.family)
+        made_up(
+            arm, s, luck + effect, 1.0, grid.experiment_hash, grid.experiment_hash_without_versions
+        )
         for arm, effect in (("triple", 0.0), ("new-head", -2.0))
         for s, luck in enumerate((50.0, 70.0, 90.0))
     ]
@@ -78,6 +85,60 @@ def test_the_report_pairs_by_seed(tmp_path):
     (output / "9.json").write_text("{")
     with pytest.raises(UserError, match=r"9\.json is no record"):
         read_records(output)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seconds": {}}, "seconds: total"),
+        ({"seconds": None}, "seconds"),
+        ({"seed": "one"}, "seed"),
+        ({"figures": {"kl": math.nan}}, "figures: kl: .*finite"),
+        ({"figures": [1]}, "figures"),
+        ({"arm": None}, "arm"),
+    ],
+)
+def test_a_record_that_lacks_something_is_named(tmp_path, change, message):
+    (tmp_path / "x.json").write_text(json.dumps(made_up("triple", 0, 60.0, 1.0)))
+    assert len(read_records(tmp_path)) == 1
+    (tmp_path / "x.json").write_text(json.dumps(made_up("triple", 0, 60.0, 1.0) | change))
+    with pytest.raises(UserError, match=rf"x\.json is no record of an ablation .{message}"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.json is no record of an ablation"):
+        read_records(tmp_path)
+
+
+def test_records_of_another_documentation_are_read_where_there_are_none_of_this_one(
+    monkeypatch, tmp_path
+):
+    def grid_with(versions: dict, name: str = "mini"):
+        module = "distil_lib.ablation.fingerprints"
+        monkeypatch.setattr(f"{module}.corpus_fingerprint", lambda source: versions)
+        grid = read_grid(name)
+        return grid.experiment_hash, grid
+
+    def record(name: str, experiment: str, grid) -> None:
+        content = made_up(name, 0, 1.0, 1.0, experiment, grid.experiment_hash_without_versions)
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+
+    (here, grid), (there, _), (elsewhere, _) = (
+        grid_with({"python": version}) for version in ("3.11", "3.12", "3.13")
+    )
+    longer, other = grid_with({"python": "3.12"}, "mini-longer")
+    assert len({here, there, elsewhere, longer}) == 4
+    assert grid.experiment_hash_without_versions != other.experiment_hash_without_versions
+    for name, experiment in {"a": there, "b": there, "c": elsewhere}.items():
+        record(name, experiment, grid)
+    record("d", longer, other)
+    found = lambda which=None: [r["arm"] for r in read_records(tmp_path, which)]
+    assert found(grid) == ["a", "b"] and found(other) == ["d"] and found() == ["a", "b", "c", "d"]
+    record("e", here, grid)
+    assert found(grid) == ["e"]
 
 
 def test_macro_scores_are_of_each_suite():

@@ -1,4 +1,4 @@
-"""Statistics of a few paired differences: against scipy, against counting by hand, and against simulated data with known effects."""
+"""Statistics of a few paired differences: against textbook formulas, counting and simulation."""
 
 import itertools
 import math
@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from distil_lib.ablation.paired_effects import (
     bootstrap_interval,
@@ -33,61 +35,60 @@ def draws(n: int, effect: float = 0.0, trials: int = TRIALS, seed: int = 0) -> n
 
 
 def by_chance(count: int, share: float, trials: int = TRIALS) -> bool:
-    """Whether `count` of `trials` may well happen where each happens with this chance: within 99.9% of the binomial distribution."""
+    """Whether `count` of `trials` may well happen where each happens with this chance: within 99.9%
+    of the binomial distribution.
+    """
     return bool(stats.binomtest(int(count), trials, share).pvalue > 1e-3)
 
 
-# ---------------------------------------------------------------------------------------------------------------- against scipy
+# --------------------------------------------------------------------------------- against formulas
 @pytest.mark.parametrize("n", [2, 3, 5, 9])
-def test_t_is_scipys(n):
+def test_t_is_students(n):
+    """Oracle: the formulas, and `ttest_rel` of the two arms in place of their differences."""
     for d in draws(n, 0.7, 20):
-        theirs = stats.ttest_1samp(d, 0)
+        half = stats.t.ppf(0.95, n - 1) * d.std(ddof=1) / math.sqrt(n)
+        assert t_interval(d, 0.9) == pytest.approx((d.mean() - half, d.mean() + half))
+        other = draws(n, seed=1, trials=1)[0]
+        theirs = stats.ttest_rel(d + other, other)
         assert t_test(d) == pytest.approx(theirs.pvalue)
         assert t_interval(d, 0.9) == pytest.approx(tuple(theirs.confidence_interval(0.9)))
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
-def test_exact_flips_are_scipys(n):
-    for d in [
-        *draws(n, 0.7, 5),
-        np.ones(n),
-        np.arange(n) - (n - 1) / 2,
-    ]:  # with ties, and with a mean of 0
-        theirs = stats.permutation_test(
-            (d,), np.mean, permutation_type="samples", n_resamples=np.inf
-        )
-        assert sign_flip_test(d) == pytest.approx(theirs.pvalue)
+def test_flips_are_counted(n):
+    """Oracle: all 2^n choices of signs; with ties, and with a mean of 0."""
+    for d in [*draws(n, 0.7, 5), np.ones(n), np.arange(n) - (n - 1) / 2]:
+        sums = np.abs(np.array(list(itertools.product((1, -1), repeat=n))) @ d)
+        assert sign_flip_test(d) == pytest.approx((sums >= abs(d.sum()) - 1e-12).mean())
 
 
 def test_many_flips_are_drawn_and_come_near_the_t_test():
-    for d in draws(30, 0.3, 10):
+    for d in draws(30, 0.3, 5):
         assert sign_flip_test(d) == pytest.approx(t_test(d), abs=0.02)
-    assert sign_flip_test(10 + draws(30, 0, 1)[0]) == 1 / 10_000  # never 0
+    assert sign_flip_test(10 + draws(30, 0, 1)[0]) <= 2 / 10_000
+    assert sign_flip_test(10 + draws(30, 0, 1)[0]) > 0
 
 
 def test_the_smallest_p_value_of_a_few_seeds():
-    """Counted by hand: of all 2^n flips only none and all leave equal differences as far from 0 as they are."""
+    """By hand: of all 2^n flips only none and all leave equal differences as far from 0."""
     assert [sign_flip_test([2.0] * n) for n in (1, 3, 5, 6)] == [1, 0.25, 0.0625, 0.03125]
 
 
-def test_the_bootstrap_is_scipys():
-    """Against its percentiles, and against all n^n samples there are."""
+def test_the_bootstrap_is_of_all_samples():
+    """Oracle: all n^n samples."""
     d = draws(5, 0.7, 1)[0]
-    theirs = stats.bootstrap(
-        (d,), np.mean, n_resamples=20_000, method="percentile"
-    ).confidence_interval
-    everything = np.quantile(
-        [np.mean(sample) for sample in itertools.product(d, repeat=5)], [0.025, 0.975]
-    )
-    assert bootstrap_interval(d, resamples=20_000) == pytest.approx(tuple(theirs), abs=0.04)
+    means = np.array(list(itertools.product(d, repeat=5))).mean(1)
+    everything = np.quantile(means, [0.025, 0.975])
     assert bootstrap_interval(d, resamples=20_000) == pytest.approx(tuple(everything), abs=0.04)
     assert bootstrap_interval(d) == bootstrap_interval(d) != bootstrap_interval(d, seed=1)
 
 
-# ------------------------------------------------------------------------------------------------------ known effects, simulated
+# ------------------------------------------------------------------------- known effects, simulated
 @pytest.mark.parametrize("n", [3, 5])
 def test_intervals_cover_the_truth_as_often_as_they_say(n):
-    """The t interval 95 of 100 times; the bootstrap's about as often as |t| stays below 1.96 of its own, smaller standard error."""
+    """The t interval 95 of 100 times; the bootstrap's about as often as |t| stays below 1.96 of its
+    own, smaller standard error.
+    """
     samples = draws(n, 2.0)
     inside = lambda bounds: bounds[0] <= 2.0 <= bounds[1]
     assert by_chance(sum(inside(t_interval(d)) for d in samples), 0.95)
@@ -106,7 +107,9 @@ def test_without_an_effect_tests_are_wrong_as_often_as_they_say():
 
 
 def test_holm_keeps_the_chance_of_any_error_and_no_correction_does_not():
-    """Ten arms without an effect; then three with and seven without, of which the seven must be safe too."""
+    """Ten arms without an effect; then three with and seven without, of which the seven must be
+    safe too.
+    """
     p = np.array(
         [[t_test(d) for d in trial] for trial in draws(5, trials=10 * 500).reshape(500, 10, 5)]
     )
@@ -127,28 +130,39 @@ def test_holm_keeps_the_chance_of_any_error_and_no_correction_does_not():
 
 
 def test_holm_by_hand():
-    """Holm (1979): .01 x 4, .02 x 3, .03 x 2 lifted to the .06 before it, .5 x 1. What is nan does not count."""
+    """.01 x 4, .02 x 3, .03 x 2 raised to the .06 before it, .5 x 1. A nan is not counted.
+
+    Oracle besides: `multipletests` of statsmodels.
+    """
+    for p in random_stream(3).uniform(size=(3, 19)) ** 3:
+        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
     assert holm([0.5, 0.01, math.nan, 0.03, 0.02])[:2] == pytest.approx([0.5, 0.04])
     assert holm([0.5, 0.01, math.nan, 0.03, 0.02])[3:] == pytest.approx([0.06, 0.06])
     assert math.isnan(holm([0.5, math.nan])[1]) and holm([0.6, 0.7]) == [1, 1]
 
 
-# ---------------------------------------------------------------------------------------------------------------------- power
+# -------------------------------------------------------------------------------------------- power
 @pytest.mark.parametrize(("n", "effect"), [(2, 3.0), (3, 1.5), (5, 1.0), (5, 1.7), (20, 0.5)])
 def test_power_is_how_often_the_effect_is_found(n, effect):
     samples = draws(n, effect)
     found = sum(t_test(d) <= 0.05 for d in samples)
+    assert power(n, effect, 1.0) == pytest.approx(TTestPower().power(effect, n, 0.05))
     assert by_chance(found, power(n, effect, 1.0)) and power(n, -2 * effect, 2.0) == pytest.approx(
         power(n, effect, 1.0)
     )
 
 
 def test_seeds_needed_are_those_of_the_tables():
-    """Paired t-test, two-sided .05, power .8 (Cohen 1988; G*Power): 199, 34 and 15 pairs for effects of .2, .5 and .8 deviations."""
+    """Paired t-test, two-sided .05, power .8 (Cohen 1988; G*Power): 199, 34 and 15 pairs for
+    effects of .2, .5 and .8 deviations.
+    """
     assert [seeds_needed(effect, 1.0) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]
     assert seeds_needed(-0.31, 0.62) == 34  # the unit does not matter, nor the sign
     with pytest.raises(UserError, match="effect of 0"):
         seeds_needed(0.0, 1.0)
+    with pytest.raises(UserError, match="more than"):
+        seeds_needed(1e-4, 1.0)
+    assert 78_000 < seeds_needed(0.01, 1.0) < 79_000  # (1.960 + 0.842)^2 / .01^2 = 78,500
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 12, 50])
@@ -164,9 +178,12 @@ def test_the_detectable_effect_undoes_power(n):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------ all arms
+# ----------------------------------------------------------------------------------------- all arms
 def test_effects_are_paired_by_seed():
-    """A seed's own luck, a hundred times the effect, cancels: what remains is the effect. Unpaired, nothing would be seen."""
+    """A seed's own luck, a hundred times the effect, cancels: what remains is the effect.
+
+    Unpaired, nothing would be seen.
+    """
     luck, chance = random_stream(1).normal(0, 100, 5), random_stream(2)
     values = {"triple": dict(enumerate(luck.tolist()))}
     for arm, effect in (("worse", -3.0), ("same", 0.0)):
@@ -182,7 +199,8 @@ def test_effects_are_paired_by_seed():
         stats.ttest_1samp(d, 0).pvalue
     ) == worse.p_holm / 2
     assert same.low < 0 < same.high and same.p == same.p_holm
-    assert worse.p_flip == 0.0625 and worse.p_flip_holm == 0.125
+    assert worse.p_flip == 0.0625
+    assert worse.p_flip_holm == 0.125
     assert worse.detectable == detectable_effect(5, np.std(d, ddof=1))
     (alone,) = paired_effects(values, "triple", arms=["worse"])
     assert alone.p_holm == alone.p
@@ -214,11 +232,13 @@ def test_seeds_that_one_side_lacks_and_arms_without_any():
         paired_effects(values, "quadruple")
 
 
-# -------------------------------------------------------------------------------------------------------- one scatter for all arms
+# ------------------------------------------------------------------------- one scatter for all arms
 def table_of(
     seeds_of: list[int], effects: list[float], stream: np.random.Generator, common: float = 3.0
 ) -> dict[str, dict[int, float]]:
-    """Arms "0", "1", ... with the seeds 0 to n - 1: effect, what the seed does to all arms, and a scatter of 1."""
+    """Arms "0", "1", ... with the seeds 0 to n - 1: effect, what the seed does to all arms, and a
+    scatter of 1.
+    """
     of_seed = common * stream.standard_normal(max(seeds_of))
     return {
         str(arm): {seed: effect + of_seed[seed] + stream.standard_normal() for seed in range(n)}
@@ -242,7 +262,10 @@ def test_two_arms_pooled_are_a_paired_t_test(n):
 
 
 def test_pooled_by_hand():
-    """Balanced: residuals are what arm means and seed means leave. Unbalanced: the error of an arm with 3 seeds against one with 5."""
+    """Balanced: residuals are what arm means and seed means leave.
+
+    Unbalanced: the error of an arm with 3 seeds against one with 5.
+    """
     values = table_of([4] * 3, [0.0, 1.0, 2.0], random_stream(2))
     y = np.array([[*row.values()] for row in values.values()])
     rest = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
@@ -264,8 +287,11 @@ def test_pooled_by_hand():
 
 
 def test_pooled_intervals_cover_the_truth_as_often_as_they_say():
-    """Unbalanced, with an effect. Averaging the arms' own variances, as if their differences were independent, would fail here."""
-    covered, wrong, trials = np.zeros(5), np.zeros(5), 1000
+    """Unbalanced, with an effect.
+
+    Averaging the arms' own variances, as if their differences were independent, would fail here.
+    """
+    covered, wrong, trials = np.zeros(5), np.zeros(5), 600
     for trial in range(trials):
         values = table_of(
             [5, 5, 3, 3, 3, 3], [0.0, 1.0, 0.0, 0.0, 2.0, 0.0], random_stream(4, trial)

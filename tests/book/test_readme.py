@@ -12,29 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from distil_lib.ablation import runner as ablation
-from distil_lib.common.cli import SettingsParser
+from distil_lib.ablation import __main__ as ablation
 from distil_lib.errors import UserError
-from distil_lib.export.__main__ import ExportConfig
-from distil_lib.finetune import config as finetune_config
+from distil_lib.export import __main__ as export
+from distil_lib.finetune import config as finetune
 from distil_lib.tasks.registry import find_task
-from distil_lib.timing.backend_config import BackendComparisonConfig
-from distil_lib.timing.table3 import TimingConfig
+from distil_lib.timing import backend_comparison, table3
 from distil_lib.training.config import parse_arguments
 
 ROOT = Path(__file__).parents[2]
 
 
-def settings_of(config: type):
-    return lambda arguments: config(**vars(SettingsParser(config).parse_args(arguments)))
-
-
 MODULES = {
-    "finetune": finetune_config.parse_arguments,
-    "ablation": ablation.parse_arguments,
-    "timing": settings_of(TimingConfig),
-    "ladder": settings_of(BackendComparisonConfig),
-    "export": settings_of(ExportConfig),
+    "finetune": finetune,
+    "ablation": ablation,
+    "timing": table3,
+    "timing.backend_comparison": backend_comparison,
+    "export": export,
 }
 
 
@@ -58,7 +52,7 @@ def fault(command: str) -> str | None:
     program, *arguments = shlex.split(command, comments=True)
     if program == "make":
         result = subprocess.run(
-            ["make", "--dry_run", *arguments], cwd=ROOT, capture_output=True, text=True
+            ["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         return result.stderr or None
     if program == "source":  # made by the set-up, which every target of make calls
@@ -66,6 +60,8 @@ def fault(command: str) -> str | None:
     if program == "conda":
         known = arguments[:3] == ["env", "create", "-f"] and (ROOT / arguments[3]).is_file()
         return None if known else f"what is {arguments}?"
+    if arguments[:2] == ["-m", "distil_lib.launch"]:  # takes what `accelerate launch` takes
+        program, arguments = "accelerate", ["launch", *arguments[2:]]
     if program == "accelerate" and "distil_lib/pretrain.py" in arguments:
         script = arguments.index("distil_lib/pretrain.py")
         launch, settings = arguments[:script], arguments[script + 1 :]
@@ -88,7 +84,7 @@ def fault(command: str) -> str | None:
         and (module := arguments[1].removeprefix("distil_lib.")) in MODULES
     ):
         try:
-            config = MODULES[module](arguments[2:])
+            config = MODULES[module].PROGRAM.parse(arguments[2:])
             if module == "finetune":
                 find_task(config.task)
             if module == "ablation":
@@ -150,6 +146,40 @@ def test_python_runs(number):
         [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, env=offline
     )
     assert result.returncode == 0, result.stderr
+
+
+# What makes a command of the README short; where it writes stays as it is.
+SHORT = {"distil_lib.finetune": "--seeds 1 --epochs 1 --train_rows 32 --precision fp32 --threads 1"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        command
+        for command in commands(README)
+        if command.startswith("python -m distil_lib.finetune")
+    ],
+)
+def test_fine_tuning_runs_as_it_stands_in_a_clean_clone(command, tmp_path):
+    """In a folder where nothing was prepared: the result is in runs/, the records are untouched."""
+    arguments = shlex.split(command, comments=True)[1:]
+    arguments += SHORT[arguments[1]].split()
+    data = (ROOT / "data" / "results").rglob("*.json")
+    before = {file: file.stat().st_mtime_ns for file in data}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.rglob("*.json")
+    assert result.parent.parent == tmp_path / "runs" / "results"
+    assert "% of data/results/" in done.stdout and "the recipes differ" in done.stdout
+    assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
 def test_places_exist():

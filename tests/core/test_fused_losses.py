@@ -493,3 +493,26 @@ def test_a_biased_sample_is_caught():
         is_unbiased(
             [torch.zeros(4, 12, dtype=torch.bool).scatter(1, places, True) for places in late]
         )
+
+
+def test_a_second_derivative_is_refused():
+    """The kept gradients are constants: without a refusal their own derivative would be lost.
+
+    Of loss ** 2, whose gradient depends on the loss, a second derivative seems to exist.
+    """
+    student, *rest = case_of("both, ce only")
+    inputs = [x.clone().requires_grad_() for x in student]
+    loss, *_ = fused_form(inputs, *rest)
+    gradients = torch.autograd.grad(loss**2, inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradients[0].sum().backward()
+
+
+@pytest.mark.parametrize("words, chunk", [(2**10, 2**12), (2**22, 1), (2**30, 1)])
+def test_a_chunk_is_as_large_as_its_memory_allows(words, chunk, monkeypatch):
+    """16 MiB of fp32 logits on a CPU, and one token at least."""
+    sizes = []
+    monkeypatch.setattr(fused._FusedLosses, "apply", lambda *a: sizes.append(a[-2]))
+    weight = torch.empty(words, 1, device="meta")
+    fused_vocabulary_losses(torch.empty(3, 1), weight, weight[:, 0], None, torch.zeros(3).long())
+    assert sizes == [chunk]

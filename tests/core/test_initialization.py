@@ -19,7 +19,14 @@ from transformers import (
 )
 
 from distil_lib.errors import UserError
-from distil_lib.initialization import LAYER_PARTS, STRATEGIES, initialize_student, select_layers
+from distil_lib.initialization import (
+    LAYER_PARTS,
+    STRATEGIES,
+    initialize_student,
+    select_layers,
+    skipped_positions,
+    student_config,
+)
 from distil_lib.teacher import MaskedLM
 
 SIZES = {
@@ -273,3 +280,48 @@ def test_teachers_that_do_not_fit_are_refused(make, words):
 def test_layers_that_the_teacher_does_not_have_are_refused(layers):
     with pytest.raises(UserError, match="0 to 5"):
         initialize_student(TEACHERS["bert, encoder alone"](), layers)
+
+
+@pytest.mark.parametrize(
+    "teacher, student, expected",
+    [
+        (12, 5, [0, 2, 4, 6, 8]),
+        (7, 3, [0, 2, 4]),
+        (12, 4, [0, 3, 6, 9]),
+        (11, 6, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_alternate_has_one_stride(teacher, student, expected):
+    """ "Every second (or third, ...) from the first on": the largest constant stride that fits."""
+    assert select_layers(teacher, student, "alternate") == expected
+    for teacher in range(1, 25):
+        for student in range(2, teacher + 1):
+            layers = select_layers(teacher, student, "alternate")
+            (stride,) = {b - a for a, b in zip(layers, layers[1:], strict=False)}
+            assert layers[0] == 0 and stride * student <= teacher < (stride + 1) * student
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_the_positions_that_roberta_skips_are_left_out(offset):
+    config = RobertaConfig(**SIZES, pad_token_id=offset)
+    assert skipped_positions(config) == offset + 1
+    assert student_config(config, 2).max_position_embeddings == 34 - offset - 1
+    assert skipped_positions(BertConfig(**SIZES, pad_token_id=offset)) == 0
+
+
+def test_an_untied_teacher_gives_an_untied_student_with_its_projection():
+    teacher = randomize(BertForMaskedLM(BertConfig(**SIZES, tie_word_embeddings=False)))
+    decoder, words = teacher.cls.predictions.decoder.weight, teacher.bert.embeddings.word_embeddings
+    student = initialize_student(teacher)
+    assert torch.equal(student.vocab_projector.weight, decoder)
+    assert torch.equal(student.distilbert.embeddings.word_embeddings.weight, words.weight)
+    plain = initialize_student(teacher, copy_head=False)  # the projection starts as the words
+    assert torch.equal(plain.vocab_projector.weight, words.weight)
+
+
+def test_other_settings_are_the_teachers():
+    config = BertConfig(**SIZES, initializer_range=0.5, layer_norm_eps=1e-3, pad_token_id=2)
+    mine = student_config(config, 4)
+    assert (mine.initializer_range, mine.layer_norm_eps, mine.pad_token_id) == (0.5, 1e-3, 2)
+    assert (mine.dim, mine.hidden_dim, mine.n_layers, mine.n_heads) == (24, 48, 4, 4)
+    assert mine.vocab_size == 90 and mine.tie_word_embeddings

@@ -317,3 +317,49 @@ def test_shapes_that_do_not_fit_are_refused():
         soft_target_loss(some(2, 3), some(2, 3), temperature=0)
     with pytest.raises(ValueError, match="reduction"):
         mlm_loss(some(2, 3), torch.tensor([0, 1]), "average")
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (0, 0, 0), (3, 1, 2), (1, 4, 7)])
+def test_sums_are_divided_by_the_tokens_and_weighted(counts):
+    """By hand: 6, 8 and 10 over so many tokens; of no tokens the sums are divided by 1."""
+    ce, mlm, cos = (torch.tensor(x, dtype=torch.float64) for x in (6.0, 8.0, 10.0))
+    n_ce, n_mlm, n_cos = (n or 1 for n in counts)
+    loss = TripleLoss(5, 2, 3)
+    out = loss.combine(ce, mlm, cos, TokenCounts(*counts))
+    assert (out.ce, out.mlm, out.cos) == (6 / n_ce, 8 / n_mlm, 10 / n_cos)
+    assert out.loss.item() == pytest.approx(
+        5 * 6 / n_ce + 2 * 8 / n_mlm + 3 * 10 / n_cos, rel=1e-15
+    )
+    known = loss.combine(ce, mlm, cos, TokenCounts(*counts), weighted=torch.tensor(7.0))
+    assert known.loss.item() == pytest.approx(7 + 3 * 10 / n_cos, rel=1e-15)
+    assert loss.weights(TokenCounts(*counts)) == pytest.approx((5 / n_ce, 2 / n_mlm), rel=1e-15)
+
+
+def test_one_token_is_its_own_mean():
+    """`counts` of a single token change nothing of the loss of that token alone."""
+    student, teacher, _, hidden, teacher_hidden, *_ = triple_inputs()
+    one = (student[:1, :1], teacher[:1, :1], torch.tensor([[3]]))
+    states = (hidden[:1, :1], teacher_hidden[:1, :1])
+    expected = 5 * soft_target_loss(*one[:2]) + 2 * mlm_loss(one[0], one[2]) + cosine_loss(*states)
+    for counts in (None, TokenCounts(1, 1, 1)):
+        torch.testing.assert_close(TripleLoss()(*one, *states, counts=counts).loss, expected)
+
+
+def test_without_masks_all_tokens_that_are_given_count():
+    student, teacher, _, hidden, teacher_hidden, *_ = triple_inputs()
+    labels = torch.full((2, 4), -100)
+    out = TripleLoss()(student, teacher, labels, hidden, teacher_hidden)
+    torch.testing.assert_close(out.ce, soft_target_loss(student, teacher))
+    torch.testing.assert_close(out.cos, cosine_loss(hidden, teacher_hidden))
+    assert out.mlm == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize("name", ["alpha_ce", "alpha_mlm", "alpha_cos"])
+def test_alphas_that_are_no_numbers_are_refused(name, value):
+    with pytest.raises(ValueError, match="alphas"):
+        TripleLoss(**{name: value})
+    TripleLoss(**{name: 0.0})
+    TripleLoss(**{name: 1e-3}, temperature=1e-3)
+    with pytest.raises(ValueError, match="temperature"):
+        TripleLoss(temperature=-1.0 if value > 0 else value)

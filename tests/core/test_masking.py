@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from distil_lib.masking import DynamicMasking, random_stream
+from distil_lib.masking import (
+    DynamicMasking,
+    MicroBatch,
+    random_stream,
+    sample_size,
+    sample_tokens,
+)
 
 
 def blocks(tokenizer, number: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -197,3 +203,69 @@ def test_a_block_without_words_has_nothing_to_predict(tokenizer):
 def test_settings_without_meaning_are_refused(options, tokenizer):
     with pytest.raises(ValueError):
         DynamicMasking(tokenizer, **options)
+
+
+@pytest.mark.parametrize("smoothing", [float("nan"), float("inf"), -0.1])
+def test_smoothings_without_meaning_are_refused(smoothing, tokenizer):
+    with pytest.raises(ValueError, match="smoothing"):
+        DynamicMasking(tokenizer, smoothing=smoothing)
+
+
+@pytest.mark.parametrize("sample", [-0.1, 1.1, float("nan")])
+def test_samples_without_meaning_are_refused(sample, tokenizer):
+    with pytest.raises(ValueError, match="sample"):
+        DynamicMasking(tokenizer, sample=sample)
+
+
+@pytest.mark.parametrize("words", [62, 30, 5, 1])
+def test_the_share_is_right_on_average_where_it_is_no_whole_number_of_words(words, tokenizer):
+    """62 words x 15% = 9.3: nine or ten, ten in three blocks of ten. Rounding would give 14.5%."""
+    trials, exact = 4000, 0.15 * words
+    ids = torch.arange(5, 5 + words).expand(trials, -1)
+    numbers = (DynamicMasking(tokenizer)(ids, range(trials)).labels != -100).sum(1)
+    assert set(numbers.tolist()) == {int(exact), int(exact) + 1}
+    assert within(int((numbers > exact).sum()), trials, exact % 1)
+
+
+def test_the_sample_is_drawn_from_a_stream_of_its_own():
+    """Not from that of the masks, whose choice would then be tied to it."""
+    examples, own = range(40), []
+    drawn = sample_tokens((40, 64), 0.15, 3, examples, [2] * 40)
+    for row, example in zip(drawn, examples, strict=True):
+        masks = random_stream(3, 2, example).permutation(64)[:10]
+        own.append(row.nonzero().flatten().tolist() == sorted(masks.tolist()))
+        theirs = random_stream(3, 2, example, 1).permutation(64)[:10]
+        assert row.nonzero().flatten().tolist() == sorted(theirs.tolist())
+    assert not any(own)
+
+
+def test_sampled_tokens_are_masked_as_often_as_others(tokenizer):
+    """A sample of 10 of 62 words and 15% masks, drawn independently: 15% of the sample is masked."""
+    ids = torch.arange(5, 67).expand(3000, -1)
+    out = DynamicMasking(tokenizer, sample=10 / 62)(ids, range(3000), epoch=4)
+    assert out.sampled.sum(1).tolist() == [10] * 3000
+    assert torch.equal(out.sampled, sample_tokens((3000, 62), 10 / 62, 0, range(3000), [4] * 3000))
+    assert within(int((out.sampled & (out.labels != -100)).sum()), 30_000, 0.15)
+    assert DynamicMasking(tokenizer)(ids[:1], [0]).sampled is None
+
+
+@pytest.mark.parametrize(
+    "share, length, size", [(0.15, 62, 9), (0.01, 20, 1), (1.0, 20, 20), (0.26, 10, 3)]
+)
+def test_sizes_of_samples_by_hand(share, length, size):
+    assert sample_size(share, length) == size
+
+
+def test_a_micro_batch_moves_as_a_whole():
+    """Every tensor of it, and nothing else; its attention mask only where there is padding."""
+    tensors = [torch.zeros(2, 3) for _ in range(4)]
+    for padded, sampled in ((True, torch.ones(2, 3)), (False, None)):
+        batch = MicroBatch(*tensors, padded=padded, sampled=sampled)
+        moved = batch.to(torch.device("meta"))
+        kinds = {
+            value.device.type for value in vars(moved).values() if isinstance(value, torch.Tensor)
+        }
+        assert (
+            kinds == {"meta"} and moved.padded is padded and (moved.sampled is None) == (not padded)
+        )
+        assert batch.attention_mask is (batch.loss_mask if padded else None)

@@ -1,21 +1,19 @@
 """Records of fine-tuning: whole files, medians, scores of resamples, and intervals that cover what they should."""
 
-import subprocess
-import sys
+import json
 
 import numpy as np
 import pytest
-from helpers import Finished, assert_user_error
 
 from distil_lib.common import files
 from distil_lib.common.files import write_result
-from distil_lib.common.paths import PROJECT
 from distil_lib.errors import UserError
 from distil_lib.finetune.records import (
     join_numbers,
     median_and_quartiles,
     open_record,
     read_record,
+    recipe_differences,
     split_numbers,
 )
 from distil_lib.finetune.retention import retention, weighted_scores
@@ -38,34 +36,77 @@ def record(predictions, labels, metric="accuracy", task="toy", data="abc"):
     return made | {"metric": metric, "split": "test", "seeds": seeds}
 
 
-def test_a_file_is_whole_or_that_of_before(tmp_path, monkeypatch):
-    first = {"configuration": {"epochs": 3}, "seeds": {"0": {}}}
+def test_a_file_is_complete_or_that_of_before(tmp_path, monkeypatch):
+    first = record([[1, 0]], [1, 0])
     write_result(tmp_path / "new" / "result.json", first)
-    with monkeypatch.context() as broken, pytest.raises(OSError):
+    with monkeypatch.context() as broken, pytest.raises((OSError, UserError)):
         broken.setattr(
             files.os,
             "fsync",
             lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")),
         )
-        write_result(tmp_path / "new" / "result.json", {"configuration": {}, "seeds": {}})
+        write_result(tmp_path / "new" / "result.json", record([[0, 0]], [1, 0]))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["result.json"]
-    assert (
-        open_record(tmp_path / "new" / "result.json", {"epochs": 3}) == first
-        and open_record(tmp_path / "none.json", {}) == {}
-    )
+    assert open_record(tmp_path / "new" / "result.json", first["configuration"]) == first
+    assert open_record(tmp_path / "none.json", {}) == {}
 
 
-def test_what_is_no_result_or_of_another_configuration_is_refused(tmp_path):
+def test_another_configuration_is_refused_with_the_differences(tmp_path):
+    file, made = tmp_path / "result.json", record([[1, 0]], [1, 0])
+    configuration = made["configuration"]
+    write_result(file, made | {"configuration": configuration | {"epochs": 3, "lr": 0.1}})
+    words = "another configuration: epochs was 3 and is 4, more was None and is 1"
+    with pytest.raises(UserError, match=words):
+        open_record(file, configuration | {"epochs": 4, "lr": 0.1, "more": 1})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {name: value}
+        for name in ("task", "metric", "split", "configuration", "seeds", "labels")
+        for value in (None, 5, [], {})
+        if (name, value) != ("labels", {})
+    ]
+    + [
+        {"configuration": {"data": None}},
+        {"seeds": {"a": {}}},
+        {"seeds": {"0": None}},
+        {"seeds": {"0": {"scores": {"test": {"accuracy": float("nan")}}}}},
+        {"seeds": {"0": {"scores": {"test": {"accuracy": 5}}, "predictions": {"test": "1 x"}}}},
+        {"seeds": {"0": {"scores": {"test": {"accuracy": 5}}, "predictions": {"test": "1 nan"}}}},
+        {"seeds": {"0": {"scores": {"test": {"accuracy": 5}}, "predictions": {"test": "1 0 1"}}}},
+        {"labels": {"test": 5}},
+        {"labels": {"test": "1"}},
+    ],
+    ids=str,
+)
+def test_a_damaged_or_foreign_record_is_refused(tmp_path, damage):
+    """Whatever a part holds: one message that names the file, and never another exception."""
     file = tmp_path / "result.json"
-    for text in ("{", "[]", "{}"):
+    file.write_text(json.dumps(record([[1, 0]], [1, 0]) | damage))
+    with pytest.raises(UserError, match=r"result\.json is no result of fine-tuning"):
+        read_record(file)
+
+
+def test_what_is_no_record_at_all_is_refused(tmp_path):
+    file = tmp_path / "result.json"
+    for text in ("{", "[]", "{}", "null", "5", "[" * 100_000, "\x00"):
         file.write_text(text)
-        with pytest.raises(UserError, match=r"result.json is no result"):
+        with pytest.raises(UserError, match=r"result\.json is no result"):
             read_record(file)
-    write_result(file, {"configuration": {"epochs": 3, "lr": 0.1}, "seeds": {}})
-    with pytest.raises(
-        UserError, match="another configuration: epochs was 3 and is 4, more was None and is 1"
-    ):
-        open_record(file, {"epochs": 4, "lr": 0.1, "more": 1})
+
+
+def test_differences_of_recipes_are_named_and_those_of_models_are_not():
+    one, other = record([[1, 0]] * 2, [1, 0]), record([[1, 0]] * 3, [1, 0])
+    one["configuration"] |= {"model": "a", "epochs": 1, "alpha": 0.5}
+    other["configuration"] |= {"model": "b", "epochs": 3, "alpha": 0.9}
+    one["rows"], other["rows"] = {"train": 500}, {"train": 3000}
+    expected = ["epochs 1 and 3", "training rows 500 and 3000", "seeds 2 and 3"]
+    assert recipe_differences(one, other) == expected
+    other["configuration"]["distil_from"] = "t"
+    assert "alpha 0.5 and 0.9" in recipe_differences(one, other)
+    assert recipe_differences(one, one) == []
 
 
 def test_numbers_survive_the_file():
@@ -82,7 +123,7 @@ def test_median_and_quartiles_by_hand():
 @pytest.mark.parametrize("metric", METRICS)
 def test_scores_of_weighted_examples_are_those_of_repeated_ones(metric):
     """Oracle: scikit-learn's and SciPy's figures on the examples written out."""
-    if "pearman" in metric:
+    if "earson" in metric or "pearman" in metric:
         labels, predictions = (
             random.integers(0, 6, 40) / 1.0,
             random.integers(0, 9, (3, 40)) / 2,
@@ -198,30 +239,3 @@ def test_seeds_widen_an_interval_as_their_mean_scatters():
         assert width == pytest.approx(2 * 1.96 * error * np.sqrt(models), rel=0.12)
     same = retention(alike, alike)
     assert same["difference_low"] == same["difference_high"] == 0
-
-
-@pytest.mark.parametrize(
-    "program, arguments",
-    [
-        ("timing", ["--size", "small"]),
-        ("ladder", ["--size", "small"]),
-        ("export", ["--model", "data/student"]),
-        ("browser", ["--model", "data/student"]),
-    ],
-)
-def test_an_output_that_cannot_be_written_is_refused_before_the_work(program, arguments, tmp_path):
-    """A file where a folder is needed; the program ends long before it could have timed or exported anything."""
-    (tmp_path / "file").write_text("")
-    command = [
-        sys.executable,
-        "-m",
-        f"distil_lib.{program}",
-        *arguments,
-        "--output",
-        str(tmp_path / "file" / "x.js"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert_user_error(
-        Finished(done.returncode, done.stdout, done.stderr), "cannot be written", "another --output"
-    )
-    assert done.stdout == "" and [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,139 +1,157 @@
-"""Opens built pages in headless Chromium, from file:// and without a network, over the DevTools protocol.
+"""Opens built pages in headless Chromium, from file:// and without a network.
 
-    with Browser(chromium) as browser:
-        visit = browser.visit(Path("_build/html/index.html").as_uri(), width=375, dark=True)
+with sync_playwright() as playwright, Browser(playwright, find_chromium()) as browser:
+    window = browser.window(dark=True)
+    wide = window.open(Path("_build/html/index.html").as_uri())
+    narrow = window.measure(width=375)
 """
 
-import base64
-import json
 import os
 import shutil
-import subprocess
-import tempfile
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from websocket import create_connection
+from playwright.sync_api import ConsoleMessage, Page, Playwright, Request
 
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-extensions --hide-scrollbars --remote-debugging-port=0"
-).split()
-# What the page looks like once everything has run: formulas found, typeset, and in error; how far it is wider than its window.
-MEASURE = """(async () => {
+HERE = Path(__file__).parent
+# The fonts that a visit may be limited to, and a file that tells whether they are installed.
+FONTS = {"DejaVu": "DejaVuSans.ttf", "Liberation": "LiberationSans-Regular.ttf"}
+OWN_FONTS = "**/_static/fonts/*.woff2"
+LOCAL = ("file:", "data:", "blob:", "about:")
+WIDE, NARROW = 1265, 375  # a window of 1,280 pixels less its scroll bar, and a telephone
+# Everything has run, and all that folds is open.
+READY = """async () => {
   if (window.MathJax && MathJax.startup && MathJax.startup.promise) await MathJax.startup.promise;
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  for (const folded of document.querySelectorAll(".toggle-hidden"))
+    folded.classList.remove("toggle-hidden");
   await document.fonts.ready;
+}"""
+MEASURE = """() => {
   const root = document.documentElement;
-  return {formulas: document.querySelectorAll('.math.notranslate').length,
-          typeset: document.querySelectorAll('.math.notranslate mjx-container').length,
-          errors: document.querySelectorAll('mjx-merror, mjx-mtext[style*="red"]').length,  // red: an unknown command
-          overflow: root.scrollWidth - root.clientWidth,
-          characters: document.body.innerText.length,
-          dark: root.dataset.theme === "dark"};
-})()"""
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const name = (e) => `${e.localName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`;
+  const style = (e, property) => getComputedStyle(e).getPropertyValue(property);
+  // What is wider inside than outside. Stretched symbols of formulas are cut on purpose.
+  const wide = all("article *").filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1
+    && !e.closest("svg, input") && !e.parentElement.closest("mjx-container"));
+  const scrolls = (e) => ["auto", "scroll"].includes(style(e, "overflow-x"));
+  return {
+    formulas: all(".math.notranslate").length,
+    typeset: all(".math.notranslate mjx-container").length,
+    errors: all('mjx-merror, mjx-mtext[style*="red"]').length,  // red: an unknown command
+    overflow: root.scrollWidth - root.clientWidth,
+    cut: wide.filter((e) => !scrolls(e) && style(e, "overflow-x") !== "visible").map(name),
+    silent: wide.filter(scrolls)
+      .filter((e) => !style(e, "background-attachment").includes("local")).map(name),
+    code: all("article pre").filter((e) => e.clientWidth).map((e) => ({
+      columns: Math.max(...e.textContent.split("\\n").map((line) => [...line].length)),
+      missing: e.scrollWidth - e.clientWidth, text: e.textContent.slice(0, 40)})),
+    characters: document.body.innerText.length,
+    fonts: [...new Set([...document.fonts].filter((f) => f.status === "loaded")
+      .map((f) => f.family.replaceAll('"', "")))],
+    dark: root.dataset.theme === "dark"};
+}"""
 
 
 @dataclass
 class Visit:
-    """What happened while a page was opened."""
+    """What a page looks like, and what has happened since it was opened."""
 
-    problems: list[str] = field(default_factory=list)  # requests to other hosts, failed requests, errors in the console
-    formulas: int = 0
-    typeset: int = 0
-    errors: int = 0  # formulas that MathJax refused
-    overflow: int = 0  # pixels by which the page is wider than its window
-    characters: int = 0  # of visible text
-    dark: bool = False  # the theme that the page chose
+    problems: list[str]  # requests to other hosts, failed requests, errors in the console
+    formulas: int
+    typeset: int
+    errors: int  # formulas that MathJax refused
+    overflow: int  # pixels by which the page is wider than its window
+    cut: list[str]  # boxes of the article that hide a part of themselves
+    silent: list[str]  # boxes that scroll and do not show it
+    code: list[dict]  # boxes of code: columns, missing pixels, text
+    characters: int  # of visible text
+    fonts: list[str]  # web fonts that were loaded
+    dark: bool  # the theme that the page chose
 
 
 def find_chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def is_installed(fonts: str) -> bool:
+    """Whether this machine has the fonts that `Browser(fonts=...)` would be limited to."""
+    folders = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
+    return any(True for folder in folders for _ in folder.rglob(FONTS[fonts]))
+
+
+class Window:
+    """A page of Playwright's, watched. `own_fonts=False`: the book's fonts are kept from it."""
+
+    def __init__(self, page: Page, own_fonts: bool = True):
+        self.page = page
+        self.problems: list[str] = []
+        self.blocked: tuple[str, ...] = ()
+        if not own_fonts:
+            self.blocked = (".woff2",)
+            page.route(OWN_FONTS, lambda route: route.abort())
+        page.on("request", self._asked)
+        page.on("requestfailed", self._failed)
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
+
+    def _asked(self, request: Request) -> None:
+        if not request.url.startswith(LOCAL):
+            self.problems.append(f"asks another host: {request.url}")
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED" and not request.url.endswith(self.blocked):
+            self.problems.append(f"request failed: {request.url} ({request.failure})")
+
+    def _said(self, message: ConsoleMessage) -> None:
+        url = message.location["url"]
+        if message.type == "error" and not url.endswith(self.blocked):
+            self.problems.append(f"console: {message.text} {url}")
+
+    def open(self, url: str) -> Visit:
+        """Open an address and let the page finish."""
+        self.problems.clear()
+        self.page.goto(url)
+        self.page.evaluate(READY)
+        return self.measure()
+
+    def measure(self, width: int | None = None) -> Visit:
+        """Look at the open page again, in another width if one is given."""
+        if width:
+            self.page.set_viewport_size({"width": width, "height": 900})
+        return Visit(problems=list(self.problems), **self.page.evaluate(MEASURE))
 
 
 class Browser:
-    """One tab of a headless Chromium with a profile of its own."""
+    """A headless Chromium, limited to one family of installed fonts if `fonts` names it."""
 
-    def __init__(self, program: str):
-        self.profile = tempfile.mkdtemp()
-        # No name resolves: whatever is not on this disk fails, and is noticed.
-        command = [program, *FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self.profile}", "about:blank"]
+    def __init__(self, playwright: Playwright, program: str, fonts: str | None = None):
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        self.sent = 0
-        self.events: list[dict] = []
-        self.session = None
-        port, path = self._address()
-        self.socket = create_connection(f"ws://127.0.0.1:{port}{path}", timeout=60, suppress_origin=True)
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
-
-    def _address(self) -> list[str]:
-        file = Path(self.profile, "DevToolsActivePort")
-        for _ in range(300):
-            if file.exists() and len(lines := file.read_text().split()) == 2:
-                return lines
-            time.sleep(0.1)
-        raise TimeoutError("Chromium did not open its debugging port within 30 s.")
+        if fonts:
+            environment["FONTCONFIG_FILE"] = str(HERE / f"fonts_{fonts.lower()}.conf")
+        self.browser = playwright.chromium.launch(
+            executable_path=program,
+            env=environment,
+            # No name resolves: whatever is not on this disk fails, and is noticed.
+            args=["--host-resolver-rules=MAP * ~NOTFOUND"],
+        )
 
     def __enter__(self) -> "Browser":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.socket.close()
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        shutil.rmtree(self.profile, ignore_errors=True)
+        self.browser.close()
 
-    def call(self, method: str, **params: object) -> dict:
-        """Send a command and return its answer; events that come in between are kept."""
-        self.sent += 1
-        message = {"id": self.sent, "method": method, "params": params}
-        self.socket.send(json.dumps(message | ({"sessionId": self.session} if self.session else {})))
-        while True:
-            answer = json.loads(self.socket.recv())
-            if answer.get("id") == self.sent:
-                if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']['message']}")
-                return answer["result"]
-            self.events.append(answer)
-
-    def _wait_for(self, event: str) -> None:
-        while not any(e.get("method") == event for e in self.events):
-            self.events.append(json.loads(self.socket.recv()))
-
-    def visit(self, url: str, width: int = 1280, dark: bool = False, picture: Path | None = None) -> Visit:
-        """Open a page, let it finish, and say what happened. `picture`: where to write a PNG of the whole page."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.events.clear()
-        self.call("Page.navigate", url=url)
-        self._wait_for("Page.loadEventFired")
-        result = self.call("Runtime.evaluate", expression=MEASURE, awaitPromise=True, returnByValue=True)["result"]["value"]
-        visit = Visit(problems=self._problems(), **result)
-        if picture:
-            shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-            picture.write_bytes(base64.b64decode(shot["data"]))
-        return visit
-
-    def _problems(self) -> list[str]:
-        problems, urls = [], {}
-        for event in self.events:
-            method, params = event.get("method"), event.get("params", {})
-            if method == "Network.requestWillBeSent":
-                url = urls[params["requestId"]] = params["request"]["url"]
-                if not url.startswith(("file:", "data:", "blob:", "about:")):
-                    problems.append(f"asks another host: {url}")
-            elif method == "Network.loadingFailed" and not params.get("canceled"):
-                problems.append(f"request failed: {urls.get(params['requestId'])} ({params['errorText']})")
-            elif method == "Runtime.exceptionThrown":
-                details = params["exceptionDetails"]
-                problems.append(f"script error: {details.get('exception', {}).get('description') or details['text']}")
-            elif method == "Runtime.consoleAPICalled" and params["type"] == "error":
-                problems.append("console: " + " ".join(str(a.get("value", a.get("description"))) for a in params["args"]))
-            elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
-                problems.append(f"log: {params['entry']['text']} {params['entry'].get('url', '')}")
-        return problems
+    def window(
+        self, width: int = WIDE, dark: bool = False, own_fonts: bool = True, scripts: bool = True
+    ) -> Window:
+        """An empty window, which shares nothing with the others."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=scripts,
+        )
+        context.set_default_timeout(60_000)
+        return Window(context.new_page(), own_fonts)

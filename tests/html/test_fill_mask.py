@@ -5,13 +5,12 @@ import importlib.util
 import json
 import re
 import shutil
-import time
 import unicodedata
 from pathlib import Path
 
 import pytest
 import torch
-from browser import Browser, find_chromium
+from browser import NARROW, WIDE, Browser, Visit, find_chromium
 
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
@@ -23,7 +22,10 @@ from distil_lib.text.documents import docstrings, documentation_files, paragraph
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 STATIC = PROJECT / "book" / "_static"
-SENTENCES = ["If the file does not exist, a [MASK] is raised.", 'Quotes "and" <b>brackets</b> & a [MASK].']
+SENTENCES = [
+    "If the file does not exist, a [MASK] is raised.",
+    'Quotes "and" <b>brackets</b> & a [MASK].',
+]
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="fill_mask.css"><script defer src="fill_mask.js"></script>
 <script defer src="fill_mask_demo.js"></script></head><body>%s</body></html>"""
@@ -55,7 +57,11 @@ def held_out_sentences(number: int = 1000) -> list[str]:
     packages = ("numpy", "scipy", "pandas", "matplotlib", "scikit-learn", "sympy")
     files = [file for file in documentation_files(packages) if split_of(file["name"]) == "held_out"]
     docs = (doc for file in files for doc in docstrings(Path(file["path"]).read_bytes()))
-    found = list(dict.fromkeys(s for doc in docs for p in paragraphs(doc) for s in re.split(r"(?<=[.!?:]) ", p)))
+    found = list(
+        dict.fromkeys(
+            s for doc in docs for p in paragraphs(doc) for s in re.split(r"(?<=[.!?:]) ", p)
+        )
+    )
     assert len(found) >= number
     return found[:: len(found) // number][:number]
 
@@ -74,7 +80,9 @@ def blanks(number: int, longest: int = 64) -> list[str]:
 
 @pytest.fixture(scope="module")
 def extension():
-    spec = importlib.util.spec_from_file_location("fill_mask", PROJECT / "book" / "_ext" / "fill_mask.py")
+    spec = importlib.util.spec_from_file_location(
+        "fill_mask", PROJECT / "book" / "_ext" / "fill_mask.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -91,20 +99,22 @@ def folder(extension, tmp_path_factory):
     return folder
 
 
-class Page:
+class FormPage:
     """The opened page: `page(expression)` is what the expression, which may await, gives there."""
 
     def __init__(self, browser: Browser, folder: Path):
-        self.browser, self.folder = browser, folder
+        self.browser, self.folder, self.window = browser, folder, None
         self.source = (STATIC / "fill_mask.js").read_text(encoding="utf-8")
 
-    def open(self, **options):
-        return self.browser.visit((self.folder / "page.html").as_uri(), **options)
+    def open(self, **options) -> Visit:
+        if self.window:
+            self.window.page.context.close()
+        self.window = self.browser.window(**options)
+        self.page = self.window.page
+        return self.window.open((self.folder / "page.html").as_uri())
 
     def __call__(self, expression: str):
-        answer = self.browser.call("Runtime.evaluate", expression=f"(async () => {expression})()", awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
+        return self.page.evaluate(f"(async () => {expression})()")
 
     def load(self, script: Path) -> None:
         """What is packed in a script, as `window.packed`."""
@@ -130,62 +140,74 @@ class Page:
         }}""")
         )
 
-    def until(self, expression: str, seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
-        while not self(expression):
-            assert time.monotonic() < end, f"{expression} has not come true; the form says {self.status()!r}"
-            time.sleep(0.05)
+    def until(self, said: str) -> None:
+        """Wait until the form says this."""
+        self.page.get_by_role("status").filter(has_text=said).wait_for()
 
     def status(self) -> str:
-        return self('document.querySelector("[role=status]").textContent')
+        return self.page.get_by_role("status").inner_text()
 
     def ask(self, text: str) -> None:
         """Type a text and press Enter, as a reader does."""
-        self(f'{{ const input = document.querySelector("input"); input.value = {json.dumps(text)}; input.focus() }}')
-        for kind in ("keyDown", "keyUp"):
-            self.browser.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+        self.page.locator("input").fill(text)
+        self.page.locator("input").press("Enter")
 
     def answers(self) -> dict[str, list[tuple[str, int]]]:
         """What each column shows: words and whole percents."""
         items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [section.dataset.model,
             [...section.querySelectorAll("li")].map((li) => [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
-        return {name: [(word, int(share.rstrip("%"))) for word, share in rows] for name, rows in self(items).items()}
+        return {
+            name: [(word, int(share.rstrip("%"))) for word, share in rows]
+            for name, rows in self(items).items()
+        }
 
 
-@pytest.fixture(scope="module")
-def page(folder):
-    with Browser(CHROMIUM) as browser:
-        page = Page(browser, folder)
-        page.open()
-        yield page
+@pytest.fixture
+def page(browser, folder):
+    page = FormPage(browser, folder)
+    page.open()
+    yield page
+    page.page.context.close()
 
 
 def expected_logits(model, texts: list[str]) -> torch.Tensor:
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     with torch.no_grad():
         encoded = [tokenizer(text, return_tensors="pt")["input_ids"] for text in texts]
-        return torch.cat([model(ids, None, ids == tokenizer.mask_token_id).logits for ids in encoded])
+        return torch.cat(
+            [model(ids, None, ids == tokenizer.mask_token_id).logits for ids in encoded]
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- the tokenizer
 def words_of(tokenizer, text: str) -> list[str]:
     """What `tokenizers` cuts into pieces."""
     steps = tokenizer.backend_tokenizer
-    return [word for word, _ in steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str(text))]
+    return [
+        word
+        for word, _ in steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str(text))
+    ]
 
 
 def test_ids_are_those_of_the_tokenizer(page):
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     texts = [*held_out_sentences(), *NASTY, *(text[::-1] for text in NASTY)]
-    expected = [[ids, words_of(tokenizer, text)] for ids, text in zip(tokenizer(texts)["input_ids"], texts, strict=True)]
+    expected = [
+        [ids, words_of(tokenizer, text)]
+        for ids, text in zip(tokenizer(texts)["input_ids"], texts, strict=True)
+    ]
 
     def in_the_page(bug: tuple[str, str] = ("", "")) -> list[list]:
         return page(f"""{{
             const tokenizer = new ({page.with_bug(bug)}).Tokenizer({json.dumps(vocabulary)});
             return {json.dumps(texts)}.map((text) => [tokenizer.encode(text), tokenizer.words(text)]); }}""")
 
-    wrong = [text for text, mine, theirs in zip(texts, in_the_page(), expected, strict=True) if mine != theirs]
+    wrong = [
+        text
+        for text, mine, theirs in zip(texts, in_the_page(), expected, strict=True)
+        if mine != theirs
+    ]
     assert wrong == []
     for bug in TOKENIZER_BUGS:  # the texts would show them
         assert in_the_page(bug) != expected, bug
@@ -195,12 +217,18 @@ def test_every_character_is_treated_alike(page):
     """All of Unicode 3.2 that has kept its category since: beyond it, browser and `tokenizers` go by different editions."""
     old = unicodedata.ucd_3_2_0
     tokenizer = load_tokenizer(data_folder("tokenizer"))
-    characters = [c for c in map(chr, range(0x110000)) if old.category(c) == unicodedata.category(c) not in ("Cn", "Cs", "Co")]
+    characters = [
+        c
+        for c in map(chr, range(0x110000))
+        if old.category(c) == unicodedata.category(c) not in ("Cn", "Cs", "Co")
+    ]
     assert len(characters) > 90_000
     wrong = []
     for start in range(0, len(characters), 20_000):
         texts = [f"a{c}b" for c in characters[start : start + 20_000]]
-        mine = page(f"{{ const t = new FillMask.Tokenizer([]); return {json.dumps(texts)}.map((text) => t.words(text)); }}")
+        mine = page(
+            f"{{ const t = new FillMask.Tokenizer([]); return {json.dumps(texts)}.map((text) => t.words(text)); }}"
+        )
         theirs = [words_of(tokenizer, text) for text in texts]
         wrong += [(text, a, b) for text, a, b in zip(texts, mine, theirs, strict=True) if a != b]
     assert wrong == []
@@ -215,7 +243,6 @@ def test_logits_are_those_of_pytorch(page, name, kind):
     student = load_as_student(folder)
     script = page.folder / f"{kind}.js"
     script.write_text(pack(student, load_tokenizer(folder), name, kind, positions=64))
-    page.open()
     page.load(script)
     stored = load_teacher(folder) if name == "teacher" else Student.from_pretrained(folder)
     expected = expected_logits(as_packed(student) if kind == "int8" else stored, texts)
@@ -230,7 +257,6 @@ def test_the_student_is_quick(page):
     """Far below a second on an idle core; the bound leaves room for a busy machine, and none for an arithmetic gone wrong."""
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     text = next(t for t in blanks(400) if len(tokenizer(t)["input_ids"]) == 32)
-    page.open()
     medians = {}
     for name in ("student", "teacher"):
         page("(delete globalThis.FILL_MASK_MODELS, 0)")
@@ -251,26 +277,33 @@ def test_the_student_is_quick(page):
 def agree(shown: dict, recorded: dict) -> bool:
     """The same words with the same shares to three points: int8 moves a share by a point or two, and may swap neighbours."""
     return shown.keys() == recorded.keys() and all(
-        abs(share - dict(shown[name]).get(word, 0)) <= 3 for name, rows in recorded.items() for word, share in rows[:3]
+        abs(share - dict(shown[name]).get(word, 0)) <= 3
+        for name, rows in recorded.items()
+        for word, share in rows[:3]
     )
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)], ids=["wide and light", "narrow and dark"])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(WIDE, False), (NARROW, True)], ids=["wide and light", "narrow and dark"]
+)
 def test_a_reader_fills_a_blank(page, width, dark):
     visit = page.open(width=width, dark=dark)
     assert visit.problems == [] and visit.overflow == 0
     recorded = page.answers()
-    assert set(recorded) == {"teacher", "student"} and all(len(rows) == 5 for rows in recorded.values())
+    assert set(recorded) == {"teacher", "student"} and all(
+        len(rows) == 5 for rows in recorded.values()
+    )
     assert not page("globalThis.FILL_MASK_MODELS")  # nothing heavy is loaded before it is asked for
     page.ask("If the file does not exist, a ___ is raised.")
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+    page.until("median")
     assert agree(page.answers(), recorded)
     assert len(re.findall(r"says “\w+” in \d+ ms", page.status())) == 2
-    page('document.querySelectorAll("ul button")[1].click()')
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
-    assert page('document.querySelector("input").value') == SENTENCES[1] and not agree(page.answers(), recorded)
-    assert page.browser._problems() == []
-    assert page("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    page.page.locator("ul button").nth(1).click()
+    page.until("median")
+    assert page.page.locator("input").input_value() == SENTENCES[1]
+    assert not agree(page.answers(), recorded)
+    visit = page.window.measure()
+    assert visit.problems == [] and visit.overflow == 0
 
 
 @pytest.mark.parametrize(
@@ -282,35 +315,31 @@ def test_a_reader_fills_a_blank(page, width, dark):
     ],
 )
 def test_a_text_that_cannot_be_filled_is_answered_with_a_sentence(page, text, said):
-    page.open()
     page.ask(text)
-    page.until('document.querySelector("input").getAttribute("aria-invalid") === "true"')
+    page.page.locator("input[aria-invalid=true]").wait_for()
     assert said in page.status() and set(map(len, page.answers().values())) == {0}
     page.ask(SENTENCES[0])  # and the form still works
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
-    assert page('document.querySelector("input").getAttribute("aria-invalid")') == "false"
+    page.until("median")
+    assert page.page.locator("input").get_attribute("aria-invalid") == "false"
 
 
 def test_missing_weights_are_reported_and_asked_for_again(page):
     script = page.folder / "fill_mask_student.js"
     hidden = script.rename(script.with_suffix(".away"))
     try:
-        page.open()
         page.ask(SENTENCES[0])
-        page.until('document.querySelector("[role=status]").textContent.includes("could not be loaded")')
+        page.until("could not be loaded")
         assert "fill_mask_student.js" in page.status()
     finally:
         hidden.rename(script)
     page.ask(SENTENCES[0])
-    page.until('document.querySelector("[role=status]").textContent.includes("median")')
+    page.until("median")
 
 
 def test_without_scripts_the_recorded_answer_is_shown(page):
-    page.browser.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        page.open()
-        html, answers = page("document.documentElement.outerHTML"), page.answers()
-    finally:
-        page.browser.call("Emulation.setScriptExecutionDisabled", value=False)
-    assert all(len(rows) == 5 for rows in answers.values()) and "Scripts are switched off" in html and "<form hidden" in html
+    window = page.browser.window(scripts=False)
+    window.page.goto((page.folder / "page.html").as_uri())
+    html, shown = window.page.content(), window.page.locator("body").inner_text()
+    assert window.page.locator("section li").count() == 10
+    assert "Scripts are switched off" in shown and not window.page.locator("form").is_visible()
     assert "<b>brackets</b>" not in html.partition("<form")[2]  # sentences are text, not markup

@@ -4,16 +4,20 @@
 """
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from browser import Browser, find_chromium
+from browser import FONTS, NARROW, WIDE, Browser, Visit, find_chromium, is_installed
 from pages import check_site, page_files
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
 CHROMIUM = find_chromium()
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+# The longest line of code that a wide window must show whole. Longer ones scroll.
+CODE_COLUMNS = 100
+OWN_FONTS = {"Source Sans 3", "Source Code Pro"}
 SOUND = """<!doctype html><html><head><link rel="stylesheet" href="style.css"><meta name="viewport" content="width=device-width">
 </head><body><article class="bd-article"><h1 id="top">Title</h1><a href="#top">up</a> <a href="other.html#there">on</a>
 <a href="https://example.org/paper">a paper</a> <figure><img src="dot.svg" alt="A black dot"></figure>
@@ -45,15 +49,24 @@ def test_a_sound_site_has_no_problems(tmp_path):
         ('<script src="https://cdn.example.org/a.js"></script>', "cdn.example.org"),
         ('<script src="//cdn.example.org/a.js"></script>', "cdn.example.org"),
         ('<link rel="stylesheet" href="https://fonts.example.org/css">', "fonts.example.org"),
-        ('<link rel="preload" as="font" href="https://fonts.example.org/f.woff2">', "fonts.example.org"),
+        (
+            '<link rel="preload" as="font" href="https://fonts.example.org/f.woff2">',
+            "fonts.example.org",
+        ),
         ('<iframe src="https://video.example.org/1"></iframe>', "video.example.org"),
-        ('<img srcset="https://img.example.org/1.png 2x" src="dot.svg" alt="some words">', "img.example.org"),
+        (
+            '<img srcset="https://img.example.org/1.png 2x" src="dot.svg" alt="some words">',
+            "img.example.org",
+        ),
         ("<script>import('https://esm.example.org/x.js')</script>", "esm.example.org"),
         ("<script>require.config({paths: {d3: '//d3.example.org/d3'}})</script>", "d3.example.org"),
         ("<style>@import 'https://css.example.org/a.css';</style>", "css.example.org"),
         ("<style>b { background: url(https://css.example.org/a.png) }</style>", "css.example.org"),
-        ('<p style="background: url(\'//css.example.org/a.png\')">x</p>', "css.example.org"),
-        ('<meta http-equiv="refresh" content="0; url=https://away.example.org">', "away.example.org"),
+        ("<p style=\"background: url('//css.example.org/a.png')\">x</p>", "css.example.org"),
+        (
+            '<meta http-equiv="refresh" content="0; url=https://away.example.org">',
+            "away.example.org",
+        ),
         ('<figure><img src="dot.svg"></figure>', "alt text"),
         ('<figure><img src="dot.svg" alt="../_images/0f3a.png"></figure>', "alt text"),
     ],
@@ -63,45 +76,85 @@ def test_a_fault_in_a_page_is_named(tmp_path, fault, named):
     assert len(problems) == 1 and problems[0].startswith("page.html: ") and named in problems[0]
 
 
-@pytest.mark.parametrize("css", ["@import url('https://css.example.org/a.css');", "b { src: url(gone.woff2); }"])
+@pytest.mark.parametrize(
+    "css", ["@import url('https://css.example.org/a.css');", "b { src: url(gone.woff2); }"]
+)
 def test_a_fault_in_a_style_sheet_is_named(tmp_path, css):
     assert len(check_site(make_site(tmp_path, css=css))) == 1
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with Browser(CHROMIUM) as browser:
-        yield browser
-
-
 @needs_chromium
 def test_the_browser_sees_faults(tmp_path, browser):
-    """What no reading of the files can show: requests that a script makes, scripts that fail, a page wider than its window."""
+    """What no reading of the files can show: requests of scripts, failing scripts, wide pages, cut text."""
 
-    def visit(fault: str):
+    window = browser.window(NARROW)
+
+    def visit(fault: str) -> Visit:
         make_site(tmp_path, fault)
-        return browser.visit((tmp_path / "page.html").as_uri(), width=375)
+        return window.open((tmp_path / "page.html").as_uri())
 
     sound = visit("")
     assert sound.problems == [] and sound.overflow == 0 and sound.characters > 10
-    hidden = "<script>const i = new Image(); i.src = 'https:' + '//cdn.' + 'example.org/i.png'; document.body.append(i)</script>"
+    hidden = (
+        "<script>const i = new Image(); i.src = 'https:' + '//cdn.' + 'example.org/i.png';"
+        "document.body.append(i)</script>"
+    )
     assert any("asks another host: https://cdn.example.org" in p for p in visit(hidden).problems)
     assert any("no_such_name" in p for p in visit("<script>no_such_name()</script>").problems)
     assert any("gone.js" in p for p in visit('<script src="gone.js"></script>').problems)
     assert any("oh no" in p for p in visit("<script>console.error('oh no')</script>").problems)
-    assert visit('<div style="width: 900px">wide</div>').overflow > 400
+    wide = '<div style="width: 900px">wide</div>'
+    assert visit(wide).overflow > 400
+    boxed = visit(f'<div style="overflow-x: auto">{wide}</div>')
+    assert boxed.overflow == 0 and boxed.cut == [] and len(boxed.silent) == 1
+    folded = f'<details><div style="overflow: hidden">{wide}</div></details>'
+    assert len(visit(folded).cut) == 1 and len(sound.cut) == 0
+    code = visit(f"<pre style='overflow: auto'>short\n{'x' * 90}</pre><pre>short</pre>").code
+    assert [c["columns"] for c in code] == [90, 5]
+    assert code[0]["missing"] > 100 and code[1]["missing"] == 0
 
 
 @needs_chromium
 def test_the_browser_sees_formulas_that_fail(tmp_path, browser):
-    def visit(formula: str):
+    window = browser.window()
+
+    def visit(formula: str) -> Visit:
         script = (SITE / "_static/mathjax/tex-chtml.js").as_uri()
-        page = make_site(tmp_path, rf'<span class="math notranslate">\({formula}\)</span><script defer src="{script}"></script>')
-        return browser.visit((page / "page.html").as_uri())
+        span = rf'<span class="math notranslate">\({formula}\)</span>'
+        page = make_site(tmp_path, f'{span}<script defer src="{script}"></script>')
+        return window.open((page / "page.html").as_uri())
 
     sound = visit(r"\frac{1}{2}")
     assert (sound.formulas, sound.typeset, sound.errors) == (1, 1, 0)
     assert visit(r"\left(1").errors == visit(r"\nosuchcommand").errors == 1
+
+
+@pytest.fixture(scope="module", params=FONTS)
+def limited(request, playwright):
+    """(name, browser): a browser that finds one family of installed fonts only."""
+    if not is_installed(request.param):
+        pytest.skip(f"the {request.param} fonts are not installed")
+    with Browser(playwright, CHROMIUM, fonts=request.param) as browser:
+        yield request.param, browser
+
+
+@needs_chromium
+def test_a_limited_browser_draws_with_these_fonts_only(tmp_path, limited):
+    """Chromium's own word on what it has drawn with, whatever the page asks for."""
+    name, browser = limited
+    faces = ("sans-serif", "monospace", "Arial", "Menlo", "DejaVu Sans", "Liberation Sans")
+    (tmp_path / "page.html").write_text(
+        "".join(f"<p style='font-family: {face}'>text</p>" for face in faces)
+    )
+    page = browser.window().page
+    page.goto((tmp_path / "page.html").as_uri())
+    devtools = page.context.new_cdp_session(page)
+    for domain in ("DOM", "CSS"):
+        devtools.send(f"{domain}.enable")
+    root = devtools.send("DOM.getDocument")["root"]["nodeId"]
+    body = devtools.send("DOM.querySelector", {"nodeId": root, "selector": "body"})
+    used = devtools.send("CSS.getPlatformFontsForNode", body)["fonts"]
+    assert used and all(font["familyName"].startswith(name) for font in used), used
 
 
 # ------------------------------------------------------------------------------------------------------ the book is sound
@@ -120,29 +173,57 @@ def test_launch_buttons_need_an_address():
     url = yaml.safe_load((SITE.parents[1] / "_config.yml").read_text())["repository"]["url"]
     for page in sorted((SITE / "book").glob("0*.html")):
         text = page.read_text(encoding="utf-8")
-        assert ("launch-buttons" in text) == ("colab.research" in text) == url.startswith("https://github.com/"), page.name
+        assert (
+            ("launch-buttons" in text)
+            == ("colab.research" in text)
+            == url.startswith("https://github.com/")
+        ), page.name
 
 
 @needs_chromium
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)], ids=["wide and light", "narrow and dark"])
-def test_pages_in_a_browser_without_a_network(browser, width, dark):
+@pytest.mark.parametrize("own_fonts", [True, False], ids=["own fonts, light", "without them, dark"])
+def test_pages_in_a_browser_without_a_network(limited, own_fonts):
+    """With any fonts, in any width, in either theme: nothing fails and nothing is out of sight."""
+    window = limited[1].window(dark=not own_fonts, own_fonts=own_fonts)
     faults = []
     formulas = 0
     for page in book_pages():
-        visit = browser.visit(page.as_uri(), width=width, dark=dark)
-        name = page.relative_to(SITE)
-        formulas += visit.formulas
-        faults += [f"{name}: {problem}" for problem in visit.problems]
-        if visit.formulas != visit.typeset or visit.errors:
-            faults.append(f"{name}: {visit.formulas} formulas, {visit.typeset} typeset, {visit.errors} in error")
-        if visit.overflow > 0:
-            faults.append(f"{name}: {visit.overflow} pixels wider than a window of {width}")
-        if visit.characters < 100:
-            faults.append(f"{name}: shows nothing")
-        if visit.dark != dark:
-            faults.append(f"{name}: is not in the {'dark' if dark else 'light'} theme")
-    assert faults == []
+        window.page.set_viewport_size({"width": WIDE, "height": 900})
+        wide = window.open(page.as_uri())
+        narrow = window.measure(NARROW)
+        formulas += wide.formulas
+        faults += [f"{page.name}, wide: {fault}" for fault in faults_of(wide, own_fonts)]
+        faults += [f"{page.name}, wide: {fault}" for fault in missing_code(wide)]
+        faults += [f"{page.name}, narrow: {fault}" for fault in faults_of(narrow, own_fonts)]
+    assert faults == [], "\n".join(faults)
     assert formulas > 0, "no formula was found: has the class of Sphinx's formulas changed?"
+
+
+def faults_of(visit: Visit, own_fonts: bool) -> Iterator[str]:
+    yield from visit.problems
+    if visit.formulas != visit.typeset or visit.errors:
+        yield f"{visit.formulas} formulas, {visit.typeset} typeset, {visit.errors} in error"
+    if visit.overflow > 0:
+        yield f"{visit.overflow} pixels wider than its window"
+    yield from (f"cut: {box}" for box in visit.cut)
+    yield from (f"scrolls and does not show it: {box}" for box in visit.silent)
+    if visit.characters < 100:
+        yield "shows nothing"
+    if visit.dark == own_fonts:
+        yield f"is in the {'dark' if visit.dark else 'light'} theme"
+    loaded = OWN_FONTS & set(visit.fonts)
+    if loaded and not own_fonts:
+        yield f"has loaded {loaded}, which were blocked"
+    if own_fonts and "Source Sans 3" not in loaded:
+        yield "has not loaded the book's fonts"
+    if own_fonts and visit.code and "Source Code Pro" not in loaded:
+        yield "has not loaded the book's font for code"
+
+
+def missing_code(visit: Visit) -> Iterator[str]:
+    for box in visit.code:
+        if box["columns"] <= CODE_COLUMNS and box["missing"] > 0:
+            yield f"{box['missing']} pixels of code are out of sight: {box['text']}"
 
 
 def test_address_of_the_front_page(tmp_path):

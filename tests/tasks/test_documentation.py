@@ -1,7 +1,10 @@
 """The documentation's tasks: made from small packages that the test writes, and checked for leaks, balance and truth of labels."""
 
+import os
 import re
+import shutil
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -158,34 +161,87 @@ def test_labels_are_balanced(tasks):
     for rows in tasks["doc-qa"].values():
         counts = Counter(row["kind"] for row in rows)
         assert (
-            set(counts) == set(questions.QUESTIONS) and max(counts.values()) - min(counts.values()) <= 1
+            set(counts) == set(questions.QUESTIONS)
+            and max(counts.values()) - min(counts.values()) <= 1
         )
 
 
-def test_the_same_packages_give_the_same_bytes_in_any_order(site, tmp_path):
-    folders = []
-    for i, packages in enumerate((PACKAGES, PACKAGES[::-1])):
-        assert set(suite.load("doc-qa", packages, tmp_path / str(i), SHARES)) == {
-            "train",
-            "validation",
-            "test",
-        }
-        (folder,) = (
-            tmp_path / str(i) / "documentation-tasks"
-        ).iterdir()  # nothing half-made is left beside it
-        folders.append(
-            {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.parquet")}
-        )
-    assert len(folders[0]) == 18 and folders[0] == folders[1]
+@pytest.fixture(scope="module")
+def cache(site, tmp_path_factory):
+    """A cache with all tasks, made once."""
+    folder = tmp_path_factory.mktemp("cache")
+    suite.load("doc-qa", PACKAGES, folder, SHARES)
+    return folder
 
 
-def test_the_cache_is_read_again_and_known_by_the_versions(site, tmp_path, monkeypatch):
-    first = suite.load("doc-same", PACKAGES, tmp_path, SHARES)["test"].to_list()
-    monkeypatch.setattr(suite, "read_modules", None)  # whoever makes them again fails
-    assert suite.load("doc-same", PACKAGES, tmp_path, SHARES)["test"].to_list() == first
+def made_in(cache):
+    """The files of the one complete folder of a cache, beside which nothing is left."""
+    (folder,) = (cache / "documentation-tasks").iterdir()
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.parquet")}
+
+
+@pytest.fixture
+def copied(cache, tmp_path, monkeypatch):
+    """A copy of the cache; making the tasks again is copying them."""
+    made = []
+
+    def make_all(folder, packages, shares):
+        made.append(1)
+        (source,) = (cache / "documentation-tasks").iterdir()
+        shutil.copytree(source, folder)
+
+    monkeypatch.setattr(suite, "_make_all", make_all)
+    shutil.copytree(cache, tmp_path / "cache")
+    return tmp_path / "cache", made
+
+
+def test_the_same_packages_give_the_same_bytes_in_any_order(cache, tmp_path):
+    splits = suite.load("doc-qa", PACKAGES[::-1], tmp_path, SHARES)
+    assert set(splits) == {"train", "validation", "test"}
+    assert len(made_in(cache)) == 18 and made_in(cache) == made_in(tmp_path)
+
+
+def test_the_cache_is_read_again_and_known_by_the_versions(cache, copied, monkeypatch):
+    folder, made = copied
+    first = suite.load("doc-same", PACKAGES, folder, SHARES)["test"].to_list()
+    assert first and not made
     monkeypatch.setattr(suite, "documentation_version", lambda packages: ["torch 2.0"])
-    with pytest.raises(TypeError):
-        suite.load("doc-same", PACKAGES, tmp_path, SHARES)
+    suite.load("doc-same", PACKAGES, folder, SHARES)
+    assert made == [1] and len(list((folder / "documentation-tasks").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "a file"])
+def test_a_damaged_cache_is_made_again(cache, copied, damage):
+    folder, made = copied
+    (inside,) = (folder / "documentation-tasks").iterdir()
+    file = inside / "doc-qa" / "test.parquet"
+    if damage == "a file":
+        shutil.rmtree(inside)
+        inside.write_text("")
+    elif damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: 100 * (damage == "truncated")])
+    assert len(suite.load("doc-qa", PACKAGES, folder, SHARES)["test"]) > 0
+    assert made == [1] and made_in(folder) == made_in(cache)
+
+
+def test_what_a_killed_call_has_left_is_removed_after_a_day(cache, copied):
+    folder, _ = copied
+    (inside,) = (folder / "documentation-tasks").iterdir()
+    shutil.rmtree(inside)
+    for name, age in (("old", 100_000), ("new", 0)):
+        (left := inside.with_name(f".making-{name}")).mkdir()
+        os.utime(left, (time.time() - age,) * 2)
+    suite.load("doc-qa", PACKAGES, folder, SHARES)
+    names = {path.name for path in (folder / "documentation-tasks").iterdir()}
+    assert names == {inside.name, ".making-new"}
+
+
+def test_a_cache_that_cannot_be_written_is_named(site, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be kept in .*file.*DISTIL_CACHE"):
+        suite.load("doc-qa", PACKAGES, tmp_path / "file", SHARES)
 
 
 def test_they_load_as_tasks_in_uniform_columns(tasks, monkeypatch):
@@ -220,7 +276,8 @@ def undone(sentence, edit):
         words[i], words[i + 1] = words[i + 1], words[i]
         return {" ".join(words)}
     return {
-        " ".join([*words[:i], other, *words[i + 1 :]]) for other in [*sentences.FORMS, words[i][:-1]]
+        " ".join([*words[:i], other, *words[i + 1 :]])
+        for other in [*sentences.FORMS, words[i][:-1]]
     } - {sentence}
 
 
@@ -315,7 +372,9 @@ def test_path_similarity_by_hand():
     )
     conv, rnn, whole, other = (SourceModule(f"{name}.py", ()).path for name in names)
     assert pairs.path_similarity(conv, rnn) == 5 * 6 / 8 == pairs.path_similarity(rnn, conv)
-    assert pairs.path_similarity(conv, whole) == 5 * 4 / 6 and pairs.path_similarity(conv, other) == 0
+    assert (
+        pairs.path_similarity(conv, whole) == 5 * 4 / 6 and pairs.path_similarity(conv, other) == 0
+    )
 
 
 def test_answers_stand_where_they_are_said_to_and_answer_the_question(tasks):

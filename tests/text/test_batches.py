@@ -37,7 +37,7 @@ def batches(rows, tokenizer):
     return make
 
 
-# --------------------------------------------------------------------------------------------------------------------- the order
+# ---------------------------------------------------------------------------------------- the order
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
 def test_steps_read_one_permutation_after_the_other(batch_size, examples, seed):
     """Oracle: the permutations of the epochs joined and cut into batches."""
@@ -87,7 +87,7 @@ def test_a_run_of_a_given_length_ends_within_its_last_step():
     assert sizes == [8, 8, 5]
 
 
-# ------------------------------------------------------------------------------------------------------------------- the sharing
+# -------------------------------------------------------------------------------------- the sharing
 @given(st.integers(1, 70), st.integers(1, 9), st.integers(1, 9))
 def test_every_place_is_computed_exactly_once(count, micro_batch_size, world):
     shares = [

@@ -15,7 +15,7 @@ from distil_lib.errors import UserError
 from distil_lib.text import blocks as library
 from distil_lib.text.blocks import documents_to_blocks, load_blocks, pack
 from distil_lib.text.documents import load_documents
-from distil_lib.text.tokenizer import load_tokenizer, train_tokenizer
+from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint, train_tokenizer
 
 C, S = 101, 102  # the ids of [CLS] and [SEP]
 IDS = SimpleNamespace(cls_token_id=C, sep_token_id=S)
@@ -25,7 +25,7 @@ def rows(dataset) -> list[list[int]]:
     return [list(row["input_ids"]) for row in dataset]
 
 
-# -------------------------------------------------------------------------------------------------------------- tokenizer
+# ---------------------------------------------------------------------------------------- tokenizer
 def test_a_tokenizer_has_the_size_asked_for_and_five_special_tokens_first(documents):
     tokenizer = train_tokenizer((d["text"] for d in documents), vocab_size=120)
     assert len(tokenizer) == 120
@@ -36,7 +36,7 @@ def test_a_saved_tokenizer_gives_the_same_ids(tokenizer, tokenizer_folder, docum
     again = load_tokenizer(tokenizer_folder)
     texts = [d["text"] for d in documents[:5]]
     assert again(texts)["input_ids"] == tokenizer(texts)["input_ids"]
-    assert library.tokenizer_fingerprint(again) == library.tokenizer_fingerprint(tokenizer)
+    assert tokenizer_fingerprint(again) == tokenizer_fingerprint(tokenizer)
 
 
 def test_words_of_the_tokenizer_spell_the_text(tokenizer, documents):
@@ -55,7 +55,7 @@ def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path, tokenizer):
         load_tokenizer(tmp_path / "broken")
 
 
-# ---------------------------------------------------------------------------------------------------------------- packing
+# ------------------------------------------------------------------------------------------ packing
 def test_pack_by_hand():
     """Bodies of 3: 1 2 3 S 4 5 S 6 7 S, of which the last S fills no block."""
     packed = pack([[1, 2, 3], [4, 5], [6, 7]], IDS, block_size=5)
@@ -114,7 +114,7 @@ def test_the_name_of_a_special_token_is_a_word_like_any_other(special, documents
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------ cache
+# -------------------------------------------------------------------------------------------- cache
 @pytest.fixture
 def source(tmp_path, documents):
     return write_jsonl(tmp_path / "source.jsonl", documents)
@@ -140,13 +140,13 @@ def test_what_comes_from_the_cache_is_identical_and_nothing_is_read_again(
 ):
     made = load_blocks(str(source), tokenizer, 16, cache=tmp_path)
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise AssertionError("the corpus was read again")
 
     monkeypatch.setattr(library, "load_documents", refuse)
     again = load_blocks(str(source), tokenizer, 16, cache=tmp_path)
     assert rows(again.train) == rows(made.train) and rows(again.held_out) == rows(made.held_out)
-    assert again.counts.tolist() == made.counts.tolist() and again.fingerprint == made.fingerprint
+    assert again.counts.tolist() == made.counts.tolist() and again.cache_key == made.cache_key
     with pytest.raises(
         AssertionError, match="read again"
     ):  # the check can fail: another key is another corpus
@@ -154,35 +154,37 @@ def test_what_comes_from_the_cache_is_identical_and_nothing_is_read_again(
 
 
 def test_the_key_changes_with_tokenizer_block_size_and_text(source, tokenizer, documents, tmp_path):
-    def fingerprint(block_size=16, tokenizer=tokenizer, path=source):
-        return load_blocks(str(path), tokenizer, block_size, cache=tmp_path).fingerprint
+    def key(block_size=16, tokenizer=tokenizer, path=source):
+        return load_blocks(str(path), tokenizer, block_size, cache=tmp_path).cache_key
 
-    first = fingerprint()
+    first = key()
     other_tokenizer = train_tokenizer((d["text"] for d in documents), vocab_size=140)
-    found = {first, fingerprint(block_size=24), fingerprint(tokenizer=other_tokenizer)}
-    assert fingerprint() == first
+    found = {first, key(block_size=24), key(tokenizer=other_tokenizer)}
+    assert key() == first
     text = source.read_text()
     source.write_text(text.replace("array", "arrow"))  # as many bytes as before
     os.utime(source, (1, 1))
-    found.add(fingerprint())
+    found.add(key())
     write_jsonl(source, documents[:50])
-    found.add(fingerprint())
+    found.add(key())
     assert len(found) == 5
 
 
-def test_the_digest_is_that_of_the_text_wherever_it_lies(source, tokenizer, documents, tmp_path):
+def test_the_content_hash_is_that_of_the_text_wherever_it_lies(
+    source, tokenizer, documents, tmp_path
+):
     first = load_blocks(str(source), tokenizer, 16, cache=tmp_path)
     (tmp_path / "elsewhere").mkdir()
     moved = load_blocks(
         str(source.rename(tmp_path / "elsewhere" / source.name)), tokenizer, 16, cache=tmp_path
     )
-    assert moved.fingerprint != first.fingerprint and moved.digest == first.digest
+    assert moved.cache_key != first.cache_key and moved.content_hash == first.content_hash
     others = [[{"text": f"array {documents[0]['text']}"}, *documents[1:]], documents[:30]]
     made = [
         load_blocks(str(write_jsonl(source, other)), tokenizer, 16, cache=tmp_path)
         for other in others
     ]
-    assert len({first.digest, *(m.digest for m in made)}) == 3
+    assert len({first.content_hash, *(m.content_hash for m in made)}) == 3
 
 
 def test_what_a_killed_run_left_of_its_blocks_is_swept_away_after_a_day(
@@ -190,8 +192,7 @@ def test_what_a_killed_run_left_of_its_blocks_is_swept_away_after_a_day(
 ):
     """And not sooner: another run may be writing there."""
     old, fresh, foreign = (
-        tmp_path / "blocks" / name
-        for name in (".making-old", ".making-fresh", "no-such-fingerprint")
+        tmp_path / "blocks" / name for name in (".making-old", ".making-fresh", "no-such-key")
     )
     for folder in (old, fresh, foreign):
         (folder / "made").mkdir(parents=True)
@@ -208,7 +209,7 @@ def test_a_new_file_in_a_folder_changes_the_key(tokenizer, documents, tmp_path):
     before = load_blocks(str(folder), tokenizer, 16, cache=tmp_path)
     write_jsonl(folder / "b.jsonl", documents[30:])
     after = load_blocks(str(folder), tokenizer, 16, cache=tmp_path)
-    assert after.fingerprint != before.fingerprint and len(after.train) > len(before.train)
+    assert after.cache_key != before.cache_key and len(after.train) > len(before.train)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from distil_lib.text.docstrings import docstrings, paragraphs
 from distil_lib.text.documents import deduplicate, load_documents, local_documents, split_of
 
 
-# ------------------------------------------------------------------------------------------------------------- docstrings
+# --------------------------------------------------------------------------------------- docstrings
 def test_docstrings_are_those_that_python_itself_reports():
     """Oracle: `__doc__` of the same source, executed."""
     source = '''"""Of the module."""
@@ -81,7 +81,7 @@ def test_source_that_does_not_parse_has_no_docstrings(source):
     assert docstrings(source) == []
 
 
-# ------------------------------------------------------------------------------------------------------------- paragraphs
+# --------------------------------------------------------------------------------------- paragraphs
 PROSE = "This sentence tells the reader what the function does."
 
 
@@ -165,7 +165,7 @@ def test_the_description_of_a_numpydoc_parameter_is_kept_without_its_name_and_ty
     assert paragraphs(text) == ["The axis that the values are added along.", PROSE]
 
 
-# ------------------------------------------------------------------------------------------------- installed documentation
+# -------------------------------------------------------------------------- installed documentation
 def test_installed_documentation_holds_the_docstrings_that_the_package_shows():
     """Oracle: the docstrings of the imported package, where the corpus has parsed its files."""
     import inspect
@@ -200,7 +200,7 @@ def test_packages_that_are_not_installed_are_passed_over_and_none_at_all_is_an_e
         load_documents("docs:no-such-package")
 
 
-# -------------------------------------------------------------------------------------------------------- each paragraph once
+# ------------------------------------------------------------------------------ each paragraph once
 def test_deduplicate_by_hand():
     rows = [
         ("a", "One.\n\nTwo."),
@@ -231,7 +231,7 @@ def test_deduplicate_keeps_each_paragraph_exactly_once_and_in_order(documents):
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- who is held out
+# ---------------------------------------------------------------------------------- who is held out
 def test_split_is_a_pure_function_of_the_name_and_holds_out_three_per_cent():
     names = [f"module-{i}.py" for i in range(20_000)]
     first = {name: split_of(name) for name in names}
@@ -270,7 +270,7 @@ def test_two_documents_are_enough_to_hold_one_out_and_one_is_not():
         split_documents(Dataset.from_list(random_documents(1)))
 
 
-# ---------------------------------------------------------------------------------------------------------------- local files
+# -------------------------------------------------------------------------------------- local files
 def test_the_same_documents_come_out_of_every_format(tmp_path):
     """Oracle: what was written."""
     texts = [d["text"] for d in random_documents(3, paragraphs=2)]

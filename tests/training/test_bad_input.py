@@ -54,7 +54,7 @@ def test_unknown_presets_and_settings_with_the_real_command(tmp_path):
         ({"temperatur": 2}, ["temperatur", "did you mean"]),
         ({"batch_size": "many"}, ["batch_size", "many"]),
         ({"temperature": 0}, ["temperature"]),
-        ({"alpha_mlm": -1}, ["alphas"]),
+        ({"alpha_mlm": -1}, ["alpha_mlm"]),
         ({"block_size": 4}, ["block of 4", "8 to"]),
         ({"block_size": 64}, ["64", "32"]),  # more positions than the teacher has
         ({"init_layers": "middle"}, ["middle", "spread"]),

@@ -24,7 +24,7 @@ from distil_lib.training.costs import (
     run_cost,
     step_cost,
 )
-from distil_lib.training.loop import Run
+from distil_lib.training.setup import run_length
 
 B, L = 3, 22  # 15% of the 20 words of such a block are 3, a whole number
 TEACHER = BertConfig(
@@ -150,9 +150,8 @@ def test_a_plan_has_the_programs_steps(settings):
     """`corpus_tokens` that do not fill a block are dropped, as packing drops them."""
     config = PretrainConfig(batch_size=32, block_size=L, **settings)
     cost = run_cost(config, STUDENT, TEACHER, corpus_tokens=1001 * (L - 2) + 5)
-    steps, sequences = Run._length(
-        SimpleNamespace(config=config, blocks=SimpleNamespace(train=range(1001), streaming=False))
-    )
+    blocks = SimpleNamespace(train=range(1001), streaming=False)
+    steps, sequences = run_length(config, blocks)
     assert cost.steps == steps
     assert cost.tokens == L * (sequences or steps * 32)
     assert cost.flops == cost.tokens * step_cost(config, STUDENT, TEACHER).total

@@ -6,6 +6,7 @@ The settings of the Hub are read at import, so each test is a small program of i
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -57,15 +58,19 @@ def endpoint(serve):
 def online(tmp_path):
     """Run a program that reads from the Hub at an address: what it has finished as."""
 
-    def run(endpoint: str, *command) -> subprocess.CompletedProcess:
-        environment = os.environ | {
-            "HF_ENDPOINT": endpoint,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(tmp_path / "home"),
-            "DISTIL_CACHE": str(tmp_path / "cache"),
-            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
-            "OMP_NUM_THREADS": "1",
-        }
+    def run(endpoint: str, *command, **changes: str) -> subprocess.CompletedProcess:
+        environment = (
+            os.environ
+            | {
+                "HF_ENDPOINT": endpoint,
+                "HF_HUB_OFFLINE": "0",
+                "HF_HOME": str(tmp_path / "home"),
+                "DISTIL_CACHE": str(tmp_path / "cache"),
+                "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
+                "OMP_NUM_THREADS": "1",
+            }
+            | changes
+        )
         return subprocess.run(
             [sys.executable, *map(str, command)],
             capture_output=True,
@@ -145,6 +150,43 @@ def test_a_dropped_connection_changes_nothing(endpoint, serve, online):
     assert "503" in broken.stderr, broken.stderr  # it was dropped indeed
 
 
+MIXTURE = """
+    import itertools, json, os, sys
+    from distil_lib.text.blocks import load_blocks
+    from distil_lib.text.tokenizer import load_tokenizer
+    tokenizer = load_tokenizer(sys.argv[1])
+    books = "hub:local/classic-books"
+    made = load_blocks(f"{books} + docs:packaging", tokenizer, 128, streaming=False)
+    found = {"key": made.cache_key, "hash": made.content_hash, "blocks": len(made.train)}
+    if os.environ["HF_HUB_OFFLINE"] == "0":
+        from datasets import concatenate_datasets, load_dataset
+        from distil_lib.text.blocks import documents_to_blocks, hash_blocks, split_documents
+        from distil_lib.text.documents import deduplicate, installed_documentation
+        from distil_lib.text.hub_datasets import name_by_text
+        rows = load_dataset("local/classic-books", split="train").select_columns("text")
+        rows = rows.map(name_by_text, input_columns="text")
+        docs = installed_documentation(("packaging",)).select_columns(["text", "name"])
+        both = split_documents(deduplicate(concatenate_datasets([rows, docs])))
+        parts = [documents_to_blocks(part, tokenizer, 128) for part in both]
+        found["oracle"] = hash_blocks(dict(zip(("train", "held_out"), parts)))
+        streamed = load_blocks(f"3 {books} + 1 docs:packaging", tokenizer, 128, streaming=True)
+        found["streamed"] = len(list(itertools.islice(streamed.train, 40)))
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_mixture_is_packed_once_and_usable_offline(endpoint, online, tokenizer_folder, tmp_path):
+    """Oracle: `datasets.load_dataset`, joined with the other part, deduplicated, split, packed."""
+    program = textwrap.dedent(MIXTURE)
+    made = answer(online(endpoint, "-c", program, tokenizer_folder))
+    assert made["hash"] == made["oracle"] and made["streamed"] == 40
+    shutil.rmtree(tmp_path / "home")  # nothing but the packed blocks is left
+    again = online(endpoint, "-c", program, tokenizer_folder, HF_HUB_OFFLINE="1")
+    assert answer(again) == {key: made[key] for key in ("key", "hash", "blocks")}
+    assert again.stderr.count("The Hub cannot be reached") == 1
+
+
 EACH = """
     import json, sys
     from distil_lib import pretrain
@@ -177,7 +219,7 @@ WHOLE_THEN_KILLED = """
     from helpers import signal_at
     whole, killed = json.loads(sys.argv[1])
     pretrain.main(whole)
-    signal_at("distil_lib.training.loop.Run._optimizer_step", 6, signal.SIGKILL)()
+    signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 6, signal.SIGKILL)()
     pretrain.main(killed)
 """
 
@@ -206,12 +248,12 @@ def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(
 
 KILLED_OR_NOT = """
     import os, signal, sys
-    from distil_lib.text import packing
+    from distil_lib.text import streaming
     from distil_lib import pretrain
     from helpers import signal_at
-    packing.FILES_PER_SHARD = 1  # two files, two lanes: one for each process
+    streaming.FILES_PER_SHARD = 1  # two files, two shards: one for each process
     if sys.argv[1] == "kill" and os.environ["RANK"] == "1":
-        signal_at("distil_lib.training.loop.Run._optimizer_step", 6, signal.SIGKILL)()
+        signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 6, signal.SIGKILL)()
     pretrain.main(sys.argv[2:])
 """
 

@@ -13,17 +13,20 @@ import pytest
 from helpers import free_port, signal_at, together
 from test_resume import STEPS, result
 
-STEP = "distil_lib.training.loop.Run._optimizer_step"
+STEP = "distil_lib.training.loop.PretrainingRun._optimizer_step"
 MOMENTS = {
-    "between two steps": ("distil_lib.training.loop.Run._gather_token_counts", 7),
+    "between two steps": ("distil_lib.training.loop.PretrainingRun._gather_token_counts", 7),
     "with gradients half exchanged": (STEP, 11),
-    "while evaluating": ("distil_lib.pretrain.masked_lm_sums", 2),
-    "while the stream's position is gathered": ("distil_lib.training.loop.Run._stream_state", 2),
+    "while evaluating": ("distil_lib.training.loop.masked_lm_sums", 2),
+    "while the stream's position is gathered": (
+        "distil_lib.training.resume.stream_state",
+        2,
+    ),
 }
 OF_THE_FIRST = {
     "while saving the weights": ("distil_lib.training.checkpoint.save_file", 3),
     "while a checkpoint is flushed to the disk": ("distil_lib.common.files._flush", 9),
-    "while the model is written": ("distil_lib.pretrain.model_card", 1),
+    "while the model is written": ("distil_lib.training.final_model.model_card", 1),
 }
 
 
@@ -111,7 +114,7 @@ def test_another_number_of_processes_goes_on_with_the_same_curve_and_says_what_c
     done = program([*arguments(tmp_path / "run"), "--resume"])
     assert done.code == 0, done.err
     assert (
-        "2 process(es)" in done.out
+        "processes (2, now 1)" in done.out
         and "no longer the same bits" in done.out
         and "1 process(es) on cpu" in done.out
     )

@@ -20,19 +20,21 @@ from helpers import (
     apart,
     assert_user_error,
     double_precision,
+    free_port,
     newest_weights,
     replace,
     signal_at,
+    together,
     weights,
 )
 from setuptools.config.pyprojecttoml import load_file
-from test_processes import KEYS_BIAS, alone, free_port, same_metrics, together, uneven
+from test_processes import KEYS_BIAS, alone, same_metrics, uneven  # noqa: F401 (fixtures)
 
 from distil_lib.errors import UserError
-from distil_lib.training.sharding import sharding
+from distil_lib.training.sharding import check_launch_backend, fsdp_plugin
 
 ROOT = Path(__file__).parents[2]
-LAUNCH = ROOT / "distil_lib" / "launch"
+LAUNCH = ROOT / "distil_lib" / "training" / "accelerate_configs"
 FILES = sorted(path.name for path in LAUNCH.glob("*.yaml"))
 SCRIPT = ROOT / "distil_lib" / "pretrain.py"
 
@@ -118,15 +120,16 @@ def test_a_slip_in_a_file_is_caught(old, new, tmp_path):
 
 
 def test_the_files_travel_with_the_package():
+    """`tests/book` builds the wheel; here its patterns are held to the files."""
     settings = load_file(ROOT / "pyproject.toml")["tool"]["setuptools"]
-    assert "distil_lib.launch" in settings["packages"] and settings["package-data"][
-        "distil_lib.launch"
-    ] == ["*.yaml"]
-    assert len(FILES) == 5
+    package = ROOT / "distil_lib"
+    travelling = {p for each in settings["package-data"]["distil_lib"] for p in package.glob(each)}
+    assert {LAUNCH / name for name in FILES} < travelling and len(FILES) == 5
+    assert package / "training" / "model_card.md" in travelling
 
 
 # ------------------------------------------------------------------------------------------------------------ two, on the CPU
-def test_cpu_yaml_starts_two_that_train_the_parameters_of_one(alone, small_run, uneven, tmp_path):  # noqa: F811
+def test_cpu_yaml_starts_two_that_train_the_parameters_of_one(alone, small_run, uneven, tmp_path):
     """The real launcher, file, program and precision."""
     launch = [
         sys.executable,
@@ -162,9 +165,9 @@ class count_exchanges:
 
         from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-        from distil_lib.training.loop import Run
+        from distil_lib.training.loop import PretrainingRun
 
-        train, exchanges = Run.train, 0
+        train, exchanges = PretrainingRun.train, 0
 
         def hook(group, bucket):
             nonlocal exchanges
@@ -178,7 +181,7 @@ class count_exchanges:
             train(run)
             print(f"{exchanges} exchanges", flush=True)
 
-        Run.train = counted
+        PretrainingRun.train = counted
 
 
 @pytest.mark.parametrize("always, exchanges", [(False, 12), (True, 36)])
@@ -200,9 +203,9 @@ class watch_the_teacher:
         from torch.nn.parallel import DistributedDataParallel
 
         from distil_lib.teacher import MaskedLM
-        from distil_lib.training.loop import Run
+        from distil_lib.training.loop import PretrainingRun
 
-        train = Run.train
+        train = PretrainingRun.train
 
         def kinds(model):
             return sorted({str(p.dtype) for p in model.parameters()})
@@ -213,7 +216,9 @@ class watch_the_teacher:
         def watched(run):
             before, teacher = bits(run.teacher), {id(p) for p in run.teacher.parameters()}
             train(run)
-            trained = {id(p) for o in run.optimizers for g in o.param_groups for p in g["params"]}
+            trained = {
+                id(p) for o in run.setup.optimizers for g in o.param_groups for p in g["params"]
+            }
             said = {
                 "teacher": kinds(run.teacher),
                 "student": kinds(run.model),
@@ -222,7 +227,7 @@ class watch_the_teacher:
                     isinstance(m, DistributedDataParallel) for m in (run.teacher, run.model)
                 ],
                 "bare": type(run.teacher) is MaskedLM
-                and run.step.teacher is run.teacher
+                and run.setup.step.teacher is run.teacher
                 and not run.teacher.training,
                 "gradients": any(
                     p.requires_grad or p.grad is not None for p in run.teacher.parameters()
@@ -231,7 +236,7 @@ class watch_the_teacher:
             }
             print("said", json.dumps(said), flush=True)
 
-        Run.train = watched
+        PretrainingRun.train = watched
 
 
 def test_the_teacher_is_not_wrapped_not_trained_not_saved_and_may_sit_in_bf16(
@@ -310,18 +315,18 @@ class its_part:
         self.then = then
 
     def __call__(self):
-        from distil_lib.training.loop import Run
+        import distil_lib.training.loop as loop
 
         self.then()
-        hello = Run._print_summary
+        describe = loop.describe_run
 
-        def watched(run, done):
-            parameters = list(run.model.parameters())
+        def watched(setup, done):
+            parameters = list(setup.model.parameters())
             own = sum((p.to_local() if hasattr(p, "to_local") else p).numel() for p in parameters)
             print(f"share {own / sum(p.numel() for p in parameters):.2f}", flush=True)
-            hello(run, done)
+            return describe(setup, done)
 
-        Run._print_summary = watched
+        loop.describe_run = watched
 
 
 @pytest.mark.parametrize("name", ["fsdp", "zero2"])
@@ -359,7 +364,7 @@ class stopped:
 
     def __call__(self):
         self.then()
-        signal_at("distil_lib.training.loop.Run._optimizer_step", 8, signal.SIGTERM)()
+        signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 8, signal.SIGTERM)()
 
 
 @pytest.mark.parametrize("before, after", [("fsdp", "fsdp"), ("fsdp", None), (None, "fsdp")])
@@ -424,7 +429,7 @@ def test_backends_under_which_the_program_would_be_wrong_are_refused(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError) as raised:
-        sharding("fp32")
+        check_launch_backend()
     assert all(word in str(raised.value) for word in words)
 
 
@@ -440,6 +445,6 @@ def test_deepspeed_is_refused_before_anything_is_written(small_run, program, tmp
 def test_sums_of_gradients_stay_in_float32_when_products_are_in_bf16(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true"), monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
-    policy = sharding("bf16").mixed_precision_policy
+    policy = fsdp_plugin("bf16").mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
-    assert sharding("fp32").mixed_precision_policy is None
+    assert fsdp_plugin("fp32").mixed_precision_policy is None

@@ -28,7 +28,7 @@ from distil_lib.errors import UserError
 from distil_lib.student import Student
 from distil_lib.text.batches import epoch_order
 from distil_lib.training.config import parse_arguments
-from distil_lib.training.loop import Run
+from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.metrics_file import read_metrics
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -36,13 +36,13 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 @pytest.fixture
 def make_run(small_run, tmp_path):
-    """A `Run` in this process, ready to train."""
+    """A `PretrainingRun` in this process, ready to train."""
 
-    def make(name="run", **changes) -> Run:
+    def make(name="run", **changes) -> PretrainingRun:
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(True)
-        return Run(parse_arguments(small_run(tmp_path / name, **changes)))
+        return PretrainingRun(parse_arguments(small_run(tmp_path / name, **changes)))
 
     return make
 
@@ -60,6 +60,8 @@ def student_run(small_run, program, tmp_path_factory):
 def test_a_run_leaves_all_that_it_promises(student_run):
     folder, done = student_run
     assert {p.name for p in folder.iterdir()} == {
+        ".lock",
+        ".lock.json",
         "config.yaml",
         "metrics.jsonl",
         "checkpoints",
@@ -97,7 +99,10 @@ def test_metrics_are_complete_and_the_losses_fall(student_run):
         {"ce", "mlm", "cos", "norm", "lr", "tokens_per_second", "tokens", "seconds"} <= set(r)
         for r in training
     )
-    assert all(0 < r["mfu"] < 1 and r["fill"] == 1 and 0 < r["heads"] < 1 for r in training)
+    assert all(
+        0 < r["mfu"] < 1 and r["non_padding_fraction"] == 1 and 0 < r["head_flops_fraction"] < 1
+        for r in training
+    )
     assert all({"mlm_loss", "accuracy", "kl", "agreement", "cosine"} <= set(r) for r in held_out)
     assert [r["tokens"] for r in training] == [r["step"] * 8 * 16 for r in training]
     assert (
@@ -240,7 +245,7 @@ def test_micro_batches_give_the_same_parameters(make_run, tmp_path):
     unequal numbers of hidden words; the last step has fewer."""
     for name, micro in (("whole", 7), ("parts", 2)):
         run = make_run(name, batch_size=7, micro_batch_size=micro, max_steps=0, epochs=0.4)
-        assert run.sequences % 7 and run.steps > 20
+        assert run.setup.sequences % 7 and run.setup.steps > 20
         run.model.double(), run.teacher.double()
         run.train()
     assert apart(newest_weights(tmp_path / "parts"), newest_weights(tmp_path / "whole")) < 1e-9
@@ -262,12 +267,12 @@ def in_parts(run, micro_batches, counts):
 def optimizer_stepped_on_the_first_micro_batch(run, micro_batches, counts):
     run._optimizer_step(micro_batches[:1], counts)
     for micro_batch in micro_batches[1:]:
-        run.step(micro_batch, counts).loss.backward()
+        run.setup.step(micro_batch, counts).loss.backward()
 
 
 def each_micro_batch_its_own_mean(run, micro_batches, counts):
     for micro_batch in micro_batches:
-        (run.step(micro_batch).loss / len(micro_batches)).backward()
+        (run.setup.step(micro_batch).loss / len(micro_batches)).backward()
     run._optimizer_step([], counts)
 
 
@@ -275,9 +280,9 @@ def two_steps_of_one_batch(make_run, step) -> dict[str, torch.Tensor]:
     run = make_run(
         f"{step.__name__}", batch_size=7, micro_batch_size=2, warmup_ratio=0.1, max_grad_norm=1e9
     )
-    for number, micro_batches in zip(range(2), run._batches(0), strict=False):
+    for number, micro_batches in zip(range(2), run.setup.batches(0), strict=False):
         torch.manual_seed(number)
-        step(run, micro_batches, run.step.count_tokens(micro_batches))
+        step(run, micro_batches, run.setup.step.count_tokens(micro_batches))
     return {k: v.clone() for k, v in run.model.state_dict().items()}
 
 
@@ -285,7 +290,7 @@ def test_accumulation_done_wrong_is_told_apart(make_run):
     """The bugs put in on purpose; the oracle is the same two steps without micro-batches."""
 
     def whole(run, micro_batches, counts):
-        names = ("input_ids", "labels", "counted", "examples")
+        names = ("input_ids", "labels", "loss_mask", "examples")
         run._optimizer_step(
             [
                 type(micro_batches[0])(
@@ -375,19 +380,22 @@ def test_a_run_goes_through_the_corpus_in_the_order_of_its_epochs(make_run):
     run = make_run(max_steps=0, epochs=1.5)
     size = len(run.blocks.train)
     expected = [*epoch_order(size, 0, 0), *epoch_order(size, 0, 1)][: round(1.5 * size)]
-    assert sequences(run._batches(0)) == expected
+    assert sequences(run.setup.batches(0)) == expected
 
 
 def no_data_twice_and_none_left_out(run, resumed):
-    whole = sequences(run._batches(0))
+    whole = sequences(run.setup.batches(0))
     assert whole[:40] + sequences(resumed(run, 5)) == whole
 
 
 def test_a_resumed_run_neither_replays_nor_skips_data(make_run):
     """40 sequences are read in the 5 steps before the stop. Both traps are put in on purpose."""
     run = make_run(max_steps=0, epochs=0.5)
-    no_data_twice_and_none_left_out(run, lambda run, done: run._batches(done))
-    for trap in (lambda run, done: run._batches(0), lambda run, done: run._batches(done + 1)):
+    no_data_twice_and_none_left_out(run, lambda run, done: run.setup.batches(done))
+    for trap in (
+        lambda run, done: run.setup.batches(0),
+        lambda run, done: run.setup.batches(done + 1),
+    ):
         with pytest.raises(AssertionError):
             no_data_twice_and_none_left_out(run, trap)
 
@@ -401,18 +409,23 @@ def test_a_run_goes_on_with_its_own_text_alone(small_run, program, tmp_path):
     os.utime(corpus, (1, 1))
     done = program([*arguments, "--resume"])
     assert done.code == 0, done.err
-    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+    def files():
+        paths = [p for p in run.rglob("*") if p.is_file() and p.name != ".lock.json"]
+        return {p: p.read_bytes() for p in paths}
+
+    before = files()
     corpus.write_text(text.replace("array", "axis"))
     assert_user_error(program([*arguments, "--resume"]), str(corpus), "not what", "step-00000002")
-    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert files() == before
 
 
 def test_a_step_is_masked_as_the_whole_corpus_says(make_run):
     """Rare words more often: the counts are those of the corpus."""
     run = make_run()
-    masking = run._batches(0).dataset.masking
+    masking = run.setup.batches(0).dataset.masking
     ids = torch.tensor([row["input_ids"] for row in run.blocks.train]).flatten()
-    counts = torch.bincount(ids, minlength=len(run.tokenizer)).clamp(min=1).double().numpy()
+    counts = torch.bincount(ids, minlength=len(run.setup.tokenizer)).clamp(min=1).double().numpy()
     words = masking.words
     assert masking.weights[words] == pytest.approx(counts[words] ** -0.7)
 

@@ -83,16 +83,16 @@ class mean_of_means:
 
     def __call__(self):
         double_precision()()
-        from distil_lib.training.loop import Run
+        from distil_lib.training.loop import PretrainingRun
 
-        agree = Run._gather_token_counts
+        agree = PretrainingRun._gather_token_counts
 
         def wrong(run, micro_batches):
             counts, *rest = agree(run, micro_batches)
-            mine = run.step.count_tokens(micro_batches)
+            mine = run.setup.step.count_tokens(micro_batches)
             return type(counts)(*(2 * getattr(mine, k) for k in ("ce", "mlm", "cos"))), *rest
 
-        Run._gather_token_counts = wrong
+        PretrainingRun._gather_token_counts = wrong
 
 
 def test_a_mean_of_means_is_told_apart(alone, small_run, program, uneven, tmp_path):

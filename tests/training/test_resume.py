@@ -44,16 +44,16 @@ def test_the_same_run_twice_gives_the_same_bits(whole, program, tmp_path):
 
 
 MOMENTS = {
-    "before the first checkpoint": ("distil_lib.training.loop.Run._optimizer_step", 2),
-    "between two steps": ("distil_lib.training.loop.Run._optimizer_step", 11),
-    "while evaluating": ("distil_lib.pretrain.masked_lm_sums", 2),
-    "while writing a line": ("distil_lib.pretrain.MetricsFile.write", 4),
+    "before the first checkpoint": ("distil_lib.training.loop.PretrainingRun._optimizer_step", 2),
+    "between two steps": ("distil_lib.training.loop.PretrainingRun._optimizer_step", 11),
+    "while evaluating": ("distil_lib.training.loop.masked_lm_sums", 2),
+    "while writing a line": ("distil_lib.training.metrics_file.MetricsFile.write", 4),
     "while saving the weights": ("distil_lib.training.checkpoint.save_file", 3),
     "while saving the optimizer": ("distil_lib.training.checkpoint.save_file", 4),
     "while a checkpoint is flushed to the disk": ("distil_lib.common.files._flush", 9),
     "while old checkpoints are deleted": ("distil_lib.training.checkpoint.list_checkpoints", 3),
-    "while the last figures are drawn": ("distil_lib.pretrain.plot_curves", 1),
-    "while the model is written": ("distil_lib.pretrain.model_card", 1),
+    "while the last figures are drawn": ("distil_lib.training.final_model.plot_curves", 1),
+    "while the model is written": ("distil_lib.training.final_model.model_card", 1),
 }
 
 
@@ -64,7 +64,8 @@ def test_killed_and_resumed(moment, whole, program, tmp_path):
     where, call = MOMENTS[moment]
     killed = program(arguments(tmp_path / "run"), signal_at(where, call, signal.SIGKILL))
     assert killed.code == -signal.SIGKILL, (killed.code, killed.err)
-    assert not (tmp_path / "run" / "model").exists()
+    drawn = moment == "while the last figures are drawn"  # the model is written before
+    assert (tmp_path / "run" / "model").exists() == drawn
     resumed = program([*arguments(tmp_path / "run"), "--resume"])
     assert resumed.code == 0, resumed.err
     assert result(tmp_path / "run") == expected
@@ -77,7 +78,9 @@ def test_killed_again_and_again_at_random_steps(seed, whole, program, tmp_path):
     chance, resume = random.Random(seed), []
     for _ in range(3):
         kill = signal_at(
-            "distil_lib.training.loop.Run._optimizer_step", chance.randint(1, 6), signal.SIGKILL
+            "distil_lib.training.loop.PretrainingRun._optimizer_step",
+            chance.randint(1, 6),
+            signal.SIGKILL,
         )
         assert program([*arguments(tmp_path / "run"), *resume], kill).code == -signal.SIGKILL
         resume = ["--resume"]
@@ -93,7 +96,7 @@ def test_asked_to_stop_it_saves_at_once_and_goes_on_identically(
     arguments, expected = whole
     stopped = program(
         arguments(tmp_path / "run"),
-        signal_at("distil_lib.training.loop.Run._optimizer_step", 9, number),
+        signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 9, number),
     )
     assert stopped.code == code, stopped.err
     assert (
@@ -110,7 +113,7 @@ def test_asked_to_stop_it_saves_at_once_and_goes_on_identically(
 @ADAMW
 def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(whole, program, tmp_path):
     arguments, expected = whole
-    kill = signal_at("distil_lib.training.loop.Run._optimizer_step", 10, signal.SIGKILL)
+    kill = signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 10, signal.SIGKILL)
     assert program(arguments(tmp_path / "run"), kill).code == -signal.SIGKILL
     damaged = tmp_path / "run" / "checkpoints" / "step-00000008"
     os.truncate(damaged / "model.safetensors", 100)
@@ -132,7 +135,7 @@ def test_a_finished_run_can_be_resumed_and_stays_what_it_is(whole, program, tmp_
 @ADAMW
 def test_what_may_change_on_resume_does_not_change_the_weights(whole, program, tmp_path):
     arguments, expected = whole
-    kill = signal_at("distil_lib.training.loop.Run._optimizer_step", 10, signal.SIGKILL)
+    kill = signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 10, signal.SIGKILL)
     assert program(arguments(tmp_path / "run"), kill).code == -signal.SIGKILL
     others = [
         "--resume",

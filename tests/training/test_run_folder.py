@@ -5,6 +5,8 @@ import shlex
 
 import pytest
 import yaml
+from torch import nn
+from transformers import DistilBertConfig, DistilBertForMaskedLM
 
 from distil_lib.common.hardware import describe_machine
 from distil_lib.errors import UserError
@@ -22,12 +24,24 @@ def config(tmp_path):
     return make
 
 
+def opened(config):
+    """The checkpoint to resume from; the run that opened the folder has ended."""
+    checkpoint, lock = open_run(config)
+    lock.release()
+    return checkpoint
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".lock"))
+
+
 def content(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    paths = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".lock")]
+    return {p.relative_to(folder): p.read_bytes() for p in paths}
 
 
 def test_a_new_run_writes_its_settings(config, tmp_path):
-    assert open_run(config(temperature=3.0)) is None
+    assert opened(config(temperature=3.0)) is None
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()) == vars(
         config(temperature=3.0)
     )
@@ -35,7 +49,7 @@ def test_a_new_run_writes_its_settings(config, tmp_path):
 
 def test_an_empty_folder_will_do(config, tmp_path):
     (tmp_path / "run").mkdir()
-    assert open_run(config()) is None
+    assert opened(config()) is None
 
 
 def test_a_run_that_was_killed_before_it_had_its_settings_counts_as_none(
@@ -46,19 +60,19 @@ def test_a_run_that_was_killed_before_it_had_its_settings_counts_as_none(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("pathlib.Path.rename", killed)
-        open_run(config())
-    assert [p.name for p in (tmp_path / "run").iterdir()] == [".config.yaml.partial"]
+        opened(config())
+    assert names(tmp_path / "run") == [".config.yaml.partial"]
     with pytest.raises(UserError, match="no run"):
-        open_run(config(resume=True))
-    assert open_run(config(temperature=3.0)) is None
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.yaml"]
+        opened(config(resume=True))
+    assert opened(config(temperature=3.0)) is None
+    assert names(tmp_path / "run") == ["config.yaml"]
 
 
 def test_a_folder_with_another_run_is_left_alone(config, tmp_path):
-    open_run(config())
+    opened(config())
     before = content(tmp_path)
-    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
-        open_run(config(temperature=3.0))
+    with pytest.raises(UserError, match="Resume it, overwrite it"):
+        opened(config(temperature=3.0))
     assert content(tmp_path) == before
 
 
@@ -67,26 +81,26 @@ def test_a_folder_with_something_else_is_never_deleted(config, tmp_path):
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
     for options in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(UserError, match="holds no run"):
-            open_run(config(**options))
+            opened(config(**options))
     assert content(tmp_path / "run").popitem()[1] == b"years of work"
 
 
 def test_overwrite_starts_from_nothing(config, tmp_path):
-    open_run(config())
+    opened(config())
     (tmp_path / "run" / "metrics.jsonl").write_text("old\n")
-    open_run(config(overwrite=True))
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.yaml"]
+    opened(config(overwrite=True))
+    assert names(tmp_path / "run") == ["config.yaml"]
 
 
 def test_a_file_in_the_way_is_named(config, tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="cannot be made"):
-        open_run(config())
+        opened(config())
 
 
 def test_resume_needs_a_run(config):
     with pytest.raises(UserError, match="no run"):
-        open_run(config(resume=True))
+        opened(config(resume=True))
 
 
 @pytest.mark.parametrize(
@@ -95,24 +109,23 @@ def test_resume_needs_a_run(config):
         {"temperature": 3.0},
         {"batch_size": 16},
         {"seed": 1},
-        {"corpus": "other"},
-        {"teacher": "other"},
+        {"teacher": "data/teacher"},  # None before: their contents are compared, not their paths
     ],
 )
 def test_resume_with_settings_that_change_the_result_is_refused_with_both_values(
     change, config, tmp_path
 ):
-    open_run(config())
+    opened(config())
     before = content(tmp_path)
     ((name, value),) = change.items()
     with pytest.raises(UserError) as error:
-        open_run(config(resume=True, **change))
+        opened(config(resume=True, **change))
     assert f"{name} was {getattr(config(), name)!r} and is {value!r}" in str(error.value)
     assert content(tmp_path) == before
 
 
 def test_resume_may_change_what_does_not_change_the_result(config):
-    open_run(config())
+    opened(config())
     others = {
         "save_total_limit": 5,
         "log_every": 3,
@@ -121,16 +134,17 @@ def test_resume_may_change_what_does_not_change_the_result(config):
         "dataloader_num_workers": 1,
         "micro_batch_size": 4,
         "log_with": "tensorboard",
+        "time_limit": "8m",
     }
     assert set(others) == RESUMABLE_OVERRIDES - {"output", "resume", "overwrite"}
-    assert open_run(config(resume=True, **others)) is None  # nothing saved yet: from the start
+    assert opened(config(resume=True, **others)) is None  # nothing saved yet: from the start
 
 
 def test_resume_where_no_checkpoint_is_whole_says_so(config, tmp_path):
-    open_run(config())
+    opened(config())
     (tmp_path / "run" / "checkpoints" / "step-00000005").mkdir(parents=True)
-    with pytest.raises(UserError, match="whole"):
-        open_run(config(resume=True))
+    with pytest.raises(UserError, match="complete"):
+        opened(config(resume=True))
 
 
 # ----------------------------------------------------------------------------------------------------------------------- metrics
@@ -140,7 +154,7 @@ def test_metrics_written_after_the_checkpoint_are_cut_off_when_a_run_goes_on(tmp
     whole = MetricsFile(tmp_path / "metrics.jsonl")
     for row in rows[:3]:
         whole.write(row)
-    saved = whole.bytes
+    saved = whole.sync()
     for row in ({"step": 3, "loss": 99.0}, {"step": 4, "loss": 99.0}):
         whole.write(row)
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -149,7 +163,7 @@ def test_metrics_written_after_the_checkpoint_are_cut_off_when_a_run_goes_on(tmp
     for row in rows[3:]:
         resumed.write(row)
     assert read_metrics(tmp_path) == rows
-    assert resumed.bytes == (tmp_path / "metrics.jsonl").stat().st_size
+    assert resumed.sync() == (tmp_path / "metrics.jsonl").stat().st_size
 
 
 def test_a_new_run_empties_the_file(tmp_path):
@@ -204,6 +218,37 @@ def test_the_card_holds_the_command_and_the_figures(config):
     )
     assert "# Student: 2 layers x 32\n" in card and "started from" not in card
     assert "# Teacher: 2 layers x 32\n" in (card := card_of(config())) and "from nothing" in card
+
+
+@pytest.mark.parametrize(
+    "changes, own",
+    [
+        ({"teacher": "data/teacher"}, True),
+        ({}, True),
+        ({"teacher": "someone/bert"}, False),
+        ({"teacher": "data/teacher", "corpus": "mine.txt"}, False),
+        ({"init_from": "someone/bert"}, False),
+    ],
+)
+def test_the_card_claims_a_licence_and_a_language_only_for_the_projects_own(changes, own, config):
+    """Oracle: YAML's own reader over the head of the card."""
+    head = yaml.safe_load(card_of(config(**changes)).split("---")[1])
+    assert ("license" in head, "language" in head) == (own, own)
+    assert head["pipeline_tag"] == "fill-mask"
+
+
+@pytest.mark.parametrize("eps, said", [(1e-12, False), (1e-5, True)])
+def test_the_card_says_what_transformers_computes_otherwise(eps, said, config):
+    """Oracle: DistilBERT of transformers, whose LayerNorms have 1e-12 whatever the setting says."""
+    model = DistilBertConfig(
+        vocab_size=20, dim=8, hidden_dim=8, n_layers=1, n_heads=1, layer_norm_eps=eps
+    )
+    theirs = DistilBertForMaskedLM(model)
+    differs = {m.eps for m in theirs.modules() if isinstance(m, nn.LayerNorm)} != {eps}
+    record = dict.fromkeys(("tokens", "steps", "minutes", "processes", "tokens_per_second"), 1)
+    record |= {"shape": "x", "fingerprint": "x", "precision": "fp32"}
+    card = model_card(config(), [], record, {"mlm_loss": 1.0}, {}, model)
+    assert ("epsilon is 1e-05" in card) == said == differs
 
 
 def test_the_card_of_a_run_that_went_on_from_another_quotes_how_that_was_made(config, tmp_path):

@@ -1,0 +1,98 @@
+"""The models of a run, made from its configuration: the teacher, and what is trained."""
+
+import hashlib
+import json
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from distil_lib.common.paths import locate
+from distil_lib.errors import UserError
+from distil_lib.initialization import initialize_student, skipped_positions, student_config
+from distil_lib.student import Student
+from distil_lib.teacher import MaskedLM, check_vocabulary, load_teacher, new_teacher
+from distil_lib.training.config import PretrainConfig
+
+
+def load_run_teacher(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> MaskedLM | None:
+    """The run's teacher, or None if a BERT is pretrained."""
+    if config.teacher is None:
+        return None
+    return load_teacher(locate(config.teacher), tokenizer, getattr(torch, config.teacher_dtype))
+
+
+def model_fingerprint(model: MaskedLM | None) -> str:
+    """A hash of what a model computes: weights and configuration, wherever its files are."""
+    if model is None:
+        return ""
+    settings = model.config.to_diff_dict()
+    for name in ("_name_or_path", "transformers_version", "architectures", "dtype"):
+        settings.pop(name, None)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def new_model(
+    config: PretrainConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    teacher: MaskedLM | None,
+    device: torch.device,
+) -> Student | MaskedLM:
+    """The model that is trained, as it is before the first step."""
+    model: Student | MaskedLM
+    if teacher is None:
+        model = _new_bert(config, tokenizer, device)
+    else:
+        model = _new_student(config, tokenizer, teacher)
+    longest = model.config.max_position_embeddings - skipped_positions(model.config)
+    if config.block_size > longest:
+        raise UserError(
+            f"The model knows {longest} positions; a block has {config.block_size} tokens.",
+            f"Choose blocks of {longest} tokens at most.",
+            setting="block_size",
+        )
+    return model
+
+
+def _new_bert(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, device: torch.device
+) -> MaskedLM:
+    if config.alpha_ce or config.alpha_cos:
+        raise UserError(
+            "L_ce and L_cos need a teacher.",
+            "Choose a teacher, or set both weights to 0 to pretrain a BERT.",
+            setting=("teacher", "alpha_ce", "alpha_cos"),
+        )
+    # On a CPU the backward pass of fused attention is slow for short blocks (4 times at 64
+    # tokens in bf16).
+    attention = "eager" if device.type == "cpu" and config.block_size <= 128 else "sdpa"
+    if config.init_from is not None:
+        start = load_teacher(locate(config.init_from), tokenizer)
+        return start.to_training(config.dropout, attention)
+    shape = (config.hidden_size, config.hidden_layers, config.heads)
+    return new_teacher(tokenizer, *shape, dropout=config.dropout, attention=attention)
+
+
+def _new_student(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, teacher: MaskedLM
+) -> Student:
+    choice, layers = config.layer_choice(), config.student_layers
+    if choice is None:
+        layers = layers or teacher.config.num_hidden_layers // 2
+        model = Student(student_config(teacher.config, layers, config.dropout))
+    else:
+        model = initialize_student(
+            teacher,
+            choice,
+            layers,
+            copy_head=config.copy_head,
+            dropout=config.dropout,
+            seed=config.seed,
+        ).float()
+    check_vocabulary(model.config.vocab_size, tokenizer, str(config.teacher))
+    if config.freeze_positions:
+        model.distilbert.embeddings.position_embeddings.requires_grad_(False)
+    return model

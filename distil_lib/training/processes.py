@@ -1,0 +1,71 @@
+"""What several processes of one run have to agree on before they train.
+
+errors = SharedErrors(rank, world)
+with errors.shared():        # a `UserError` of one process is raised by all
+    teacher = load_teacher(...)
+"""
+
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from distil_lib.errors import UserError
+
+
+@contextlib.contextmanager
+def known_to_all() -> Iterator[None]:
+    """Mark a `UserError` that every process raises by itself: one of each machine prints it."""
+    try:
+        yield
+    except UserError as error:
+        error.shared = True  # type: ignore[attr-defined]
+        raise
+
+
+class SharedErrors:
+    """Lets every process raise the `UserError` that one of them met.
+
+    Otherwise the others would wait for it, and only the first process prints. The exchange is
+    patient, because the main process of a machine may read a large corpus for hours meanwhile.
+    """
+
+    def __init__(self, rank: int, world: int):
+        self.rank, self.world, self.group = rank, world, None
+        if world > 1:
+            self.group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=2))
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        error = None
+        try:
+            yield
+        except UserError as raised:
+            error = raised
+        for rank, (host, each) in enumerate(self.gather((socket.gethostname(), error))):
+            if each is not None:
+                where = f"Process {rank} on {host}: " if rank else ""
+                with known_to_all():
+                    raise UserError(where + each.problem, each.remedy, each.settings) from error
+
+    def gather(self, value: Any) -> list:
+        """The values of all processes, by rank."""
+        if self.group is None:
+            return [value]
+        values: list = [None] * self.world
+        torch.distributed.all_gather_object(values, value, group=self.group)
+        return values
+
+
+def leave_signals_to_the_main_process(worker: int = 0) -> None:
+    """A data loader's `worker_init_fn`.
+
+    Batch systems and terminals signal a whole process group: the main process saves and stops,
+    and needs its workers until then. They end with it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

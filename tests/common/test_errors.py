@@ -1,0 +1,131 @@
+"""What a program says and with which code it ends, whatever goes wrong."""
+
+import errno
+import os
+
+import pytest
+from safetensors import SafetensorError
+
+from distil_lib.common.errors import STORAGE, exit_on_user_error, storage_problem
+from distil_lib.common.files import StorageError, atomic_folder, atomic_write_text, write_result
+from distil_lib.errors import UserError
+
+# As safetensors 0.8 and tokenizers 0.23 word the system's errors.
+WRAPPED = [
+    "Error while serializing: I/O error: Disk quota exceeded (os error 122)",
+    'Error while serializing: IoError(Os { code: 122, kind: QuotaExceeded, message: "..." })',
+    'IoError(Os { code: 5, kind: Uncategorized, message: "Input/output error" })',
+]
+
+
+def ended(error: BaseException, capsys, resumable: bool = False) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as end, exit_on_user_error(resumable):
+        raise error
+    return end.value.code, capsys.readouterr().err
+
+
+def test_the_program_adds_the_flag_to_what_a_function_says(capsys):
+    code, said = ended(UserError("Too long.", "Choose a shorter one.", "block_size"), capsys)
+    assert code == 2
+    assert said == "error: Too long.\n  what to do: Choose a shorter one. (--block_size)\n"
+
+
+@pytest.mark.parametrize("number", STORAGE)
+def test_a_disk_that_takes_no_more_is_named_and_resume_is_advice_where_there_is_one(number, capsys):
+    error = OSError(number, os.strerror(number), "weights.bin")
+    for resumable in (True, False):
+        code, said = ended(error, capsys, resumable)
+        assert code == 2 and STORAGE[number][0] in said and "weights.bin" in said
+        assert ("--resume" in said) == resumable
+
+
+@pytest.mark.parametrize("text", WRAPPED)
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_disk_is_recognised_in_what_other_libraries_wrap_it_in(text, chained):
+    error: Exception = SafetensorError(text)
+    if chained:
+        error, inner = RuntimeError("could not save"), error
+        error.__cause__ = inner
+    assert storage_problem(error) is not None
+    assert storage_problem(SafetensorError("header too large")) is None
+
+
+@pytest.mark.parametrize(
+    "write", [lambda p: atomic_write_text(p, "x"), lambda p: write_result(p, {"a": 1})]
+)
+def test_a_full_disk_leaves_the_file_of_before(write, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "file"
+    path.write_text("before", encoding="utf-8")
+
+    def full(descriptor):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="quota"):
+        write(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_text(encoding="utf-8") == "before"
+
+
+def test_a_full_disk_leaves_the_folder_of_before(tmp_path):
+    with atomic_folder(tmp_path / "model") as folder:
+        (folder / "a").write_text("before", encoding="utf-8")
+    with pytest.raises(StorageError), atomic_folder(tmp_path / "model") as folder:
+        (folder / "a").write_text("after", encoding="utf-8")
+        raise SafetensorError(WRAPPED[0])
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "a").read_text(encoding="utf-8") == "before"
+
+
+def test_every_file_and_every_folder_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Oracle: the inodes that were flushed; the name comes after them, its folder last."""
+    flushed, fsync, rename = [], os.fsync, type(tmp_path).rename
+
+    def watched(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renamed(path, target):
+        flushed.append("named")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(type(tmp_path), "rename", renamed)
+    with atomic_folder(tmp_path / "model") as folder:
+        (folder / "deep").mkdir()
+        for name in ("a", "deep/b"):
+            (folder / name).write_text(name, encoding="utf-8")
+    inner = [p.stat().st_ino for p in (tmp_path / "model").rglob("*")]
+    inner.append((tmp_path / "model").stat().st_ino)
+    assert sorted(flushed[: flushed.index("named")]) == sorted(inner)
+    assert flushed[flushed.index("named") + 1 :] == [tmp_path.stat().st_ino]
+
+
+def test_too_little_memory_is_one_message(capsys):
+    code, said = ended(MemoryError(), capsys)
+    assert code == 2 and "not enough memory" in said
+    error = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
+    assert ended(error, capsys)[0] == 2
+
+
+def test_a_lost_process_is_told_with_what_the_library_said(monkeypatch, capsys):
+    monkeypatch.setattr(os, "_exit", lambda code: (_ for _ in ()).throw(SystemExit(code)))
+    error = RuntimeError("[gloo/pair.cc:534] Connection closed by peer [127.0.0.1]\nsecond line")
+    code, said = ended(error, capsys, resumable=True)
+    assert code == 1 and "second line" in said and "--resume" in said
+
+
+def test_nccls_own_complaints_are_not_taken_for_a_lost_process():
+    error = RuntimeError(
+        "NCCL error: unhandled system error, NCCL version 2.27\nBootstrap : no socket"
+    )
+    with pytest.raises(RuntimeError, match="no socket"), exit_on_user_error():
+        raise error
+
+
+def test_a_cache_of_the_hub_that_cannot_be_written_names_its_variable(capsys, monkeypatch):
+    from distil_lib.common import paths
+
+    error = PermissionError(errno.EACCES, "Permission denied", f"{paths.HF_HOME}/datasets/x.lock")
+    code, said = ended(error, capsys)
+    assert code == 2 and "HF_HOME" in said and paths.HF_HOME in said

@@ -1,0 +1,108 @@
+"""Files that are read with care, and text that is UTF-8 on every system."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from distil_lib.common.files import read_json
+from distil_lib.common.paths import cache_folder
+from distil_lib.errors import UserError
+
+LIBRARY = Path(__file__).parents[2] / "distil_lib"
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b"null", "an object"),
+        (b"5", "an object"),
+        (b"[]", "an object"),
+        (b'{"a": ' * 100_000, "no JSON"),
+        (b"[" * 1_000_000, "no JSON"),
+        (b"\xff\xfe{\x00}\x00", "UTF-8"),
+        (b'{"a": "\x89PNG\x00\xff"}', "UTF-8"),
+        (b'{"a": 1}' + b" " * 2_000_000, "bytes"),
+    ],
+)
+def test_a_file_that_is_no_json_object_is_refused_in_one_message(content, words, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_json(tmp_path / "a.json", limit=1_500_000)
+    assert words in str(error.value) and "a.json" in str(error.value) and error.value.remedy
+    assert "\n" not in str(error.value)
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    record = {"name": "café 文", "values": [1, 2.5, None, True]}
+    (tmp_path / "a.json").write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == record
+    (tmp_path / "b.json").write_text("[1]", encoding="utf-8")
+    assert read_json(tmp_path / "b.json", kind=list) == [1]
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path / "missing.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path)
+
+
+def without_encoding(source: str) -> list[int]:
+    """Lines that read or write text in whatever encoding the system has."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or any(k.arg == "encoding" for k in node.keywords):
+            continue
+        function = node.func
+        name = getattr(function, "attr", getattr(function, "id", ""))
+        owner = getattr(getattr(function, "value", None), "id", "")
+        modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        modes += [k.value.value for k in node.keywords if k.arg == "mode"]
+        binary = any(isinstance(mode, str) and "b" in mode for mode in modes[:2])
+        if isinstance(function, ast.Attribute) and name in ("read_text", "write_text"):
+            lines.append(node.lineno)
+        if name in ("open", "fdopen") and not binary and owner not in ("os", "tarfile", "zipfile"):
+            literal = all(isinstance(a, ast.Constant) for a in node.args) or owner
+            if literal or isinstance(function, ast.Name):
+                lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize(
+    "source, found",
+    [
+        ("path.read_text()", 1),
+        ("path.write_text(text)", 1),
+        ("path.open()", 1),
+        ("path.open('a')", 1),
+        ("open(path)", 1),
+        ("open(path, 'w')", 1),
+        ("open(path, 'rb')", 0),
+        ("path.open('rb')", 0),
+        ("path.read_text(encoding='utf-8')", 0),
+        ("open(path, encoding='utf-8')", 0),
+        ("os.open(path, flags)", 0),
+    ],
+)
+def test_the_search_for_text_without_encoding_sees_it(source, found):
+    assert len(without_encoding(source)) == found
+
+
+def test_the_library_reads_and_writes_text_as_utf_8_only():
+    """On Windows the default is another one, and in a C locale ASCII."""
+    found = {
+        str(path.relative_to(LIBRARY)): lines
+        for path in LIBRARY.rglob("*.py")
+        if (lines := without_encoding(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_cache_that_cannot_be_made_names_its_variable(name, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("DISTIL_CACHE", str(tmp_path / name))
+    with pytest.raises(UserError, match="DISTIL_CACHE") as error:
+        cache_folder("blocks")
+    assert str(tmp_path / name) in str(error.value)

@@ -1,0 +1,139 @@
+"""Tokenizers that people bring: used, or refused in one sentence that says what to do."""
+
+import json
+import sys
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from distil_lib.errors import UserError
+from distil_lib.text import tokenizer as library
+from distil_lib.text.tokenizer import load_tokenizer, main, train_tokenizer
+
+SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+
+
+def saved(folder, vocabulary, **special):
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, **(SPECIAL | special))
+    made.save_pretrained(folder)
+    return folder
+
+
+def change(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_sound_tokenizer_is_read(tmp_path):
+    words = {w: i for i, w in enumerate([*SPECIAL.values(), "a", "b"])}
+    assert len(load_tokenizer(saved(tmp_path, words))) == 6
+
+
+def no_mask(folder):
+    saved(folder, {"a": 0}, mask_token=None)
+
+
+def repeated_ids(folder):
+    saved(folder, {w: i for i, w in enumerate([*SPECIAL.values(), "a", "b"])})
+    change(folder / "tokenizer.json", lambda c: c["model"]["vocab"].update(b=4))
+
+
+def huge_id(folder):
+    saved(folder, {w: i for i, w in enumerate([*SPECIAL.values(), "a", "b"])})
+    change(folder / "tokenizer.json", lambda c: c["model"]["vocab"].update(b=2_000_000_000))
+
+
+def damaged(folder):
+    (folder / "tokenizer.json").write_text('{"model": {"type": "WordPiece", "vocab": [1]}}')
+    (folder / "tokenizer_config.json").write_text("[]")
+
+
+def deep(folder):
+    (folder / "tokenizer.json").write_text("[" * 100_000)
+
+
+def short(folder):
+    saved(folder, {w: i for i, w in enumerate([*SPECIAL.values(), "a"])})
+    change(folder / "tokenizer_config.json", lambda c: c.update(model_max_length=-5))
+
+
+def foreign_code(folder):
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": {"AutoTokenizer": ["code.Evil", None]}, "tokenizer_class": "Evil"})
+    )
+    (folder / "code.py").write_text(f"open({str(folder / 'PWNED')!r}, 'w')")
+
+
+@pytest.mark.parametrize(
+    "make", [no_mask, repeated_ids, huge_id, damaged, deep, short, foreign_code]
+)
+def test_a_tokenizer_that_cannot_be_used_is_refused(make, tmp_path):
+    folder = tmp_path / "named"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(UserError) as error:
+        load_tokenizer(folder)
+    assert "named" in error.value.problem and error.value.remedy
+    assert not (folder / "PWNED").exists()
+
+
+@pytest.mark.parametrize(
+    "raised, words",
+    [
+        (ModuleNotFoundError("No module named 'fugashi'"), ["fugashi", "Install"]),
+        (ImportError("You need to install sentencepiece"), ["sentencepiece", "Install"]),
+        (Exception("a bare one"), ["a bare one"]),
+        (AssertionError(), ["AssertionError"]),
+    ],
+)
+def test_whatever_a_tokenizer_raises_is_one_sentence(raised, words, monkeypatch):
+    def refuse(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(library.AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(UserError) as error:
+        load_tokenizer("owner/name")
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+def test_a_tokenizer_without_a_fast_form_is_named(monkeypatch):
+    class Slow:
+        is_fast = False
+
+    monkeypatch.setattr(library.AutoTokenizer, "from_pretrained", lambda *_, **__: Slow())
+    with pytest.raises(UserError, match="Slow.*no fast form"):
+        load_tokenizer("owner/name")
+
+
+def test_a_folder_that_does_not_exist_is_no_name_on_the_hub(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_tokenizer(tmp_path / "no" / "such" / "folder")
+
+
+@pytest.mark.parametrize("size", [-5, 0, 5, 10**12])
+def test_sizes_that_no_vocabulary_has_are_refused(size):
+    with pytest.raises(UserError, match="vocabulary"):
+        train_tokenizer(["some text"], size)
+
+
+# ----------------------------------------------------------------------------------- command line
+def test_the_command_writes_to_runs_and_nothing_of_the_projects(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["--corpus", str(corpus), "--vocab_size", "120"])
+    assert len(load_tokenizer(tmp_path / "runs" / "tokenizer")) == 120
+    assert "--vocab_size 120" in (tmp_path / "runs" / "tokenizer" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--vocab_sise", "9"], ["--vocab_size", "9", "--output", __file__], ["--vocab_size", "x"]]
+)  # fmt: skip
+def test_bad_arguments_are_one_message(arguments, corpus, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tokenizer"])
+    with pytest.raises(SystemExit) as end:
+        main(["--corpus", str(corpus), *arguments])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("error: ") == 1
