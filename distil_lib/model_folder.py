@@ -142,7 +142,9 @@ def _checked_config(name: str | Path, path: Path) -> dict[str, Any]:
         if type(value) not in (int, float) or not low <= value <= high:
             refuse(key, value, f"expected is a number from {low:g} to {high:g}")
     for key, kind in TYPES.items():
-        if key in config and not isinstance(config[key], kind):
+        # `transformers` itself writes null for a dictionary that was not given.
+        given = config.get(key) is not None or (key in config and kind is not dict)
+        if given and not isinstance(config[key], kind):
             refuse(key, config[key], f"expected is a value of type {kind.__name__}")
     layers, width, inner, heads = (
         config.get(new, config.get(old, 1))

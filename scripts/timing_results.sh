@@ -1,6 +1,6 @@
 #!/bin/sh
 # The records of chapters 11 and 12: Table 3's stop-watch, and the ladders. For a machine that does nothing else; an hour and a half on 2 cores.
-# What is recorded already is not measured again. The rungs of OpenVINO are measured where it is installed; without it they are left out.
+# What is recorded already is not measured again. The backends of OpenVINO are measured where it is installed; without it they are left out.
 #
 #   scripts/timing_results.sh models      # fine-tunes the default models on the documentation's tasks: may share the machine
 #   scripts/timing_results.sh             # measures
@@ -34,11 +34,11 @@ if [ "$1" = models ]; then
     exit
 fi
 
-record table3 distil_lib.timing.table3 --threads 1 2
-record table3-stsb distil_lib.timing.table3 --data stsb --pairs 1500 --rounds 1 --threads 2 # the whole set, once: needs the Hub
+record table3 distil_lib.timing --threads 1 2
+record table3-stsb distil_lib.timing --data stsb --pairs 1500 --rounds 1 --threads 2 # the whole set, once: needs the Hub
 record ladder-full distil_lib.timing.backend_comparison --threads 1 2
 ladder default doc-package --threads 1 2
 for task in $TASKS; do # scores, with few times; compiled, plain PyTorch takes long to begin and says the same
-    [ "$task" = doc-package ] || ladder "$task" "$task" --batches 1 --lengths 32 --rounds 3 --rungs "bf16 autocast" "bf16 weights" \
+    [ "$task" = doc-package ] || ladder "$task" "$task" --batches 1 --lengths 32 --rounds 3 --backends "bf16 autocast" "bf16 weights" \
         "onnx fp32" "onnx int8" "onnx int8, first token" "openvino fp32" "openvino bf16"
 done

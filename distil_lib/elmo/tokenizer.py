@@ -1,9 +1,9 @@
-"""ELMo's tokenizer, which makes a checkpoint of it one that `task_models` opens like any other.
+"""ELMo's tokenizer; with it `transformers` opens a checkpoint of ELMo like any other.
 
-    register()                                                   # once, before the Auto classes of `transformers` are asked
-    new_tokenizer()("A cat sat.", "It sits.")                    # input_ids, token_type_ids, attention_mask of 23 characters
+    register()                                   # once, before the Auto classes are asked
+    new_tokenizer()("A cat sat.", "It sits.")    # input_ids, token_type_ids, attention_mask (23)
 
-There is nothing to learn: an id is a character of `elmo`, and a mark stands before each word.
+There is nothing to learn: an id is a character (`elmo.characters`), with a mark before each word.
 """
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -15,16 +15,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from distil_lib.elmo.model import (
+from distil_lib.elmo.characters import (
     BEGIN_TEXT,
     BEGIN_WORD,
     END_TEXT,
     END_WORD,
     NO_CHARACTER,
-    Elmo,
-    ElmoConfig,
-    ElmoForSequenceClassification,
 )
+from distil_lib.elmo.classifier import ElmoForSequenceClassification
+from distil_lib.elmo.model import Elmo, ElmoConfig
 
 # `transformers` asks for these five; a text never holds any of them (`split_special_tokens`).
 SPECIAL = {
@@ -37,9 +36,10 @@ SPECIAL = {
 
 
 class ElmoTokenizer(PreTrainedTokenizerFast):
-    """Text to a stream of characters, with a mark before each word or punctuation mark. `max_length` counts words, not characters.
+    """Text to a stream of characters, with a mark before each word or punctuation mark.
 
-    (A vocabulary of words would be an open one: the stream is what `transformers` can pad and batch; the model cuts it, `cut_words`.)
+    `max_length` counts words, not characters. `transformers` can pad and batch such a stream; the
+    model cuts it into words (`cut_words`).
     """
 
     def words(self, text: str, most: int | None = None) -> list[str]:
@@ -54,7 +54,10 @@ class ElmoTokenizer(PreTrainedTokenizerFast):
         return text if len(spans) <= most else text[: spans[most - 1][1]] if most else ""
 
     def __call__(self, text, text_pair=None, truncation=False, max_length=None, **options):
-        """As of any tokenizer, one text or a list of them. Of a pair with more than `max_length` words the longer text is cut first."""
+        """As of any tokenizer, one text or a list of them.
+
+        Of a pair with more than `max_length` words the longer text is cut first.
+        """
         if not truncation or max_length is None:
             return super().__call__(text, text_pair, **options)
         one = isinstance(text, str)
@@ -77,7 +80,8 @@ class ElmoTokenizer(PreTrainedTokenizerFast):
 
 def new_tokenizer() -> ElmoTokenizer:
     """The tokenizer: there is only one, and nothing to learn."""
-    # ByteLevel writes each byte as a character of its own and a space, here the mark, before each word: a word itself has none.
+    # ByteLevel writes each byte as a character of its own, and a space before each word, which is
+    # the mark here: a word itself has no space.
     alphabet = {_byte_character(byte): byte + 1 for byte in range(256) if byte != ord(" ")} | {
         _byte_character(ord(" ")): BEGIN_WORD
     }
@@ -99,17 +103,11 @@ def new_tokenizer() -> ElmoTokenizer:
 
 
 def _byte_character(byte: int) -> str:
-    """How `tokenizers` writes a byte: as its Latin-1 character if that is visible, else as one from U+0100 on, in order."""
-    visible = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    return (
-        chr(byte)
-        if byte in visible
-        else chr(256 + [b for b in range(256) if b not in visible].index(byte))
-    )
+    """How `tokenizers` writes a byte: as its Latin-1 character if visible, else from U+0100 on."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    if byte in visible:
+        return chr(byte)
+    return chr(256 + [b for b in range(256) if b not in visible].index(byte))
 
 
 def register() -> None:

@@ -15,13 +15,14 @@ class ExportConfig(Settings):
 
     model: str = option("data/student", "folder or Hub name of a checkpoint, with its tokenizer")
     output: str = option("", "folder to write; by default runs/MODEL-onnx, or runs/MODEL-int8")
-    to: Literal["onnx"] = option("onnx", "format")
-    head: Literal["masked-lm", "classification", "question-answering"] | None = option(
-        None, "output layer; by default, what the checkpoint was saved with"
+    head: Literal["masked-lm", "classification", "question-answering", "features"] | None = option(
+        None,
+        "output layer; by default what the checkpoint was saved with; features: a vector of "
+        "each token",
     )
     int8: bool = option(False, "weights in int8, a quarter of the size")
-    first_token: bool = option(
-        False, "of a classifier: the last layer for the first token alone; same answers, faster"
+    cls_only: bool = option(
+        False, "of a classifier: the last layer for [CLS] alone; same answers, faster"
     )
 
 
@@ -34,7 +35,7 @@ def _run(config: ExportConfig, arguments: Sequence[str]) -> str:
     stem = config.model.rstrip("/").rpartition("/")[2]
     output = config.output or f"runs/{stem}-{'int8' if config.int8 else 'onnx'}"
     command = shlex.join(["python", "-m", "distil_lib.export", *arguments])
-    record = export(config.model, output, config.int8, config.head, command, config.first_token)
+    record = export(config.model, output, config.int8, config.head, command, config.cls_only)
     inputs, size = ", ".join(record["inputs"]), record["bytes"] / 1e6
     return (
         f"{output}/{record['file']}: {record['head']}, {size:.1f} MB, inputs {inputs}; at most "

@@ -1,15 +1,16 @@
-"""A masked language model packed into one script file, which a page opens from a disk and runs without any library.
+"""A masked language model as one script file, which a page opens and runs without any library.
 
     python -m distil_lib.export.browser --model data/student --output student.js
 
-    student = load_as_student("data/student")                                   # or "data/teacher": with all of its layers
-    source = pack(student, load_tokenizer("data/student"), "student")           # what that file holds
-    fill_blank(as_packed(student), tokenizer, "A [MASK] is raised.")            # what the page will answer
+    student = load_as_student("data/student")              # or "data/teacher", with all its layers
+    source = pack(student, load_tokenizer("data/student"), "student")    # what that file holds
+    fill_blank(as_packed(student), tokenizer, "A [MASK] is raised.")     # what the page answers
 
-Section 3 of Sanh et al. (2019), "On device computation", runs DistilBERT on a phone; here it runs in the reader's own browser.
-`book/_static/fill_mask.js` is the other half: it opens what is packed here. Matrices become bytes, each row with a scale of its own; a
-row is a word's vector or the weights of one output, so a scale is applied once an output. The page knows one kind of model, the student:
-a BERT becomes one by keeping all of its layers (`initialization`), which changes nothing that it computes.
+Section 3 of Sanh et al. (2019), "On device computation", runs DistilBERT on a phone; here it runs
+in the reader's own browser. `book/_static/fill_mask.js` opens what is packed here. Matrices become
+bytes, each row with a scale of its own; a row is a word's vector or the weights of one output, so a
+scale is applied once an output. The page knows one kind of model, the student: a BERT becomes one
+by keeping all of its layers (`initialization`), which changes nothing that it computes.
 """
 
 import base64
@@ -22,14 +23,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from distil_lib.common.cli import Program, Settings, Width, option
 from distil_lib.common.files import atomic_write_text, check_writable
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student
+from distil_lib.model_folder import check_model_folder
 from distil_lib.student import Student, layer_norm_eps
 from distil_lib.teacher import load_teacher
 from distil_lib.text.tokenizer import load_tokenizer
@@ -46,25 +47,19 @@ UNCASED = {
 
 
 def load_as_student(name: str | Path) -> Student:
-    """A DistilBERT, or a BERT with all of its layers, from a folder or the Hub: in evaluation mode, float32.
+    """A DistilBERT, or a BERT with all of its layers: in evaluation mode, float32.
 
-    Raises `UserError` for any other model, and for what keeps it from loading.
+    Args:
+        name: a folder or a name on the Hub.
+
+    Raises:
+        UserError: for any other model, and for what keeps it from loading.
     """
     name = locate(str(name))
-    try:
-        kind = AutoConfig.from_pretrained(name, trust_remote_code=False).model_type
-    except (OSError, ValueError):
-        kind = None  # `load_teacher` finds the words for it
-    if kind != "distilbert":
-        teacher = load_teacher(name)
-        return initialize_student(teacher, layers=range(teacher.config.num_hidden_layers)).eval()
-    try:
+    if check_model_folder(name)["model_type"] == "distilbert":
         return Student.from_pretrained(name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{name} could not be loaded ({str(error).splitlines()[0]}).",
-            "Save or download the model again.",
-        ) from error
+    teacher = load_teacher(name)
+    return initialize_student(teacher, layers=range(teacher.config.num_hidden_layers)).eval()
 
 
 def pack(
@@ -74,11 +69,21 @@ def pack(
     kind: str = "int8",
     positions: int | None = None,
 ) -> str:
-    """The script that puts a model into `FILL_MASK_MODELS[name]` of a page: sizes, vocabulary, and all weights in base64.
+    """The script that puts a model into `FILL_MASK_MODELS[name]` of a page.
 
-    tokenizer: an uncased one of BERT's. kind: "int8", a quarter of the size, or "float32". positions: how many tokens the page may
-    read at most; by default all that the model has positions for. Give the length that it was trained on, because the positions
-    beyond are as they were drawn. Raises `UserError` for what the page cannot run.
+    It holds sizes, vocabulary, and all weights in base64.
+
+    Args:
+        student: the model.
+        tokenizer: an uncased one of BERT's.
+        name: of the model in the page.
+        kind: "int8", a quarter of the size, or "float32".
+        positions: the most tokens that the page may read; by default all that the model has
+            positions for. Give the length that it was trained on, because the positions beyond are
+            still random.
+
+    Raises:
+        UserError: for what the page cannot run.
     """
     config = student.config
     if kind not in KINDS:
@@ -102,9 +107,8 @@ def pack(
             continue
         key, values = key.removeprefix("distilbert."), tensor.detach().float().cpu().numpy()
         values = values[:positions] if key == POSITIONS else values
-        bytewise = (
-            kind == "int8" and values.ndim == 2
-        )  # vectors are few, and every output depends on each
+        # Vectors are few, and every output depends on each: they stay as they are.
+        bytewise = kind == "int8" and values.ndim == 2
         rows, columns = np.atleast_2d(values).shape
         tensors[key] = {
             "kind": "int8" if bytewise else "float32",
@@ -112,9 +116,8 @@ def pack(
             "rows": rows,
             "columns": columns,
         }
-        for part in (
-            quantize(values) if bytewise else [values]
-        ):  # scales first, and the byte order of every machine with a browser
+        # Scales first; little-endian, the byte order of every machine with a browser.
+        for part in quantize(values) if bytewise else [values]:
             blob += part.astype(part.dtype.newbyteorder("<")).tobytes()
         blob += b"\0" * (-len(blob) % 4)  # a Float32Array begins at a multiple of 4
     packed = {
@@ -125,17 +128,20 @@ def pack(
             "positions": tensors[POSITIONS]["rows"],
             "epsilon": layer_norm_eps(config),
         },
-        "vocabulary": tokenizer.convert_ids_to_tokens(range(config.vocab_size)),
+        "vocabulary": tokenizer.convert_ids_to_tokens([*range(config.vocab_size)]),
         "tensors": tensors,
         "data": base64.b64encode(blob).decode(),
     }
-    return f"globalThis.FILL_MASK_MODELS ??= {{}};\nFILL_MASK_MODELS[{json.dumps(name)}] = {json.dumps(packed)};\n"
+    head = "globalThis.FILL_MASK_MODELS ??= {};\n"
+    return f"{head}FILL_MASK_MODELS[{json.dumps(name)}] = {json.dumps(packed)};\n"
 
 
 def quantize(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to bytes: (scales (n,) float32, (n, m) int8), so that `scale * byte` is within half a scale of the weight.
+    """Rows to bytes: (n, m) weights to scales (n,) and bytes (n, m), float32 and int8.
 
-    A row's largest weight becomes 127 or -127; no zero point, because weights lie about evenly around zero.
+    `scale * byte` is within half a scale of the weight.
+    A row's largest weight becomes 127 or -127; no zero point, because weights lie about evenly
+    around zero.
     """
     scales = (np.abs(matrix).max(axis=1) / 127).astype(np.float32)
     scales[scales == 0] = 1  # a row of zeros stays one
@@ -143,7 +149,7 @@ def quantize(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_packed(student: Student) -> Student:
-    """A copy whose matrices are what the page makes of the packed bytes: what int8 costs is measured on it."""
+    """A copy whose matrices are what the page makes of the packed bytes."""
     student = copy.deepcopy(student)
     with torch.no_grad():
         for matrix in student.parameters():  # a tied matrix comes once
@@ -157,9 +163,13 @@ def as_packed(student: Student) -> Student:
 def fill_blank(
     model: Student, tokenizer: PreTrainedTokenizerFast, text: str, count: int = 5
 ) -> list[tuple[str, float]]:
-    """The `count` likeliest words for the one [MASK] of a text, each with its probability, likeliest first.
+    """The likeliest words for the one [MASK] of a text, each with its probability, best first.
 
-    model: a `Student` or a `teacher.MaskedLM`.
+    Args:
+        model: a `Student` or a `teacher.MaskedLM`.
+        tokenizer: its tokenizer.
+        text: with one [MASK].
+        count: how many words.
     """
     input_ids = tokenizer(text, return_tensors="pt")["input_ids"]
     blank = input_ids == tokenizer.mask_token_id
@@ -193,7 +203,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Non
         )
 
 
-# ------------------------------------------------------------------------------------------------------------- command line
+# ---------------------------------------------------------------------------------- command line
 @dataclass
 class PackingConfig(Settings):
     """Settings of the command line."""

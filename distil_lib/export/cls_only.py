@@ -1,15 +1,17 @@
-"""A classifier that computes what its answer needs: of its last layer, the first token alone.
+"""A classifier that computes what its answer needs: of its last layer, [CLS] alone.
 
-    quicker = ClsOnlyClassifier(model)                                         # the same logits (B, classes)
+    quicker = ClsOnlyClassifier(model)                  # the same logits (B, classes)
     quicker(input_ids=ids, attention_mask=mask).logits
 
-A BERT or DistilBERT that classifies reads its answer off the first token ([CLS]). In the layers below, every token's vector is wanted,
-because the layer above attends to it. In the last one every token still gives a key and a value, but only the first one asks: one query,
-one row of attention, one vector through the feed-forward network. Of 12 parts of a last layer's products about 2 remain.
+A BERT or DistilBERT that classifies takes its answer from the first token, [CLS]. In the layers
+below, every token's vector is needed, because the layer above attends to it. In the last one every
+token still gives a key and a value, but only [CLS] has a query: one row of attention, one vector
+through the feed-forward network. Of 12 parts of a last layer's products about 2 remain.
 """
 
 import copy
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +24,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distil_lib.errors import UserError
 
-# Where a layer keeps its parts: query, key, value, output and its LayerNorm; feed-forward network (one behind the other) and its LayerNorm.
-PARTS = {
+# Where a layer keeps its parts: query, key, value, output and its LayerNorm; the modules of the
+# feed-forward network in order, and its LayerNorm.
+PARTS: dict[str, Any] = {
     "bert": (
         *(
             f"attention.{part}"
@@ -42,7 +45,11 @@ PARTS = {
 
 
 class ClsOnlyClassifier(nn.Module):
-    """Shares its weights with `model`, which stays as it is. For inference: it has no dropout. Raises `UserError` for another head."""
+    """Shares its weights with a model, which is not changed. For inference: it has no dropout.
+
+    Args:
+        model: with a head for classification. Raises `UserError` for another.
+    """
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
@@ -50,8 +57,9 @@ class ClsOnlyClassifier(nn.Module):
             model, BertForSequenceClassification | DistilBertForSequenceClassification
         ):
             raise UserError(
-                f"A {type(model).__name__} reads its answer off more than the first token.",
-                "Leave --first_token out.",
+                f"A {type(model).__name__} takes its answer from more than the first token.",
+                "Compute its last layer for all tokens.",
+                setting="cls_only",
             )
         self.config, kind = model.config, model.config.model_type
         self.heads = model.config.num_attention_heads
@@ -69,17 +77,15 @@ class ClsOnlyClassifier(nn.Module):
         self.feed_forward = nn.ModuleList(attrgetter(part)(last) for part in feed_forward)
         self.last_norm = attrgetter(norm)(last)
         # The head. A BERT's pooler takes (B, tokens, H) and looks at the first.
-        read = (
-            [model.base_model.pooler]
-            if kind == "bert"
-            else [nn.Flatten(), model.pre_classifier, nn.ReLU()]
-        )
+        base: Any = model.base_model
+        whole: Any = model
+        read = [base.pooler] if kind == "bert" else [nn.Flatten(), whole.pre_classifier, nn.ReLU()]
         self.head = nn.Sequential(*read, model.classifier)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, **given: Tensor
     ) -> SequenceClassifierOutput:
-        """input_ids, attention_mask and, for BERT, token_type_ids: (B, L)."""
+        """`logits` for input_ids, attention_mask and, for BERT, token_type_ids: (B, L)."""
         hidden = self.below(
             input_ids=input_ids, attention_mask=attention_mask, **given
         ).last_hidden_state

@@ -1,20 +1,22 @@
-"""A checkpoint as an ONNX file, which runs where there is no PyTorch: by ONNX Runtime on a server, a phone, or in a browser.
+"""A checkpoint as an ONNX file, which runs without PyTorch: on a server, a phone, or in a browser.
 
     python -m distil_lib.export --model data/student --output runs/student-onnx
-    python -m distil_lib.export --model runs/student-doc-qa/seed-0 --int8 --output runs/student-qa-onnx
+    python -m distil_lib.export --model runs/student-doc-qa/seed-0 --int8 --output runs/qa-onnx
 
     run = open_onnx("runs/student-onnx/model.onnx", threads=1)
-    run({"input_ids": ids, "attention_mask": mask})["logits"]           # arrays (B, L) in, (B, L, V) out
+    run({"input_ids": ids, "attention_mask": mask})["logits"]       # (B, L) in, (B, L, V) out
 
-Section 3 of Sanh et al. (2019), "On device computation". Batch and length are dynamic: any that the model can read. Beside the file lie
-its tokenizer, its configuration, and `export.json`, which says how far its outputs are from PyTorch's. A float32 file that is further
-than `TOLERANCE` away is not written at all.
+Section 3 of Sanh et al. (2019), "On device computation". Batch and length are dynamic: any that the
+model can read. Beside the file lie its tokenizer, its configuration, and `export.json`, which says
+how far its outputs are from PyTorch's. A float32 file that is further than `TOLERANCE` away, or
+answers NaN, is not written.
 """
 
 import contextlib
+import importlib
 import json
 import logging
-import os
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -24,122 +26,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForMaskedLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from distil_lib.common.files import atomic_folder, check_writable
-from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.export.cls_only import ClsOnlyClassifier
+from distil_lib.export.load import HEADS, dummy_inputs, load_model, model_inputs
 from distil_lib.finetune.models import load_task_tokenizer
-from distil_lib.teacher import check_model_folder
 
-# The head's name: the end of the architecture's name, the class that loads it, and its outputs.
-HEADS = {
-    "masked-lm": ("ForMaskedLM", AutoModelForMaskedLM, ("logits",)),
-    "classification": (
-        "ForSequenceClassification",
-        AutoModelForSequenceClassification,
-        ("logits",),
-    ),
-    "question-answering": (
-        "ForQuestionAnswering",
-        AutoModelForQuestionAnswering,
-        ("start_logits", "end_logits"),
-    ),
-}
-KINDS = ("bert", "distilbert")
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-TOLERANCE = 1e-4  # of a float32 file: the largest difference from PyTorch's outputs, or of their size where they are beyond 1
+# Of a float32 file: the largest difference from PyTorch's outputs, or of their size beyond 1.
+TOLERANCE = 1e-4
 OPSET = 20  # the first with GELU as one operator
+REQUIRED = ("onnx", "onnxruntime", "onnxscript")
+InferenceFn = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
 
 
 class MissingPackage(UserError):
     """An optional package is not installed."""
 
 
-def need(package: str, extra: str = "export") -> ModuleType:
-    """An optional package. Raises `MissingPackage`, which says how to install it."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it at its import
+def require_package(package: str, extra: str = "export") -> ModuleType:
+    """Import an optional package. Raises `MissingPackage`, which says how to install it."""
     try:
-        return __import__(package)
+        return importlib.import_module(package)
     except ImportError as error:
-        what = (
-            f"pip install -e '.[{extra}]', in the project's folder"
-            if extra
-            else f"pip install {package}"
-        )
+        command = f"pip install -e '.[{extra}]', in the project's folder"
         raise MissingPackage(
-            f"The package {package} is not installed.", f"Install it: {what}."
+            f"The package {package} is not installed.",
+            f"Install it: {command if extra else f'pip install {package}'}.",
         ) from error
 
 
-# ------------------------------------------------------------------------------------------------------------ the model, in PyTorch
-def head_of(config: PreTrainedConfig, name: str) -> str:
-    """Which of `HEADS` a checkpoint was saved with. Raises `UserError` if it is none of them."""
-    for architecture in config.architectures or ():
-        for head, (ending, _, _) in HEADS.items():
-            if architecture.endswith(ending):
-                return head
-    raise UserError(
-        f"{name} was saved as {', '.join(config.architectures or ['nothing'])}.",
-        f"Pass --head, one of {', '.join(HEADS)}.",
-    )
-
-
-def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str]:
-    """A BERT or DistilBERT in evaluation mode, float32, and the name of its head: that of the checkpoint unless told otherwise.
-
-    Raises `UserError` for whatever keeps it from loading, and for a head that the checkpoint does not have.
-    """
-    if head is not None and head not in HEADS:
-        raise UserError(f"There is no head {head!r}.", f"Choose one of {', '.join(HEADS)}.")
-    where = locate(name)
-    check_model_folder(where)
-    try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-        if config.model_type not in KINDS:
-            raise UserError(
-                f"{name} is a {config.model_type}.",
-                f"What can be exported are {' and '.join(KINDS)} models.",
-            )
-        head = head or head_of(config, name)
-        options = {
-            "dtype": torch.float32,
-            "use_safetensors": True,
-            "trust_remote_code": False,
-            "output_loading_info": True,
-        }
-        model, info = HEADS[head][1].from_pretrained(where, config=config, **options)
-    except SafetensorError as error:
-        raise UserError(
-            f"The weights of {name} are damaged ({error}).", "Copy or download the model again."
-        ) from error
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UserError(
-            f"{name} could not be loaded ({reason[:200]}).",
-            "Pass a folder that `save_pretrained` has written.",
-        ) from error
-    if missing := sorted(info["missing_keys"]):
-        raise UserError(
-            f"{name} has no head for {head}: {missing[0]} is missing.",
-            "Fine-tune it first, or pass the --head that it has.",
-        )
-    return model.eval(), head
-
-
-class Answers(nn.Module):
+class TracedModel(nn.Module):
     """A model as a function of tensors in a fixed order, which is what can be traced."""
 
     def __init__(self, model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...]):
@@ -147,36 +66,14 @@ class Answers(nn.Module):
         self.model, self.inputs, self.outputs = model, inputs, outputs
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The outputs for the inputs, both in the order that was given."""
         answer = self.model(**dict(zip(self.inputs, tensors, strict=True)))
         return tuple(getattr(answer, name) for name in self.outputs)
 
 
-def model_inputs(model: PreTrainedModel, tokenizer: Any) -> tuple[str, ...]:
-    """What the tokenizer gives and the model takes: BERT has token types, DistilBERT has none."""
-    known = INPUTS if model.config.model_type == "bert" else INPUTS[:2]
-    return tuple(name for name in known if name in (*tokenizer.model_input_names, *INPUTS[:2]))
-
-
-def example(
-    inputs: tuple[str, ...], vocab_size: int, batch: int, length: int, seed: int = 0
-) -> dict[str, Tensor]:
-    """Random ids (batch, length), the second half of the last text being padding and, of two types, the second half of the second."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(1, vocab_size, (batch, length), generator=generator)
-    mask, types = torch.ones_like(ids), torch.zeros_like(ids)
-    types[:, length // 2 :] = 1
-    if batch > 1:
-        mask[-1, (length + 1) // 2 :] = 0
-    return {
-        name: {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}[name]
-        for name in inputs
-    }
-
-
-# -------------------------------------------------------------------------------------------------------------------- to ONNX
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the exporters' remarks on packages that are not needed here, and without the handler that the root logger gets by them."""
+def silence_exporter() -> Iterator[None]:
+    """Suppress the exporters' remarks, and remove the handler that they add to the root logger."""
     handlers = [*logging.root.handlers]
     logging.disable(logging.WARNING)
     try:
@@ -191,14 +88,22 @@ def quiet() -> Iterator[None]:
 def to_onnx(
     model: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], file: Path
 ) -> None:
-    """Write a float32 ONNX file with dynamic batch and length; `model`, which has a `config`, in evaluation mode. Needs `onnxscript`."""
-    need("onnxscript")
-    given = example(inputs, model.config.vocab_size, batch=2, length=8)
-    longest = model.config.max_position_embeddings
+    """Write a float32 ONNX file with dynamic batch and length.
+
+    Args:
+        model: in evaluation mode; its `config` says how many positions it has.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+        file: where to write.
+    """
+    require_package("onnxscript")
+    config: Any = model.config
+    given = dummy_inputs(inputs, config.vocab_size, batch=2, length=8)
+    longest = config.max_position_embeddings
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest)}
-    with quiet(), torch.no_grad():
+    with silence_exporter(), torch.no_grad():
         torch.onnx.export(
-            Answers(model, inputs, outputs).eval(),
+            TracedModel(model, inputs, outputs).eval(),
             tuple(given.values()),
             file,
             dynamo=True,
@@ -211,61 +116,59 @@ def to_onnx(
         )
 
 
-def quantize(source: Path, target: Path, embeddings: bool = True) -> None:
-    """Write an ONNX file whose matrices, and the embeddings unless told otherwise, are int8; activations become uint8 as they come.
+def quantize(source: Path, target: Path) -> None:
+    """Write an ONNX file whose matrices and embeddings are int8; activations become uint8.
 
-    A matrix has a scale for each output, a table of embeddings a single one. "Dynamic": nothing has to be calibrated.
+    A matrix has a scale for each output, a table of embeddings a single one. The scales of
+    activations are found while the file runs ("dynamic"): nothing has to be calibrated.
     """
-    need("onnxruntime")
+    require_package("onnxruntime")
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(source)
-    del model.graph.value_info[
-        :
-    ]  # the exporter's shapes of transposed matrices are those of before
-    kinds = ["MatMul", "Gemm", *(["Gather"] if embeddings else [])]
-    with quiet():
+    # The exporter's shapes of transposed matrices are those of before.
+    del model.graph.value_info[:]
+    with silence_exporter():
         quantize_dynamic(
             model,
             target,
-            op_types_to_quantize=kinds,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
 
 
-def open_onnx(
-    file: str | Path, threads: int = 1
-) -> Callable[[Mapping[str, Any]], dict[str, np.ndarray]]:
-    """A function from the inputs' tensors or arrays, (B, L) whole numbers, to the outputs' arrays, by ONNX Runtime on the CPU.
+def open_onnx(file: str | Path, threads: int = 1) -> InferenceFn:
+    """A file as a function from inputs to outputs, by ONNX Runtime on the CPU.
 
-    Inputs that the file does not have are passed over. Raises `UserError` for a file that is none.
+    Args:
+        file: the ONNX file.
+        threads: of the runtime.
+
+    Returns:
+        A function of tensors or arrays, (B, L) whole numbers by name, which returns arrays by name.
+        Inputs that the file does not have are ignored.
+
+    Raises:
+        UserError: the file is no ONNX file.
     """
-    runtime = need("onnxruntime")
+    runtime: Any = require_package("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = (
-        threads,
-        1,
-        3,
-    )
-    slower = [
-        "SkipLayerNormFusion"
-    ]  # sum and LayerNorm in one operator, which takes longer than the two on CPUs with wide vectors
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # Sum and LayerNorm in one operator take longer than the two on CPUs with wide vectors.
+    slower = ["SkipLayerNormFusion"]
     try:
         session = runtime.InferenceSession(
             str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=slower
         )
     except Exception as error:  # the runtime's own classes have nothing else in common
         reason = str(error).splitlines()[0][:200]
-        raise UserError(
-            f"{file} could not be opened ({reason}).",
-            "Export it again: python -m distil_lib.export.",
-        ) from error
-    inputs, outputs = (
-        [part.name for part in parts] for parts in (session.get_inputs(), session.get_outputs())
-    )
+        raise UserError(f"{file} could not be opened ({reason}).", "Export it again.") from error
+    inputs = [part.name for part in session.get_inputs()]
+    outputs = [part.name for part in session.get_outputs()]
 
     def run(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         arrays = {name: np.asarray(given[name], np.int64) for name in inputs}
@@ -274,20 +177,28 @@ def open_onnx(
     return run
 
 
-def apart(
-    run: Callable, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]
+def max_difference(
+    run: InferenceFn,
+    model: PreTrainedModel,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
 ) -> tuple[float, float]:
-    """The largest difference of a file's outputs from PyTorch's at shapes that were not traced, and the largest of PyTorch's outputs."""
-    difference = largest = 0.0
+    """Compare a file's outputs with PyTorch's, at shapes that were not traced.
+
+    Returns:
+        The largest difference, and the largest of PyTorch's outputs; NaN where one of them is.
+    """
+    differences, largest = [], []
     for batch, length in ((1, 5), (3, min(33, model.config.max_position_embeddings))):
-        given = example(inputs, model.config.vocab_size, batch, length, seed=length)
+        given = dummy_inputs(inputs, model.config.vocab_size, batch, length, seed=length)
         with torch.no_grad():
             expected = model(**given)
         found = run(given)
         for name in outputs:
-            difference = max(difference, float(np.abs(found[name] - expected[name].numpy()).max()))
-            largest = max(largest, float(expected[name].abs().max()))
-    return difference, largest
+            differences.append(np.abs(found[name] - expected[name].numpy()).max())
+            largest.append(expected[name].abs().max().item())
+    # numpy's maximum is NaN if one of the numbers is; Python's depends on their order.
+    return float(np.max(differences)), float(np.max(largest))
 
 
 def export(
@@ -296,31 +207,43 @@ def export(
     int8: bool = False,
     head: str | None = None,
     command: str = "",
-    first_token: bool = False,
+    cls_only: bool = False,
 ) -> dict:
-    """Write the folder `output`: `model.onnx` or `model_int8.onnx`, tokenizer, `config.json`, and the record that is returned.
+    """Write the ONNX file of a checkpoint into a new folder, with tokenizer and configuration.
 
-    first_token: of a classifier, the last layer for its first token alone (`ClsOnlyClassifier`), which gives the same answers sooner. Raises
-    `UserError` for bad input, and for a float32 file that does not compute what PyTorch does; then nothing is written.
+    Args:
+        name: folder or name on the Hub of a BERT or DistilBERT, with its tokenizer.
+        output: the folder; the file in it is `model.onnx` or `model_int8.onnx`.
+        int8: weights in int8.
+        head: the output layer; by default what the checkpoint was saved with.
+        command: for the record.
+        cls_only: of a classifier, compute the last layer for [CLS] alone (`ClsOnlyClassifier`),
+            which gives the same answers sooner.
+
+    Returns:
+        The record, which is also written to `export.json`.
+
+    Raises:
+        UserError: for bad input, and for a file that does not compute what PyTorch does. Then
+            nothing is written.
     """
     output = Path(output)
     if output.exists():
-        raise UserError(f"{output} exists.", "Choose another --output, or delete it.")
+        raise UserError(f"{output} exists.", "Choose another folder, or delete it.", "output")
     check_writable(output)
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        need(package)
+    for package in REQUIRED:
+        require_package(package)
     model, head = load_model(name, head)
     tokenizer = load_task_tokenizer(name)
     inputs, outputs = model_inputs(model, tokenizer), HEADS[head][2]
-    model.set_attn_implementation(
-        "eager"
-    )  # two plain products; the fused one guards rows that attend to nothing, which takes time
-    computed = ClsOnlyClassifier(model) if first_token else model
+    # Two plain products: the fused attention guards rows that attend to nothing, which takes time.
+    model.set_attn_implementation("eager")
+    computed = ClsOnlyClassifier(model) if cls_only else model
     with atomic_folder(output) as folder:
         file = folder / "model.onnx"
         to_onnx(computed, inputs, outputs, file)
-        difference, largest = apart(open_onnx(file), model, inputs, outputs)
-        if not difference <= TOLERANCE * max(largest, 1.0):
+        difference, largest = max_difference(open_onnx(file), model, inputs, outputs)
+        if not difference <= TOLERANCE * max(largest, 1.0):  # NaN fails, too
             raise UserError(
                 f"The ONNX file of {name} is {difference:.2g} away from PyTorch.",
                 "Report it, with the model's config.json.",
@@ -329,7 +252,13 @@ def export(
             file = folder / "model_int8.onnx"
             quantize(folder / "model.onnx", file)
             (folder / "model.onnx").unlink()
-            difference, largest = apart(open_onnx(file), model, inputs, outputs)
+            difference, largest = max_difference(open_onnx(file), model, inputs, outputs)
+            if not math.isfinite(difference):
+                raise UserError(
+                    f"The int8 file of {name} answers NaN or infinity.",
+                    "Export it in float32.",
+                    setting="int8",
+                )
         tokenizer.save_pretrained(folder)
         model.config.save_pretrained(folder)
         record = {
@@ -339,15 +268,15 @@ def export(
             "file": file.name,
             "bytes": file.stat().st_size,
             "opset": OPSET,
-            "first_token": first_token,
+            "cls_only": cls_only,
             "inputs": inputs,
             "outputs": outputs,
             "largest_output": largest,
             "largest_difference": difference,
             "versions": {
-                package: version(package)
-                for package in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript")
+                package: version(package) for package in ("torch", "transformers", *REQUIRED)
             },
         }
-        (folder / "export.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(record, indent=1) + "\n"
+        (folder / "export.json").write_text(text, encoding="utf-8")
     return record

@@ -134,11 +134,13 @@ def _read_package(
         return table.to_pydict()
     except (OSError, ValueError, pyarrow.ArrowException):
         pass  # not there yet, or damaged: read again
+    parts = min(processes or available_cpus(), max(len(files) // 200, 1))
     found = Dataset.from_list(files).map(
         _read_documentation,
         batched=True,
         batch_size=50,
-        num_proc=min(processes or available_cpus(), max(len(files) // 200, 1)),
+        # None: in this process. 1 would fork one, which can hang where other threads hold a lock.
+        num_proc=parts if parts > 1 else None,
         remove_columns=["path"],
         desc=f"Reading docstrings of {package}",
         load_from_cache_file=False,

@@ -1,10 +1,11 @@
-"""One checkpoint, made faster in several ways: the rungs of chapter 11's ladder.
+"""One checkpoint, made faster in several ways: the backends that chapter 11 compares.
 
-    folder = prepare("data/student", Path("runs/ladder-student"))            # the checkpoint, and the ONNX files beside it
-    run = build("onnx int8", folder, threads=1)                              # or `Unavailable`, which says why
-    run({"input_ids": ids, "attention_mask": mask})["logits"]                # tensors in, arrays out, whatever the rung
+    folder = prepare("data/student", Path("runs/comparison"))   # the checkpoint and its ONNX files
+    run = build("onnx int8", folder, threads=1)                   # or `Unavailable`, which says why
+    run({"input_ids": ids, "attention_mask": mask})["logits"]     # tensors in, arrays out
 
-None of them trains anything, and none needs a calibration text. What is missing on a machine, a package or a compiler, leaves its rung out.
+None of them trains anything, and none needs texts to calibrate it. A backend whose package or
+compiler is missing on a machine is left out.
 """
 
 import contextlib
@@ -12,9 +13,10 @@ import copy
 import inspect
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +25,14 @@ from transformers import PreTrainedModel
 
 from distil_lib.common.files import atomic_folder
 from distil_lib.errors import UserError
+from distil_lib.export.load import HEADS, load_model, outputs_of
 from distil_lib.export.onnx_model import (
-    HEADS,
+    InferenceFn,
     MissingPackage,
     export,
-    load_model,
-    need,
     open_onnx,
     quantize,
+    require_package,
 )
 from distil_lib.finetune.models import load_task_tokenizer
 
@@ -47,19 +49,19 @@ BACKENDS = {
 }
 EAGER = "eager fp32"
 ONNX = "onnx/model.onnx"
+# What other backends than PyTorch open; `ONNX` where it is not named.
 FILES = {
     "onnx int8": "int8/model_int8.onnx",
-    "onnx int8, first token": "first_token/model_int8.onnx",
-}  # of other runtimes' rungs, ONNX
-Run = Callable[[Mapping[str, Tensor]], dict[str, np.ndarray]]
+    "onnx int8, first token": "cls_only/model_int8.onnx",
+}
 
 
 class Unavailable(Exception):
-    """A rung that this machine does not have; its text says why."""
+    """A backend that this machine does not have; its text says why."""
 
 
 def runtimes() -> dict[str, str]:
-    """Versions of the packages that carry out the rungs beyond PyTorch, as far as they are installed."""
+    """Versions of the packages of the backends beyond PyTorch that are installed."""
     found = {}
     for name in ("onnx", "onnxruntime", "openvino"):
         with contextlib.suppress(PackageNotFoundError):
@@ -70,10 +72,17 @@ def runtimes() -> dict[str, str]:
 def prepare(
     model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "data/tokenizer"
 ) -> Path:
-    """Write all that the rungs need into `folder`: `checkpoint`, `onnx`, `int8` and, of a classifier, `first_token`; it is returned.
+    """Write all that the backends need: `checkpoint`, `onnx`, `int8`, and for classes `cls_only`.
 
-    model: a checkpoint's folder, or a model with random weights, which gets the tokenizer of `tokenizer_of`. Without ONNX's packages, whose
-    rungs are then unavailable, only the checkpoint.
+    Without ONNX's packages, whose backends are then unavailable, only the checkpoint is written.
+
+    Args:
+        model: a checkpoint's folder, or a model with random weights.
+        folder: where to write.
+        tokenizer_of: whose tokenizer a model with random weights gets.
+
+    Returns:
+        The folder.
     """
     if isinstance(model, str):
         tokenizer, model = load_task_tokenizer(model), load_model(model)[0]
@@ -91,54 +100,54 @@ def prepare(
             (whole / "int8").mkdir()
             quantize(whole / ONNX, whole / FILES["onnx int8"])
             if type(model).__name__.endswith(HEADS["classification"][0]):
-                export(str(checkpoint), whole / "first_token", int8=True, first_token=True)
+                export(str(checkpoint), whole / "cls_only", int8=True, cls_only=True)
     return folder
 
 
-def bytes_on_disk(rung: str, folder: Path) -> int:
-    """Of the file that a rung needs to start."""
-    if rung.startswith(("onnx", "openvino")):
-        return (folder / FILES.get(rung, ONNX)).stat().st_size
+def bytes_on_disk(backend: str, folder: Path) -> int:
+    """Of the file that a backend needs to start."""
+    if backend.startswith(("onnx", "openvino")):
+        return (folder / FILES.get(backend, ONNX)).stat().st_size
     size = (folder / "checkpoint" / "model.safetensors").stat().st_size
-    return size // 2 if rung == "bf16 weights" else size
+    return size // 2 if backend == "bf16 weights" else size
 
 
 def build(
-    rung: str, folder: Path, threads: int = 1, loaded: dict[Path, PreTrainedModel] | None = None
-) -> Run:
-    """A prepared checkpoint on one rung, as a function from tensors (B, L) to the outputs' float32 arrays.
+    backend: str, folder: Path, threads: int = 1, loaded: dict[Path, PreTrainedModel] | None = None
+) -> InferenceFn:
+    """A prepared checkpoint by one backend: a function of tensors (B, L) that gives float32 arrays.
 
-    threads: of the runtimes that do not ask PyTorch. loaded: models by folder, so that PyTorch's rungs share one. Raises `Unavailable`.
+    Args:
+        backend: one of `BACKENDS`.
+        folder: as `prepare` has written it.
+        threads: of the runtimes that do not ask PyTorch.
+        loaded: models by folder, so that PyTorch's backends share one.
+
+    Raises:
+        Unavailable: this machine does not have what the backend needs.
     """
-    if rung not in BACKENDS:
-        raise UserError(f"There is no rung {rung!r}.", f"Choose from {', '.join(BACKENDS)}.")
+    if backend not in BACKENDS:
+        raise UserError(f"There is no backend {backend!r}.", f"Choose from {', '.join(BACKENDS)}.")
     try:
-        if rung.startswith("onnx"):
-            return _onnx(folder / FILES.get(rung, ONNX), threads)
-        if rung.startswith("openvino"):
-            return _openvino(folder / ONNX, "bf16" if rung.endswith("bf16") else "f32", threads)
+        if backend.startswith("onnx"):
+            return _onnx(folder / FILES.get(backend, ONNX), threads)
+        if backend.startswith("openvino"):
+            return _openvino(folder / ONNX, "bf16" if backend.endswith("bf16") else "f32", threads)
     except MissingPackage as error:
         raise Unavailable(str(error)) from error
     loaded = {} if loaded is None else loaded
     if folder not in loaded:
         loaded[folder] = load_model(str(folder / "checkpoint"))[0]
-    model = loaded[folder]
-    if rung == "bf16 weights":
+    model: Any = loaded[folder]
+    if backend == "bf16 weights":
         model = copy.deepcopy(model).to(torch.bfloat16)
-    elif rung == "compiled fp32":
+    elif backend == "compiled fp32":
         _need_compiler()
         model = torch.compile(model, dynamic=True)
-    return _torch(model, loaded[folder], autocast=rung == "bf16 autocast")
+    return _torch(model, loaded[folder], autocast=backend == "bf16 autocast")
 
 
-def outputs_of(model: PreTrainedModel) -> tuple[str, ...]:
-    """The names of a model's outputs."""
-    return next(
-        outputs for ending, _, outputs in HEADS.values() if type(model).__name__.endswith(ending)
-    )
-
-
-def _torch(model: nn.Module, original: PreTrainedModel, autocast: bool) -> Run:
+def _torch(model: nn.Module, original: PreTrainedModel, autocast: bool) -> InferenceFn:
     outputs, taken = outputs_of(original), inspect.signature(type(original).forward).parameters
 
     @torch.inference_mode()
@@ -150,17 +159,18 @@ def _torch(model: nn.Module, original: PreTrainedModel, autocast: bool) -> Run:
     return run
 
 
-def _onnx(file: Path, threads: int) -> Run:
-    need("onnxruntime")
+def _onnx(file: Path, threads: int) -> InferenceFn:
+    require_package("onnxruntime")
     if not file.is_file():
         raise Unavailable(
-            f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, or it is for classifiers alone."
+            f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, or it "
+            "is for classifiers alone."
         )
     return open_onnx(file, threads)
 
 
-def _openvino(file: Path, precision: str, threads: int) -> Run:
-    openvino = need("openvino", extra="")
+def _openvino(file: Path, precision: str, threads: int) -> InferenceFn:
+    openvino = require_package("openvino", extra="")
     if not file.is_file():
         raise Unavailable(f"{file.name} has not been made: ONNX's packages are missing.")
     core = openvino.Core()
@@ -189,16 +199,17 @@ def _need_compiler() -> None:
         raise Unavailable("torch.compile needs a C++ compiler, and there is none.")
 
 
-class Module(nn.Module):
-    """A rung behind the face of a model, so that a task's own code can ask it (`task_features.predict`)."""
+class BackendModule(nn.Module):
+    """A backend with the interface of a model, for the code of a task (`features.predict`)."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: InferenceFn):
         super().__init__()
         self.run, self.device_of = run, nn.Parameter(torch.zeros(0))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """Outputs by name."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
         given |= {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         return {name: torch.from_numpy(array) for name, array in self.run(given).items()}

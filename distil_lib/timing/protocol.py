@@ -1,12 +1,12 @@
-"""The protocol of every comparison of speed in this book: interleaved rounds, medians and intervals, pinned threads, a known machine.
+"""How everything in this book is timed: interleaved rounds, medians and intervals, pinned threads.
 
-    with pinned_process(threads=1) as process:                    # whose libraries have one thread
+    with pinned_process(threads=1) as process:            # whose libraries have one thread
         found = process.submit(function, ...).result()
-    rounds = interleaved_rounds({"a": pass_of_a, "b": pass_of_b}, rounds=5)              # {"a": [what pass_of_a() returned, ...], ...}
-    quotient(rounds["a"], rounds["b"])                           # {"median": 1.9, "low": 1.8, "high": 2.0, "coverage": 0.94}
+    rounds = interleaved_rounds({"a": pass_of_a, "b": pass_of_b}, rounds=5)
+    speedup(rounds["a"], rounds["b"])     # {"median": 1.9, "low": 1.8, "high": 2.0, ...}
 
-A machine is slow for seconds or minutes at a time. Every round runs each of what is compared once, so that all meet the same machine,
-and quotients are taken within rounds.
+A machine is slow for seconds or minutes at a time. Every round runs each of what is compared once,
+so that all meet the same machine, and ratios are taken within rounds.
 """
 
 import contextlib
@@ -39,20 +39,20 @@ FLAGS = (
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-# ----------------------------------------------------------------------------------------------------------------- the protocol
-def rotated(names: Sequence[str], number: int) -> list[str]:
+# ------------------------------------------------------------------------------------- the protocol
+def rotated(names: Sequence, number: int) -> list:
     """The order of round `number`: each name comes first, second, ... in turn."""
     start = number % len(names)
     return [*names[start:], *names[:start]]
 
 
 def interleaved_rounds(
-    passes: Mapping[str, Callable[[], Any]],
+    passes: Mapping[Any, Callable[[], Any]],
     rounds: int,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, list]:
-    """What each of the passes returns, round by round: every round calls each once, in rotating order."""
-    found: dict[str, list] = {name: [] for name in passes}
+) -> dict[Any, list]:
+    """What each of the passes returns, by round: a round calls each once, in rotating order."""
+    found: dict[Any, list] = {name: [] for name in passes}
     for number in range(rounds):
         for name in rotated(list(passes), number):
             found[name].append(passes[name]())
@@ -72,19 +72,24 @@ def timed(
     return np.array(seconds), results
 
 
-# -------------------------------------------------------------------------------------------------------------------- statistics
-def spread(values: Sequence[float]) -> dict[str, float]:
+# --------------------------------------------------------------------------------------- statistics
+def quartiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Median and quartiles."""
     return dict(
         zip(("q1", "median", "q3"), np.percentile(values, (25, 50, 75)).tolist(), strict=True)
     )
 
 
-def quotient(reference: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """How many times as fast as the reference: the median over the rounds, each round compared with itself, and an interval of it.
+def speedup(reference: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    """How many times as fast as the reference: the median over the rounds, with an interval.
 
-    The interval is the lowest to the highest round, which holds the true median with probability 1 - 2^(1 - rounds), whatever the
-    distribution is: all n rounds must lie on one side of it to miss it.
+    Each round is compared with itself. The interval is the lowest to the highest round. It holds
+    the true median with probability 1 - 2^(1 - rounds), whatever the distribution is: to miss it,
+    all rounds must lie on one side of it.
+
+    Args:
+        reference: seconds by round.
+        other: the same of what is compared to it.
     """
     ratios = np.array(reference) / np.array(other)
     coverage = 1 - 2.0 ** (1 - len(ratios))
@@ -97,9 +102,15 @@ def quotient(reference: Sequence[float], other: Sequence[float]) -> dict[str, fl
 
 
 def sampling_error(seconds: np.ndarray, sizes: np.ndarray, whole: int) -> float:
-    """The relative standard error of a total that was scaled up from a systematic sample: seconds (N,) of items of these sizes.
+    """The relative standard error of a total that was scaled up from a systematic sample.
 
-    Neighbours in size would have been drawn for one another, so their differences are what the draw leaves to chance.
+    Neighbours in size might have been drawn for one another, so their differences are what the draw
+    leaves to chance. (A bootstrap that ignores the sizes would be several times too large.)
+
+    Args:
+        seconds: (N,) of the items that were drawn.
+        sizes: (N,) theirs.
+        whole: how many items there are.
     """
     n = len(seconds)
     if n < 2 or n >= whole:
@@ -109,20 +120,29 @@ def sampling_error(seconds: np.ndarray, sizes: np.ndarray, whole: int) -> float:
     return float(np.sqrt(variance) / seconds.mean())
 
 
-# ------------------------------------------------------------------------------------------------------------- processes, machine
+# ------------------------------------------------------------------------------- processes, machine
 @contextlib.contextmanager
 def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
     """A process that has computed nothing before, whose libraries have so many threads."""
-    before = {name: os.environ.get(name) for name in POOLS}
-    os.environ |= dict.fromkeys(POOLS, str(threads))
+    context = multiprocessing.get_context("spawn")
+    with (
+        _environment(dict.fromkeys(POOLS, str(threads))),
+        ProcessPoolExecutor(1, context, initializer=_pin, initargs=(threads,)) as process,
+    ):
+        yield process
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment, which child processes inherit, and restore them."""
+    before = {name: os.environ[name] for name in changes if name in os.environ}
+    os.environ.update(changes)
     try:
-        with ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), initializer=_pin, initargs=(threads,)
-        ) as process:
-            yield process
+        yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        for name in changes:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _pin(threads: int) -> None:
@@ -132,8 +152,8 @@ def _pin(threads: int) -> None:
     transformers_logging.disable_progress_bar()
 
 
-def machine() -> dict[str, Any]:
-    """`describe_machine`, and which of the processor's instructions for short numbers there are."""
+def describe_cpu() -> dict[str, Any]:
+    """`describe_machine`, and which instructions for short numbers the processor has."""
     known: set[str] = set()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

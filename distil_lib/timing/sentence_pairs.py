@@ -1,12 +1,13 @@
-"""Texts to time a model with: pairs of sentences as long as those of STS-B's development set, or that set itself.
+"""Texts to time a model with: as long as those of STS-B's development set, or that set itself.
 
-    lengths = stsb_lengths()                                     # 1,500 pairs: word pieces and words of both sentences
-    tokenizer = load_tokenizer("data/tokenizer")
-    texts = documentation_pairs(tokenizer, lengths.iloc[sample(lengths.sum(axis=1), 100)])          # [("It ...", "The ..."), ...]
-    measured_lengths(texts, tokenizer)                           # as asked for, but for a word in a few thousand sentences
+    lengths = stsb_lengths()                # 1,500 pairs: word pieces and words of both sentences
+    rows = sample(lengths.sum(axis=1), 100)
+    texts = documentation_pairs(load_tokenizer("data/tokenizer"), lengths.iloc[rows])
+    measured_lengths(texts, tokenizer)      # as asked for, with few exceptions
 
-Table 3 of Sanh et al. (2019) times a pass over that set. How long a model takes depends on how long its texts are, and hardly on what
-they say: a BERT's time on the word pieces, ELMo's on the words, so both are matched. `data/timing` holds the lengths.
+Table 3 of Sanh et al. (2019) times a pass over that set. How long a model takes depends on how long
+its texts are, and hardly on what they say: a BERT's time on the word pieces, ELMo's on the words,
+so both are matched. `data/timing` holds the lengths.
 """
 
 import re
@@ -24,15 +25,16 @@ from distil_lib.tasks.registry import load_task
 from distil_lib.text.documents import installed_documentation
 
 COLUMNS = ("pieces_a", "pieces_b", "words_a", "words_b")
-PACKAGES = (
-    "numpy",
-    "pandas",
-)  # which the library needs anyway: 19,000 sentences, some of nearly every length, read in two seconds
+# The library needs them anyway: 19,000 sentences of nearly every length, read in two seconds.
+PACKAGES = ("numpy", "pandas")
 Pair = tuple[str, str]
 
 
 def stsb_lengths() -> pd.DataFrame:
-    """Of each pair of STS-B's development set, in its order: word pieces (BERT's, without special tokens) and words of both sentences."""
+    """Of each pair of STS-B's development set, in its order, the lengths of both sentences.
+
+    In word pieces (BERT's, without special tokens) and in words.
+    """
     path = data_folder("timing", "stsb_dev_lengths.csv")
     lengths = pd.read_csv(path)
     if tuple(lengths.columns) != COLUMNS or not len(lengths):
@@ -49,16 +51,10 @@ def words(text: str) -> int:
 
 def pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Word pieces of each text, without special tokens."""
-    return (
-        [
-            len(ids)
-            for ids in tokenizer(
-                list(texts), add_special_tokens=False, return_attention_mask=False
-            )["input_ids"]
-        ]
-        if texts
-        else []
-    )
+    if not texts:
+        return []
+    options = {"add_special_tokens": False, "return_attention_mask": False}
+    return [len(ids) for ids in tokenizer(list(texts), **options)["input_ids"]]
 
 
 def measured_lengths(texts: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
@@ -70,21 +66,30 @@ def measured_lengths(texts: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) 
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def sample(sizes: Sequence[float], number: int) -> np.ndarray:
-    """Rows of a sample with the sizes' distribution: every k-th of the rows in order of size, beginning in the middle of the first k.
+def sample(sizes: Sequence[float] | pd.Series, number: int) -> np.ndarray:
+    """Rows of a sample with the sizes' distribution.
 
-    (number,) indices, ascending: the rows stay in their own order. Raises `UserError` unless there are so many rows.
+    It takes every k-th of the rows in order of size, beginning in the middle of the first k.
+
+    Args:
+        sizes: of all rows.
+        number: how many rows are drawn.
+
+    Returns:
+        (number,) indices, ascending: the rows stay in their own order.
     """
     if not 1 <= number <= len(sizes):
         raise UserError(
-            f"{number} pairs are asked for; there are {len(sizes)}.", f"Ask for 1 to {len(sizes)}."
+            f"{number} pairs are asked for; there are {len(sizes)}.",
+            f"Ask for 1 to {len(sizes)}.",
+            setting="pairs",
         )
     by_size = np.argsort(np.asarray(sizes), kind="stable")
     return np.sort(by_size[((np.arange(number) + 0.5) * len(sizes) / number).astype(int)])
 
 
 def documentation_sentences(packages: Sequence[str] = PACKAGES) -> list[str]:
-    """The sentences of installed documentation, each once, sorted. Raises `UserError` if none of the packages is installed."""
+    """The sentences of installed documentation, each once, sorted."""
     found = {
         sentence
         for text in installed_documentation(packages, processes=1)["text"]
@@ -97,7 +102,10 @@ def documentation_sentences(packages: Sequence[str] = PACKAGES) -> list[str]:
 def matched(
     wanted: Sequence[tuple[int, int]], available: Sequence[tuple[int, int]], seed: int = 0
 ) -> list[int]:
-    """For each wanted (pieces, words) a random one of the available texts of these lengths, or of the nearest: pieces first, then words."""
+    """For each wanted (pieces, words) a random one of the available texts of these lengths.
+
+    Where there is none, one of the nearest lengths: in pieces first, then in words.
+    """
     places: dict[tuple[int, int], list[int]] = {}
     for place, length in enumerate(available):
         places.setdefault(length, []).append(place)
@@ -105,8 +113,8 @@ def matched(
     chosen = []
     for length in wanted:
         if length not in places:
-            apart = np.abs(known - length)
-            length = tuple(known[np.lexsort((apart[:, 1], apart[:, 0]))[0]].tolist())
+            distance = np.abs(known - length)
+            length = tuple(known[np.lexsort((distance[:, 1], distance[:, 0]))[0]].tolist())
         chosen.append(places[length][int(random.integers(len(places[length])))])
     return chosen
 
@@ -117,7 +125,7 @@ def documentation_pairs(
     sentences: Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Pair]:
-    """A pair of sentences of the installed documentation for each row of `lengths` (see `stsb_lengths`), as long as it says."""
+    """For each row of `lengths` (see `stsb_lengths`) a pair of sentences that are as long."""
     sentences = documentation_sentences() if sentences is None else sentences
     available = list(zip(pieces(sentences, tokenizer), map(words, sentences), strict=True))
     wanted = [

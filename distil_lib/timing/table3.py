@@ -1,22 +1,22 @@
-"""The stop-watch: Table 3 of Sanh et al. (2019), a pass over STS-B's development set on a CPU, of three systems at full size.
+"""Table 3 of Sanh et al. (2019): a pass over STS-B's development set on a CPU, by three systems.
 
     python -m distil_lib.timing --systems elmo bert-base distilbert --threads 1 2 --batch 1
-    python -m distil_lib.timing --data stsb                    # the real texts, with BERT's own vocabulary, from the Hub
-    python -m distil_lib.timing --data stsb --pairs 1500 --rounds 1          # all of them: half an hour, most of it ELMo's
+    python -m distil_lib.timing --data stsb         # the real texts and vocabulary, from the Hub
+    python -m distil_lib.timing --data stsb --pairs 1500 --rounds 1      # all: half an hour
 
-Section 4.1. The weights are random: how long a product of matrices takes does not depend on what the numbers say (but for denormal
-ones, of less than 1e-38, which neither random nor trained weights lead to). Protocol (`stopwatch`): each count of threads has a process of
-its own; every system warms up; in each round every system passes over all texts once, in an order that rotates from round to round.
-Tokenization is timed apart from the model. Batches of 1 have no padding; larger ones are taken in the texts' order and padded to their
-longest text.
+Section 4.1. The weights are random: how long a product of matrices takes does not depend on what
+the numbers are (but for denormal ones, below 1e-38, which neither random nor trained weights lead
+to). Protocol (`timing.protocol`): each count of threads has a process of its own; every system
+warms up; in each round every system passes over all texts once, in an order that rotates from round
+to round. Tokenization is timed apart from the model. Batches of 1 have no padding; larger ones are
+taken in the texts' order and padded to their longest text.
 """
 
 import datetime
 import shlex
 import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,30 +24,20 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-)
 
 from distil_lib.common.cli import NonNegativeInt, Program, Settings, ThreadCounts, Width, option
 from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.paths import locate
-from distil_lib.elmo.model import ElmoConfig, ElmoForSequenceClassification
-from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.errors import UserError
 from distil_lib.pages.paper_numbers import table
 from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.timing.protocol import (
+    describe_cpu,
     interleaved_rounds,
-    machine,
     pinned_process,
-    quotient,
+    quartiles,
     sampling_error,
-    spread,
-    timed,
+    speedup,
 )
 from distil_lib.timing.sentence_pairs import (
     Pair,
@@ -57,94 +47,10 @@ from distil_lib.timing.sentence_pairs import (
     stsb_lengths,
     stsb_pairs,
 )
+from distil_lib.timing.systems import SYSTEMS, in_batches, new_system
 
-SYSTEMS = {
-    "elmo": "ELMo",
-    "bert-base": "BERT-base",
-    "distilbert": "DistilBERT",
-}  # and the rows of the paper's table
 REFERENCE = "bert-base"
 WHOLE = 1500  # pairs of STS-B's development set
-
-
-# --------------------------------------------------------------------------------------------------------------------- the systems
-@dataclass
-class System:
-    """What is timed: a list of texts to a model's inputs, and those to its answer."""
-
-    prepare: Callable[[Sequence[Pair]], Any]
-    run: Callable[[Any], Any]
-    parameters: int = 0
-
-    def warm_up(self, batches: Sequence[Sequence[Pair]], number: int) -> None:
-        for batch in batches[:: max(len(batches) // max(number, 1), 1)][:number]:
-            self.run(self.prepare(batch))
-
-    def measure(
-        self, batches: Sequence[Sequence[Pair]], clock: Callable[[], float] = time.perf_counter
-    ) -> dict[str, np.ndarray]:
-        """Seconds for each batch, (N,): "tokenizer" and "model"."""
-        tokenizer, inputs = timed(self.prepare, batches, clock)
-        return {"tokenizer": tokenizer, "model": timed(self.run, inputs, clock)[0]}
-
-
-def in_batches(texts: Sequence[Pair], size: int) -> list[list[Pair]]:
-    return [list(texts[start : start + size]) for start in range(0, len(texts), size)]
-
-
-def new_model(name: str, size: str = "full", seed: int = 0) -> nn.Module:
-    """One of `SYSTEMS` with random weights and a head for STS-B's one number, in evaluation mode; "small": a try-out's size."""
-    torch.manual_seed(seed)
-    small = size == "small"
-    head = {"num_labels": 1, "problem_type": "regression"}
-    if name == "elmo":
-        sizes = {
-            "filters": (8, 8, 16),
-            "character_size": 8,
-            "cell_size": 96,
-            "projection_size": 32,
-            "encoder_size": 48,
-        }
-        model = ElmoForSequenceClassification(ElmoConfig(**head, **(sizes if small else {})))
-    elif name == "bert-base":
-        sizes = {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 384}
-        model = BertForSequenceClassification(BertConfig(**head, **(sizes if small else {})))
-    elif name == "distilbert":
-        sizes = {"dim": 96, "n_heads": 4, "hidden_dim": 384}
-        model = DistilBertForSequenceClassification(
-            DistilBertConfig(**head, **(sizes if small else {}))
-        )
-    else:
-        raise UserError(f"There is no system {name!r}.", f"Choose from {', '.join(SYSTEMS)}.")
-    return model.eval()
-
-
-def encoder_parameters(model: nn.Module) -> int:
-    """All but the head's, as the paper counts."""
-    return sum(p.numel() for name, p in model.named_parameters() if "classifier" not in name)
-
-
-def new_system(name: str, tokenizer: str, size: str = "full") -> System:
-    """tokenizer: folder or Hub name, of the two BERTs; ELMo reads characters."""
-    model = new_model(name, size)
-    reader = new_tokenizer() if name == "elmo" else load_tokenizer(locate(tokenizer))
-    if name == "distilbert":
-        reader.model_input_names = ["input_ids", "attention_mask"]
-
-    def prepare(batch: Sequence[Pair]) -> dict[str, Tensor]:
-        return dict(
-            reader(
-                *map(list, zip(*batch, strict=True)),
-                padding="longest" if len(batch) > 1 else False,
-                return_tensors="pt",
-            )
-        )
-
-    @torch.inference_mode()
-    def run(inputs: dict[str, Tensor]) -> Tensor:
-        return model(**inputs).logits
-
-    return System(prepare, run, encoder_parameters(model))
 
 
 def summarize(
@@ -152,29 +58,44 @@ def summarize(
     pairs: int,
     sizes: Sequence[float],
 ) -> dict[str, dict]:
-    """Of each system: `seconds` for the whole set by rounds, `tokenizer` likewise, `pair_ms`, `speed` against the reference.
+    """Of each system the figures of the table.
 
-    rounds: what `System.measure` found, for each system and round. pairs: how many were passed over. sizes: of each batch.
+    Args:
+        rounds: what `System.measure` found, for each system and round.
+        pairs: how many were passed over.
+        sizes: of each batch.
+
+    Returns:
+        `seconds` for the whole set and `tokenizer` (quartiles over rounds), `pair_ms`,
+        `sampling_error`, and `speedup` against the reference.
+
+    Raises:
+        UserError: a time is not a positive number.
     """
     totals = {
         name: [WHOLE / pairs * float(np.sum(one["model"])) for one in found]
         for name, found in rounds.items()
     }
-    summary = {}
+    for name, seconds in totals.items():
+        if not all(0 < total < np.inf for total in seconds):  # NaN fails, too
+            raise UserError(f"The seconds of {name} are no positive numbers.", "Time it again.")
+    summary: dict[str, dict] = {}
     for name, found in rounds.items():
         each = np.median([one["model"] for one in found], axis=0)
         summary[name] = {
-            "seconds": spread(totals[name]),
-            "tokenizer": spread([WHOLE / pairs * float(np.sum(one["tokenizer"])) for one in found]),
+            "seconds": quartiles(totals[name]),
+            "tokenizer": quartiles(
+                [WHOLE / pairs * float(np.sum(one["tokenizer"])) for one in found]
+            ),
             "pair_ms": 1000 * statistics.median(totals[name]) / WHOLE,
             "sampling_error": sampling_error(each, np.asarray(sizes), WHOLE * len(each) // pairs),
         }
         if REFERENCE in totals:
-            summary[name]["speed"] = quotient(totals[REFERENCE], totals[name])
+            summary[name]["speedup"] = speedup(totals[REFERENCE], totals[name])
     return summary
 
 
-# --------------------------------------------------------------------------------------------------------------------- the program
+# -------------------------------------------------------------------------------------- the program
 @dataclass
 class TimingConfig(Settings):
     """Settings of the command line."""
@@ -193,9 +114,7 @@ class TimingConfig(Settings):
         "docs", "docs: installed documentation, to STS-B's lengths; stsb: the set itself"
     )
     data_dir: str | None = option(None, "folder with STS-B's files, instead of the Hub")
-    tokenizer: str | None = option(
-        None, "of the BERTs; by default data/tokenizer, for stsb BERT's own"
-    )
+    tokenizer: str = option("", "of the BERTs; by default data/tokenizer, for stsb BERT's own")
     size: Literal["full", "small"] = option("full", "full, or small: a try-out in seconds")
     output: str = option("", "JSON file to write, with all samples")
 
@@ -263,7 +182,7 @@ def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
     sizes = [mask.numel() for mask in masks[config.systems[0]]]
     return {
         "threads": torch.get_num_threads(),
-        "machine": machine(),
+        "machine": describe_cpu(),
         "parameters": {name: system.parameters for name, system in systems.items()},
         "fill": {
             name: sum(int(mask.sum()) for mask in each) / sum(mask.numel() for mask in each)
@@ -278,17 +197,21 @@ def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
 
 
 def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
-    """The whole record; written to `config.output` if that is not empty. Raises `UserError` for bad input, before anything is timed."""
+    """The whole record; written to `config.output` if that is not empty.
+
+    Raises:
+        UserError: for bad input, before anything is timed.
+    """
     if config.output:
         check_writable(Path(config.output))
     texts, described = load_texts(config)
-    record = {
+    record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "configuration": asdict(config),
         "texts": described,
         "padding": "none" if config.batch == 1 else "to the longest of the batch",
-        "machine": machine(),
+        "machine": describe_cpu(),
         "threads": {},
     }
     for threads in dict.fromkeys(config.threads):
@@ -301,27 +224,31 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
 
 def report(record: dict) -> str:
     """The table, beside the paper's."""
-    paper, reference = table(3), SYSTEMS[REFERENCE]
+    paper: Any = table(3)
+    reference = SYSTEMS[REFERENCE]
     size, seconds = paper.columns
-    machine, texts = record["machine"], record["texts"]
+    machine, texts, config = record["machine"], record["texts"], record["configuration"]
     lines = [
-        f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}); torch {machine['torch']}",
-        f"{texts['pairs']} of {texts['of']} pairs ({texts['data']}), scaled to {WHOLE}; batch {record['configuration']['batch']}, "
-        f"padding {record['padding']}; {record['configuration']['rounds']} rounds: median (quartiles); x: lowest to highest round",
+        f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}); "
+        f"torch {machine['torch']}",
+        f"{texts['pairs']} of {texts['of']} pairs ({texts['data']}), scaled to {WHOLE}; "
+        f"batch {config['batch']}, padding {record['padding']}; {config['rounds']} rounds: "
+        "median (quartiles); x: lowest to highest round",
     ]
     for threads, found in record["threads"].items():
         lines += [
             "",
             f"threads: {threads}",
             "",
-            f"| system | parameters (M) | seconds | ms a pair | of tokenization | x {reference} | paper: M | seconds | x {reference} |",
+            f"| system | parameters (M) | seconds | ms a pair | of tokenization | x {reference} "
+            f"| paper: M | seconds | x {reference} |",
             "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for name, one in found["summary"].items():
             row, total = paper.loc[SYSTEMS[name]], one["seconds"]
             speed = (
-                "{median:.2f} ({low:.2f}-{high:.2f})".format(**one["speed"])
-                if "speed" in one
+                "{median:.2f} ({low:.2f}-{high:.2f})".format(**one["speedup"])
+                if "speedup" in one
                 else ""
             )
             cells = [
@@ -339,6 +266,7 @@ def report(record: dict) -> str:
         error = max(one["sampling_error"] for one in found["summary"].values())
         fill = ", ".join(f"{SYSTEMS[name]} {share:.0%}" for name, share in found["fill"].items())
         lines.append(
-            f"\nthe sample adds a standard error of at most {error:.1%} to the seconds; tokens that are no padding: {fill}"
+            f"\nthe sample adds a standard error of at most {error:.1%} to the seconds; "
+            f"tokens that are no padding: {fill}"
         )
     return "\n".join(lines)

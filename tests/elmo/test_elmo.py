@@ -10,16 +10,9 @@ from helpers import ADJECTIVES, VERBS, randomize
 from torch import nn
 
 from distil_lib.elmo import model as elmo_file
-from distil_lib.elmo.model import (
-    Elmo,
-    ElmoConfig,
-    ElmoForSequenceClassification,
-    character_ids,
-    cut_words,
-    ends,
-    read,
-    reverse,
-)
+from distil_lib.elmo.characters import character_ids, cut_words, ends
+from distil_lib.elmo.classifier import ElmoForSequenceClassification, read
+from distil_lib.elmo.model import Elmo, ElmoConfig, reverse
 from distil_lib.elmo.tokenizer import new_tokenizer, register
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FinetuneConfig

@@ -1,4 +1,7 @@
-"""Models packed for a page, seen from Python; what the page makes of them is tested in a browser (tests/html/test_fill_mask.py)."""
+"""Models packed for a page, seen from Python.
+
+What the page makes of them is tested in a browser (tests/html/test_fill_mask.py).
+"""
 
 import base64
 import copy
@@ -137,7 +140,7 @@ def test_a_distilbert_is_itself(student, tmp_path):
     assert all(torch.equal(loaded[key], tensor) for key, tensor in student.state_dict().items())
 
 
-# ---------------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------ what is refused
 def test_what_the_page_cannot_run_is_refused(student, tokenizer):
     untied = Student(DistilBertConfig(**{**student.config.to_dict(), "tie_word_embeddings": False}))
     cased = BertTokenizerFast(vocab=dict(tokenizer.vocab), do_lower_case=False)
@@ -176,7 +179,7 @@ def test_what_cannot_be_loaded_is_named(student, tmp_path):
 
 
 def test_a_roberta_reads_by_another_tokenizer(tmp_path, tokenizer):
-    """Its layers fit, its vocabulary does not: said when it is packed, and not found out by a reader."""
+    """Its layers fit, its vocabulary does not: said when it is packed."""
     sizes = {
         "hidden_size": 12,
         "num_hidden_layers": 1,

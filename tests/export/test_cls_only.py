@@ -17,7 +17,7 @@ from transformers import (
 
 from distil_lib.errors import UserError
 from distil_lib.export.cls_only import ClsOnlyClassifier
-from distil_lib.export.onnx_model import example, model_inputs
+from distil_lib.export.load import dummy_inputs, model_inputs
 
 FEW = {"vocab_size": 100, "max_position_embeddings": 40}
 BERT = BertConfig(
@@ -42,12 +42,12 @@ NAMES = SimpleNamespace(
 
 @pytest.mark.parametrize("model", MODELS, ids=["bert", "distilbert", "one layer"])
 def test_the_logits_are_the_whole_models(model):
-    """Oracle: `transformers`, with padding, at any batch and length; and the whole model is as it was."""
+    """Oracle: `transformers`, with padding, at any batch and length; the model is not changed."""
     randomize(model).eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     quicker = ClsOnlyClassifier(model).eval()
     for batch, length in ((1, 1), (1, 9), (4, 40)):
-        given = example(model_inputs(model, NAMES), 100, batch, length, seed=length)
+        given = dummy_inputs(model_inputs(model, NAMES), 100, batch, length, seed=length)
         with torch.no_grad():
             torch.testing.assert_close(
                 quicker(**given).logits, model(**given).logits, atol=1e-4, rtol=1e-4
@@ -60,7 +60,7 @@ def test_the_logits_are_the_whole_models(model):
 
 @pytest.mark.parametrize("model", MODELS[:2], ids=["bert", "distilbert"])
 def test_only_the_first_token_goes_through_the_last_feed_forward_network(model):
-    """Counted by hooks: places that reach each of the widening matrices, from below; the last one sees a single one."""
+    """Counted by hooks: positions that reach each widening matrix, from below; the last sees one."""
     rows, hooks = [], []
     quicker = ClsOnlyClassifier(model.eval())
     for module in quicker.modules():
@@ -70,7 +70,7 @@ def test_only_the_first_token_goes_through_the_last_feed_forward_network(model):
                     lambda _, given, out: rows.append(out.shape[:2].numel())
                 )
             )
-    quicker(**example(model_inputs(model, NAMES), 100, 2, 10))
+    quicker(**dummy_inputs(model_inputs(model, NAMES), 100, 2, 10))
     for hook in hooks:
         hook.remove()
     assert rows == [20] * (len(rows) - 1) + [2] and len(rows) == model.config.num_hidden_layers
@@ -82,7 +82,7 @@ def test_only_the_first_token_goes_through_the_last_feed_forward_network(model):
 def test_bugs_put_in_on_purpose_are_noticed(bug):
     model = randomize(BertForSequenceClassification(BERT)).eval()
     quicker = ClsOnlyClassifier(model)
-    given = example(model_inputs(model, NAMES), 100, 4, 12)
+    given = dummy_inputs(model_inputs(model, NAMES), 100, 4, 12)
     with torch.no_grad():
         expected = model(**given).logits
         if bug == "padding is read":

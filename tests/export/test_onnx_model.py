@@ -1,6 +1,8 @@
-"""The ONNX file computes what PyTorch does, at sizes that were not traced, for every head; what is wrong is one message."""
+"""The ONNX file computes what PyTorch does, at sizes that were not traced, for every head."""
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from helpers import randomize
 from transformers import (
+    AutoModel,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -22,7 +25,8 @@ from transformers import (
 from distil_lib.export import onnx_model as program
 from distil_lib.export.__main__ import main
 from distil_lib.export.cls_only import ClsOnlyClassifier
-from distil_lib.export.onnx_model import TOLERANCE, example, export, open_onnx
+from distil_lib.export.load import HEADS, dummy_inputs
+from distil_lib.export.onnx_model import TOLERANCE, export, max_difference, open_onnx
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason="the extra `export` is not installed")
@@ -31,6 +35,7 @@ MODELS = {
     "bert, words": AutoModelForMaskedLM,
     "bert, classes": AutoModelForSequenceClassification,
     "distilbert, answers": AutoModelForQuestionAnswering,
+    "bert, features": AutoModel,
 }
 
 
@@ -53,10 +58,11 @@ def checkpoints(tokenizer, tmp_path_factory):
         DistilBertForQuestionAnswering(small),
     )
     folders = {}
-    for name, model in zip(MODELS, models, strict=True):
+    for name, model in zip(MODELS, models, strict=False):
         folders[name] = tmp_path_factory.mktemp("checkpoints") / "model"
         randomize(model).save_pretrained(folders[name])
         tokenizer.save_pretrained(folders[name])
+    folders["bert, features"] = folders["bert, words"]  # of the same checkpoint
     return folders
 
 
@@ -65,7 +71,7 @@ def exported(checkpoints, tmp_path_factory):
     """Of each its folder, and the int8 folder of the first."""
     where = tmp_path_factory.mktemp("exported")
     for number, (name, folder) in enumerate(checkpoints.items()):
-        export(str(folder), where / name)
+        export(str(folder), where / name, head="features" if "features" in name else None)
         if number == 1:
             export(str(folder), where / "int8", int8=True)
     return where
@@ -79,9 +85,11 @@ def test_logits_are_pytorchs_at_any_batch_and_length(name, checkpoints, exported
     record = json.loads((exported / name / "export.json").read_text())
     assert ("token_type_ids" in record["inputs"]) == name.startswith("bert") and record[
         "head"
-    ] in program.HEADS
+    ] in HEADS
     for batch, length in ((1, 1), (1, 7), (5, 19), (2, 40)):
-        given = example(tuple(record["inputs"]), model.config.vocab_size, batch, length, seed=batch)
+        given = dummy_inputs(
+            tuple(record["inputs"]), model.config.vocab_size, batch, length, seed=batch
+        )
         with torch.no_grad():
             expected = model(**given)
         found = run(given)
@@ -95,7 +103,7 @@ def test_logits_are_pytorchs_at_any_batch_and_length(name, checkpoints, exported
 
 def test_padding_changes_nothing_and_token_types_do(exported):
     run = open_onnx(exported / "bert, classes" / "model.onnx")
-    given = example(("input_ids", "attention_mask", "token_type_ids"), 100, 1, 10)
+    given = dummy_inputs(("input_ids", "attention_mask", "token_type_ids"), 100, 1, 10)
     longer = {name: torch.nn.functional.pad(tensor, (0, 6)) for name, tensor in given.items()}
     np.testing.assert_allclose(run(longer)["logits"], run(given)["logits"], atol=1e-4)
     assert (
@@ -108,7 +116,7 @@ def test_padding_changes_nothing_and_token_types_do(exported):
 
 
 def test_int8_is_a_quarter_of_the_size_and_close(exported):
-    """Every matrix is stored in bytes, and the outputs are those of float32 but for a rounding of some per cent."""
+    """Every matrix is stored in bytes; the outputs are those of float32 but for some per cent."""
     import onnx
 
     model = onnx.load(exported / "int8" / "model_int8.onnx")
@@ -126,7 +134,7 @@ def test_int8_is_a_quarter_of_the_size_and_close(exported):
         open_onnx(exported / "bert, classes" / "model.onnx"),
         open_onnx(exported / "int8" / "model_int8.onnx"),
     ]
-    given = example(("input_ids", "attention_mask", "token_type_ids"), 100, 64, 20)
+    given = dummy_inputs(("input_ids", "attention_mask", "token_type_ids"), 100, 64, 20)
     exact, rounded = (run(given)["logits"] for run in runs)
     assert 0 < np.abs(exact - rounded).mean() < 0.1 * exact.std()
 
@@ -165,8 +173,11 @@ def test_a_file_that_computes_something_else_is_not_written(
     )
 
 
-def test_first_token_is_what_is_exported_when_asked_for(checkpoints, tmp_path, monkeypatch, capsys):
-    """The bug that is put in: what attention found in the last layer is forgotten. It does harm only where that layer is the short one."""
+def test_cls_only_is_what_is_exported_when_asked_for(checkpoints, tmp_path, monkeypatch, capsys):
+    """The planted bug: what attention found in the last layer is forgotten.
+
+    It does harm only where that layer is the short one.
+    """
 
     def forgetful(model):
         quicker = ClsOnlyClassifier(model)
@@ -176,14 +187,88 @@ def test_first_token_is_what_is_exported_when_asked_for(checkpoints, tmp_path, m
     monkeypatch.setattr(program, "ClsOnlyClassifier", forgetful)
     command = ["--model", str(checkpoints["bert, classes"]), "--output"]
     with pytest.raises(SystemExit) as end:
-        main([*command, str(tmp_path / "out"), "--first_token"])
+        main([*command, str(tmp_path / "out"), "--cls_only"])
     assert (
         end.value.code == 2
         and "away from PyTorch" in capsys.readouterr().err
         and list(tmp_path.iterdir()) == []
     )
     main([*command, str(tmp_path / "whole")])
-    assert not json.loads((tmp_path / "whole" / "export.json").read_text())["first_token"]
+    assert not json.loads((tmp_path / "whole" / "export.json").read_text())["cls_only"]
+
+
+@pytest.mark.parametrize("place", ["first output", "last output"])
+def test_nan_in_a_file_is_found(place, checkpoints):
+    """`max(0.0, nan)` is 0.0, and `max(nan, 0.0)` is NaN: neither order may hide it."""
+    model, head = program.load_model(str(checkpoints["bert, words"]))
+    calls = []
+
+    def run(given):
+        calls.append(1)
+        with torch.no_grad():
+            logits = model(**given).logits.numpy().copy()
+        if len(calls) == (1 if place == "first output" else 2):
+            logits[0, 0, 0] = np.nan
+        return {"logits": logits}
+
+    inputs = ("input_ids", "attention_mask")
+    assert np.isnan(max_difference(run, model, inputs, ("logits",))[0]) and head == "masked-lm"
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_file_that_answers_nan_is_not_written(int8, checkpoints, tmp_path, monkeypatch):
+    """In float32, and where only the quantized file does."""
+    opened = program.open_onnx
+
+    def broken(file):
+        run = opened(file)
+        if int8 and "int8" not in file.name:
+            return run
+        return lambda given: {name: array * np.nan for name, array in run(given).items()}
+
+    monkeypatch.setattr(program, "open_onnx", broken)
+    with pytest.raises(program.UserError, match=r"nan away|answers NaN"):
+        export(str(checkpoints["distilbert, answers"]), tmp_path / "out", int8=int8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_no_numbers_are_refused(checkpoints, tokenizer, tmp_path):
+    model = AutoModelForMaskedLM.from_pretrained(checkpoints["bert, words"])
+    with torch.no_grad():
+        model.bert.encoder.layer[1].output.dense.weight[3, 4] = torch.nan
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(program.UserError, match=r"layer\.1\.output\.dense\.weight .* holds NaN"):
+        export(str(tmp_path / "model"), tmp_path / "out")
+
+
+BLOCKED = """
+import pathlib, socket, sys
+tried = []
+def refuse(*arguments, **options):
+    tried.append(arguments)
+    raise OSError("no network in this test")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from distil_lib.export.onnx_model import export, open_onnx
+export(sys.argv[1], sys.argv[2])
+open_onnx(sys.argv[2] + "/model.onnx")
+print(tried, sorted(path.name for path in pathlib.Path.home().rglob("deviceid")))
+"""
+
+
+def test_nothing_is_asked_of_the_network(checkpoints, tmp_path):
+    """ONNX Runtime reports to its maker, and leaves an identifier in the home folder, if let.
+
+    Its own calls bypass Python, so the identifier, which is written before the first report, is
+    the witness; Python's sockets are replaced.
+    """
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"} | home
+    command = [sys.executable, "-c", BLOCKED]
+    arguments = [str(checkpoints["distilbert, answers"]), str(tmp_path / "out")]
+    result = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[] []"
 
 
 def test_bad_input_is_one_message_and_leaves_nothing(checkpoints, tmp_path, monkeypatch, capsys):
@@ -207,7 +292,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(checkpoints, tmp_path, monk
     refused("nowhere", model="nowhere")
     refused("'verse'", "masked-lm", head="verse")
     refused("no head for classification", "is missing", head="classification")
-    refused("'tflite'", "onnx", to="tflite")
+    refused("unknown setting 'to'", to="onnx")
     refused("taken exists", output=tmp_path / "taken")
     refused("is a gpt2", model=tmp_path / "strange")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

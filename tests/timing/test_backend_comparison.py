@@ -1,4 +1,4 @@
-"""Every rung computes what eager PyTorch does, is timed as the protocol says, and is scored as `transformers` itself would score it."""
+"""Every backend computes what eager PyTorch does, is timed as the protocol says, and is scored as `transformers` itself would score it."""
 
 import contextlib
 import functools
@@ -21,17 +21,22 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from distil_lib.export.onnx_model import INPUTS, example
-from distil_lib.timing import backend_comparison as ladder
-from distil_lib.timing import backends as rungs
-from distil_lib.timing.backend_comparison import (
-    LadderConfig,
-    difference,
-    latencies,
-    main,
-    second_call,
+from distil_lib.errors import UserError
+from distil_lib.export.load import INPUTS, dummy_inputs
+from distil_lib.timing import backend_comparison, backend_latency
+from distil_lib.timing.backend_comparison import ROLES, main
+from distil_lib.timing.backend_config import BackendComparisonConfig
+from distil_lib.timing.backend_differences import difference
+from distil_lib.timing.backend_latency import latencies, open_backends, second_call
+from distil_lib.timing.backends import (
+    BACKENDS,
+    EAGER,
+    ONNX,
+    Unavailable,
+    build,
+    bytes_on_disk,
+    prepare,
 )
-from distil_lib.timing.backends import BACKENDS, EAGER, Unavailable, build, bytes_on_disk, prepare
 
 CLOSE = {
     "fp32": 1e-5,
@@ -69,31 +74,33 @@ def folders(checkpoints, tmp_path_factory):
     return {role: prepare(str(folder), where / role) for role, folder in checkpoints.items()}
 
 
-@pytest.mark.parametrize("role", ladder.ROLES)
-@pytest.mark.parametrize("rung", BACKENDS)
-def test_every_rung_answers_as_the_checkpoint_does(rung, role, checkpoints, folders, monkeypatch):
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_answers_as_the_checkpoint_does(
+    backend, role, checkpoints, folders, monkeypatch
+):
     """Oracle: the checkpoint opened by `transformers`, in float32. What PyTorch captures is run as it is: compiling it takes long."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     try:
-        run = build(rung, folders[role])
+        run = build(backend, folders[role])
     except Unavailable as reason:
-        assert not (rung.startswith("onnx") and find_spec("onnxruntime")), (
+        assert not (backend.startswith("onnx") and find_spec("onnxruntime")), (
             f"the lock has all that it needs: {reason}"
         )
         pytest.skip(str(reason))
     model = AutoModelForSequenceClassification.from_pretrained(checkpoints[role]).eval()
-    given = example(INPUTS, model.config.vocab_size, 16, 11)
+    given = dummy_inputs(INPUTS, model.config.vocab_size, 16, 11)
     taken = given if role == "teacher" else {name: given[name] for name in INPUTS[:2]}
     with torch.no_grad():
         expected = model(**taken).logits.numpy()
     found, allowed = (
         run(given)["logits"],
-        next(share for precision, share in CLOSE.items() if precision in rung),
+        next(share for precision, share in CLOSE.items() if precision in backend),
     )
     assert found.dtype == np.float32 and np.abs(found - expected).max() <= allowed * expected.std()
 
 
-def test_what_a_machine_lacks_leaves_its_rung_out(folders, monkeypatch, tmp_path):
+def test_what_a_machine_lacks_leaves_its_backend_out(folders, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(Unavailable, match=r"C\+\+ compiler"):
         build("compiled fp32", folders["student"])
@@ -101,8 +108,8 @@ def test_what_a_machine_lacks_leaves_its_rung_out(folders, monkeypatch, tmp_path
     shutil.copytree(folders["student"] / "checkpoint", bare / "checkpoint")
     with pytest.raises(Unavailable):
         build("onnx int8", bare)
-    opened, reasons = ladder.open_backends(
-        {"student": bare}, [EAGER, "compiled fp32", "onnx fp32"], 1, example(INPUTS, 100, 1, 8)
+    opened, reasons = open_backends(
+        {"student": bare}, [EAGER, "compiled fp32", "onnx fp32"], 1, dummy_inputs(INPUTS, 100, 1, 8)
     )
     assert list(opened) == [("student", EAGER)] and set(reasons) == {"compiled fp32", "onnx fp32"}
 
@@ -117,18 +124,18 @@ def test_bytes_on_disk(folders):
     )
     assert 4 * weights < bytes_on_disk(EAGER, folder) < 4 * weights + 20_000  # and the names
     assert bytes_on_disk("bf16 weights", folder) == bytes_on_disk(EAGER, folder) // 2
-    if (folder / rungs.ONNX).exists():
+    if (folder / ONNX).exists():
         assert bytes_on_disk("onnx int8", folder) < bytes_on_disk("onnx fp32", folder)
 
 
 # --------------------------------------------------------------------------------------------------------------------- the clock
-def test_the_second_call_is_timed_and_a_slower_rung_found_slower(monkeypatch):
+def test_the_second_call_is_timed_and_a_slower_backend_found_slower(monkeypatch):
     clock, calls, pauses = Clock(), {"fast": 0, "slow": 0}, []
     monkeypatch.setattr(
-        ladder.time, "sleep", lambda seconds: pauses.append((seconds, sum(calls.values())))
+        backend_latency.time, "sleep", lambda seconds: pauses.append((seconds, sum(calls.values())))
     )
 
-    def rung(name, seconds):
+    def backend(name, seconds):
         def run(given):
             calls[name] += 1
             clock.work(
@@ -137,11 +144,13 @@ def test_the_second_call_is_timed_and_a_slower_rung_found_slower(monkeypatch):
 
         return run
 
-    opened = {("student", "fast"): rung("fast", 1), ("student", "slow"): rung("slow", 3)}
+    opened = {("student", "fast"): backend("fast", 1), ("student", "slow"): backend("slow", 3)}
     found = latencies(opened, {(1, 8): {"size": 8}, (1, 32): {"size": 32}}, rounds=4, clock=clock)
     assert found[1, 8]["student", "fast"] == [8] * 4 and found[1, 32]["student", "slow"] == [96] * 4
-    # Other runtimes' threads fall asleep before each visit, and not between its two calls; each shape begins with a call of each rung.
-    assert [seconds for seconds, _ in pauses] == [ladder.PAUSE] * 16 and ladder.PAUSE > 0
+    # Other runtimes' threads fall asleep before each visit, and not between its two calls; each shape begins with a call of each backend.
+    assert [seconds for seconds, _ in pauses] == [
+        backend_latency.PAUSE
+    ] * 16 and backend_latency.PAUSE > 0
     assert [made for _, made in pauses] == [*range(2, 18, 2), *range(20, 36, 2)]
     clock.now, seconds = 0.0, [5, 7]
     assert second_call(lambda given: clock.work(seconds.pop(0)), {}, clock) == 7
@@ -162,11 +171,33 @@ def test_difference_by_hand():
     }
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_is_no_small_difference(bad):
+    """`max(0.0, nan)` is 0.0, and argmax of NaN everywhere is 0: both would look like a success."""
+    right = {"logits": [np.array([1.0, 0.0]), np.array([0.0, 2.0])]}
+    for wrong in ([1.0, bad], [bad, bad]):
+        outputs = {"logits": [right["logits"][0], np.array(wrong)]}
+        for pair in ((right, outputs), (outputs, right)):
+            with pytest.raises(UserError, match="NaN"):
+                difference(*pair)
+    with pytest.raises(UserError, match="NaN"):
+        difference({"logits": []}, {"logits": []})
+
+
+def test_a_backend_that_answers_nan_is_left_out(folders, monkeypatch):
+    def broken(name, folder, threads, loaded):
+        return lambda given: {"logits": np.array([[0.0, np.nan if name == "onnx int8" else 1.0]])}
+
+    monkeypatch.setattr(backend_latency, "build", broken)
+    opened, reasons = open_backends({"student": folders["student"]}, [EAGER, "onnx int8"], 1, {})
+    assert list(opened) == [("student", EAGER)] and "NaN" in reasons["onnx int8"]
+
+
 def test_memory_is_what_the_process_has_had():
-    before = ladder.psutil.Process().memory_info().rss
+    before = backend_latency.psutil.Process().memory_info().rss
     block = np.ones(60_000_000, np.uint8)
     del block
-    assert ladder._peak() - before >= 55_000_000
+    assert backend_latency._peak() - before >= 55_000_000
 
 
 # ------------------------------------------------------------------------------------------------------------------- the program
@@ -180,7 +211,7 @@ def here(monkeypatch):
             submit=lambda function, *arguments: SimpleNamespace(result=lambda: function(*arguments))
         )
 
-    monkeypatch.setattr(ladder, "pinned_process", process)
+    monkeypatch.setattr(backend_comparison, "pinned_process", process)
 
 
 @pytest.fixture
@@ -195,11 +226,11 @@ def data(tmp_path):
     return tmp_path
 
 
-def test_the_command_scores_each_rung_as_transformers_would(
+def test_the_command_scores_each_backend_as_transformers_would(
     checkpoints, data, tokenizer, here, tmp_path, capsys
 ):
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-    output = tmp_path / "ladder.json"
+    output = tmp_path / "comparison.json"
     main(
         [
             "--teacher",
@@ -210,7 +241,7 @@ def test_the_command_scores_each_rung_as_transformers_would(
             "sst2",
             "--data_dir",
             str(data),
-            "--rungs",
+            "--backends",
             "onnx int8",
             "onnx int8, first token",
             "--rounds",
@@ -233,7 +264,7 @@ def test_the_command_scores_each_rung_as_transformers_would(
                 for text, _ in lines
             ]
         right = [answer == int(label) for answer, (_, label) in zip(answers, lines, strict=True)]
-        found = record["rungs"][role]
+        found = record["backends"][role]
         assert found[EAGER]["difference"]["score"] == pytest.approx(100 * np.mean(right))
         assert found[EAGER]["difference"] | {"score": 0} == {
             "metric": "accuracy",
@@ -242,19 +273,19 @@ def test_the_command_scores_each_rung_as_transformers_would(
             "equal": 1,
             "examples": 30,
         }
-        for rung in ("onnx int8", "onnx int8, first token"):
+        for backend in ("onnx int8", "onnx int8, first token"):
             assert (
-                0 < found[rung]["difference"]["largest"] < 1
-                and found[rung]["difference"]["equal"] > 0.8
+                0 < found[backend]["difference"]["largest"] < 1
+                and found[backend]["difference"]["equal"] > 0.8
             )
     rows, asked = record["threads"]["1"]["rows"], (EAGER, "onnx int8", "onnx int8, first token")
-    assert {(row["role"], row["rung"]) for row in rows} == {
-        (role, rung) for role in ladder.ROLES for rung in asked
+    assert {(row["role"], row["backend"]) for row in rows} == {
+        (role, backend) for role in ROLES for backend in asked
     }
     assert record["machine"]["runtimes"]["onnxruntime"] == importlib.metadata.version("onnxruntime")
-    student = next(row for row in rows if (row["role"], row["rung"]) == ("student", "onnx int8"))
-    teacher = next(row for row in rows if (row["role"], row["rung"]) == ("teacher", EAGER))
-    assert student["speed"]["median"] == pytest.approx(
+    student = next(row for row in rows if (row["role"], row["backend"]) == ("student", "onnx int8"))
+    teacher = next(row for row in rows if (row["role"], row["backend"]) == ("teacher", EAGER))
+    assert student["speedup"]["median"] == pytest.approx(
         np.median(np.divide(teacher["seconds"], student["seconds"]))
     )
     assert "x teacher at 1 x 8" in printed and printed.count("| onnx int8 |") == 2
@@ -263,9 +294,9 @@ def test_the_command_scores_each_rung_as_transformers_would(
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--rungs", "fp8"], "no rung 'fp8'"),
+        (["--backends", "fp8"], "'fp8'"),
         (["--task", "sst2"], "Random weights have learned no task"),
-        (["--lengths", "0"], "must be positive"),
+        (["--lengths", "0"], "lengths is ['0']"),
         (["--size", "big"], "size is 'big'"),
         (["--output", __file__], "exists"),
         (["--teacher", "nowhere"], "nowhere"),
@@ -284,7 +315,7 @@ def test_bad_input_is_one_message(arguments, said, capsys):
 
 
 def test_eager_is_always_there_to_be_compared_to():
-    assert LadderConfig(rungs=["onnx int8", "bf16 weights"]).rungs == [
+    assert BackendComparisonConfig(backends=["onnx int8", "bf16 weights"]).backends == [
         EAGER,
         "bf16 weights",
         "onnx int8",
