@@ -1,9 +1,12 @@
-"""Does memory grow with the corpus? Blocks are made from two corpora of different size and read through once.
+"""Does memory grow with the corpus?
+
+Blocks are made from two corpora of different size and read through once.
 
     python benchmarks/memory.py                    # 16 and 128 MB of text; a table
 
-Counted is the process's own memory; pages of files that are mapped into memory, which the system drops when it needs room, are not.
-The fixed part (imports, tokenizer, buffers) is the same for both.
+Counted is the process's own memory; pages of files that are mapped into memory, which the system
+drops when it needs room, are not. The fixed part (imports, tokenizer, buffers) is the same for
+both.
 """
 
 import argparse
@@ -40,7 +43,9 @@ def private_bytes() -> int:
 
 
 def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
-    """Make the blocks of a corpus and go through them once; put the peak of `private_bytes` into the queue `answer`."""
+    """Make the blocks of a corpus and go through them once; put the peak of `private_bytes` into
+    the queue `answer`.
+    """
     import datasets
 
     from distil_lib.masking import DynamicMasking

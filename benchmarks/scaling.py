@@ -1,9 +1,10 @@
-"""What a second process, or a second thread, brings on this machine: tokens per second of `--preset mini`, in one run.
+"""What a second process, or a second thread, brings on this machine: tokens per second of `--preset
+mini`, in one run.
 
     python benchmarks/scaling.py                   # three rounds of the three arms in turn, some ten minutes
 
-The arms alternate, so that a machine that is slow for a while is slow for all of them. Quoted are medians, and the speed relative to
-one process with one thread.
+The arms alternate, so that a machine that is slow for a while is slow for all of them. Quoted are
+medians, and the speed relative to one process with one thread.
 """
 
 import argparse

@@ -1,11 +1,13 @@
-"""The time of one training step: the textbook's against ours, and ours with each improvement switched off in turn.
+"""The time of one training step: the textbook's against ours, and ours with each improvement
+switched off in turn.
 
     python benchmarks/step.py --size default --json benchmarks/results/step-default.json
     python benchmarks/step.py --size base --sequences 8 --rounds 5 --json benchmarks/results/step-base.json
 
-The arms take turns within one run, so that a machine that is slow for a while is slow for all of them. A step is what lies between a
-corrupted batch and changed weights: both forward passes, losses, backward pass, clipping, optimizer. The loader is timed apart.
-Tokens are real ones: padding is computed by those arms that pad, and counted by none.
+The arms take turns within one run, so that a machine that is slow for a while is slow for all of
+them. A step is what lies between a corrupted batch and changed weights: both forward passes,
+losses, backward pass, clipping, optimizer. The loader is timed apart. Tokens are real ones: padding
+is computed by those arms that pad, and counted by none.
 """
 
 import argparse
@@ -80,8 +82,9 @@ def speeds(result: dict, name: str) -> np.ndarray:
 
 
 def table(result: dict) -> str:
-    """Markdown: medians over the rounds, quartiles in brackets; how much faster than the textbook's step of the same round, with its
-    padding and without."""
+    """Markdown: medians over the rounds, quartiles in brackets; how much faster than the textbook's
+    step of the same round, with its padding and without.
+    """
     lines = [
         "| arm | tokens/s | x textbook | x the same, packed | memory (MB) | MFU |",
         "|---|---|---|---|---|---|",

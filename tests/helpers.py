@@ -1,4 +1,6 @@
-"""Helpers of the tests: random text, random models, and the training program in processes that can be killed."""
+"""Helpers of the tests: random text, random models, and the training program in processes that can
+be killed.
+"""
 
 import json
 import multiprocessing
@@ -41,7 +43,9 @@ def write_jsonl(path: Path, documents: list[dict]) -> Path:
 
 
 def randomize(model: nn.Module, seed: int = 0, std: float = 0.3) -> nn.Module:
-    """Weights at random, LayerNorms around 1, no bias 0: two models that differ anywhere give different numbers."""
+    """Weights at random, LayerNorms around 1, no bias 0: two models that differ anywhere give
+    different numbers.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -50,7 +54,7 @@ def randomize(model: nn.Module, seed: int = 0, std: float = 0.3) -> nn.Module:
     return model
 
 
-# ----------------------------------------------------------------------------------------------------------- what a run left
+# ---------------------------------------------------------------------------------- what a run left
 def weights(run: Path) -> dict[str, torch.Tensor]:
     """Of the finished model."""
     return load_file(run / "model" / "model.safetensors")
@@ -81,10 +85,12 @@ def without_times(rows: list[dict]) -> list[dict]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------------ the program, launched
+# ---------------------------------------------------------------------------- the program, launched
 @dataclass
 class Finished:
-    """A program that has ended: `code` is its exit code, or minus the number of the signal that killed it."""
+    """A program that has ended: `code` is its exit code, or minus the number of the signal that
+    killed it.
+    """
 
     code: int
     out: str
@@ -122,10 +128,12 @@ PRELOADED = [
 
 
 class Launcher:
-    """`program(arguments)` runs `distil_lib.pretrain.main(arguments)` in a new process and returns what came of it.
+    """`program(arguments)` runs `distil_lib.pretrain.main(arguments)` in a new process and returns
+    what came of it.
 
-    The processes are forked from a server that has imported everything already, which saves each of them seconds.
-    `prepare`: a function to call in the process before the program starts (see `signal_at` and `replace`).
+    The processes are forked from a server that has imported everything already, which saves each of
+    them seconds. `prepare`: a function to call in the process before the program starts (see
+    `signal_at` and `replace`).
     """
 
     def __init__(self, folder: Path):
@@ -174,7 +182,10 @@ def free_port() -> int:
 def together(
     program: Launcher, arguments: list[str], *prepare, world: int = 2, timeout: float = 300
 ) -> list[Finished]:
-    """What `torchrun` does, from processes that have imported everything already. `prepare`: one for all, or one for each."""
+    """What `torchrun` does, from processes that have imported everything already.
+
+    `prepare`: one for all, or one for each.
+    """
     shared = {
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world),
@@ -191,7 +202,9 @@ def together(
 
 
 class signal_at:
-    """Prepare a program so that it gets a signal in the middle of things: at the `call`-th call of the function `where`."""
+    """Prepare a program so that it gets a signal in the middle of things: at the `call`-th call of
+    the function `where`.
+    """
 
     def __init__(self, where: str, call: int, number: int):
         self.where, self.call, self.number = where, call, number
@@ -211,7 +224,9 @@ class signal_at:
 
 
 class double_precision:
-    """Prepare a program to train in float64, where differences of rounding do not hide those of arithmetic."""
+    """Prepare a program to train in float64, where differences of rounding do not hide those of
+    arithmetic.
+    """
 
     def __call__(self) -> None:
         for name in ("new_model", "load_run_teacher"):

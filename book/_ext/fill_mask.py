@@ -5,9 +5,11 @@
     Return the [MASK] of the array along the given axis.
     ```
 
-gives a form with those sentences as examples. Until it is used, and wherever scripts are off, the page shows what PyTorch answered to the
-first of them while the book was built. The models are packed into `_static` by the build, so the repository holds their weights once;
-they are fetched from there when the form is first used, by a `<script>` element, which browsers allow for pages opened from a disk.
+gives a form with those sentences as examples. Until it is used, and wherever scripts are off, the
+page shows what PyTorch answered to the first of them while the book was built. The models are
+packed into `_static` by the build, so the repository holds their weights once; they are fetched
+from there when the form is first used, by a `<script>` element, which browsers allow for pages
+opened from a disk.
 """
 
 import functools
@@ -59,11 +61,15 @@ def loaded(name: str):
 
 
 def widget(sentences: list[str]) -> str:
-    """The form as HTML, with PyTorch's answer to the first sentence. Raises `UserError` if that has not exactly one blank."""
+    """The form as HTML, with PyTorch's answer to the first sentence.
+
+    Raises `UserError` if that has not exactly one blank.
+    """
     answers = []
     for name in MODELS:
         model, tokenizer, _ = loaded(name)
-        # The same markup as `fill_mask_demo.js` makes: the share is a number for readers and a length for the bar behind it.
+        # The same markup as `fill_mask_demo.js` makes: the share is a number for readers and a
+        # length for the bar behind it.
         words = "".join(
             f'<li style="--share: {share:.3f}"><span>{escape(word)}</span> <span>{share:.0%}</span></li>'
             for word, share in fill_blank(model, tokenizer, sentences[0])

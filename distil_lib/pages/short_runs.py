@@ -1,12 +1,14 @@
-"""Short distillations of a page: recorded once, and one of them run again wherever the page is executed.
+"""Short distillations of a page: recorded once, and one of them run again wherever the page is
+executed.
 
     losses = recorded_runs("temperature", distil, jobs=[(1, 0), (2, 0)], live=[(2, 0)])
     losses[2, 0]                                   # what `distil(2, 0)` returned when it was recorded
 
-A page shows many students that were trained for some twenty steps. To train all of them whenever the page is
-executed takes minutes and shows nothing new. So their figures are in `data/results/short_runs`, and the page
-trains the students in `live` again: it stops if one of them is not what the record says. `DISTIL_RECORD=1 make
-execute CHAPTER=...` trains all of them and writes the record.
+A page shows many students that were trained for some twenty steps. To train all of them whenever
+the page is executed takes minutes and shows nothing new. So their figures are in
+`data/results/short_runs`, and the page trains the students in `live` again: it stops if one of them
+is not what the record says. `DISTIL_RECORD=1 make execute CHAPTER=...` trains all of them and
+writes the record.
 """
 
 import json
@@ -98,14 +100,16 @@ def recorded_runs(
     live: Sequence[tuple],
     tolerance: float = 0.03,
 ) -> dict[tuple, Any]:
-    """The results of `run(*job)` for each job, from the record; those in `live` are computed again and compared.
+    """The results of `run(*job)` for each job, from the record; those in `live` are computed again
+    and compared.
 
     Args:
         name: of the record, a file of `data/results/short_runs`.
         run: gives numbers, or lists or dictionaries of numbers.
         jobs: the arguments of each run.
         live: which of them to run again here.
-        tolerance: by how much a number may differ from the record: other processors round otherwise.
+        tolerance: by how much a number may differ from the record: other processors round
+            otherwise.
 
     Returns:
         {job: result}, all of them as recorded.

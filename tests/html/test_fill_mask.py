@@ -1,4 +1,6 @@
-"""The models in the reader's browser: fill_mask.js in headless Chromium against `tokenizers` and PyTorch, and the form around it."""
+"""The models in the reader's browser: fill_mask.js in headless Chromium against `tokenizers` and
+PyTorch, and the form around it.
+"""
 
 import functools
 import importlib.util
@@ -53,7 +55,9 @@ MODEL_BUGS = [
 
 @functools.cache
 def held_out_sentences(number: int = 1000) -> list[str]:
-    """Sentences of installed documentation that no model and no tokenizer of this book has been trained on."""
+    """Sentences of installed documentation that no model and no tokenizer of this book has been
+    trained on.
+    """
     packages = ("numpy", "scipy", "pandas", "matplotlib", "scikit-learn", "sympy")
     files = [file for file in documentation_files(packages) if split_of(file["name"]) == "held_out"]
     docs = (doc for file in files for doc in docstrings(Path(file["path"]).read_bytes()))
@@ -129,7 +133,10 @@ class FormPage:
         return f"new Function({json.dumps(changed + '; return FillMask')})()"
 
     def logits(self, texts: list[str], bug: tuple[str, str] = ("", "")) -> torch.Tensor:
-        """(N, V): what the packed model scores at the blank of each text. Rounded to float32, as numbers travel as text."""
+        """(N, V): what the packed model scores at the blank of each text.
+
+        Rounded to float32, as numbers travel as text.
+        """
         return torch.tensor(
             self(f"""{{
             const model = new ({self.with_bug(bug)}).Model(packed), mask = model.tokenizer.ids.get("[MASK]");
@@ -179,7 +186,7 @@ def expected_logits(model, texts: list[str]) -> torch.Tensor:
         )
 
 
-# -------------------------------------------------------------------------------------------------------------- the tokenizer
+# ------------------------------------------------------------------------------------ the tokenizer
 def words_of(tokenizer, text: str) -> list[str]:
     """What `tokenizers` cuts into pieces."""
     steps = tokenizer.backend_tokenizer
@@ -214,7 +221,9 @@ def test_ids_are_those_of_the_tokenizer(page):
 
 
 def test_every_character_is_treated_alike(page):
-    """All of Unicode 3.2 that has kept its category since: beyond it, browser and `tokenizers` go by different editions."""
+    """All of Unicode 3.2 that has kept its category since: beyond it, browser and `tokenizers` go
+    by different editions.
+    """
     old = unicodedata.ucd_3_2_0
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     characters = [
@@ -234,11 +243,13 @@ def test_every_character_is_treated_alike(page):
     assert wrong == []
 
 
-# ------------------------------------------------------------------------------------------------------------------ the model
+# ---------------------------------------------------------------------------------------- the model
 @pytest.mark.parametrize("name", ["teacher", "student"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_those_of_pytorch(page, name, kind):
-    """With float32 weights, those of the stored model itself, BERT as BERT; with int8, of the model with the rounded weights."""
+    """With float32 weights, those of the stored model itself, BERT as BERT; with int8, of the model
+    with the rounded weights.
+    """
     folder, texts = data_folder(name), blanks(12)
     student = load_as_student(folder)
     script = page.folder / f"{kind}.js"
@@ -254,7 +265,9 @@ def test_logits_are_those_of_pytorch(page, name, kind):
 
 
 def test_the_student_is_quick(page):
-    """Far below a second on an idle core; the bound leaves room for a busy machine, and none for an arithmetic gone wrong."""
+    """Far below a second on an idle core; the bound leaves room for a busy machine, and none for an
+    arithmetic gone wrong.
+    """
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     text = next(t for t in blanks(400) if len(tokenizer(t)["input_ids"]) == 32)
     medians = {}
@@ -273,9 +286,11 @@ def test_the_student_is_quick(page):
     assert medians["student"] < 3000
 
 
-# ------------------------------------------------------------------------------------------------------------------- the form
+# ----------------------------------------------------------------------------------------- the form
 def agree(shown: dict, recorded: dict) -> bool:
-    """The same words with the same shares to three points: int8 moves a share by a point or two, and may swap neighbours."""
+    """The same words with the same shares to three points: int8 moves a share by a point or two,
+    and may swap neighbours.
+    """
     return shown.keys() == recorded.keys() and all(
         abs(share - dict(shown[name]).get(word, 0)) <= 3
         for name, rows in recorded.items()

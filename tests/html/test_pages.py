@@ -1,6 +1,7 @@
 """The built book, and proof that its checks see what they are meant to see.
 
-`make html` builds the pages first. Each check is given a page with one fault, and a page without, before it judges the book.
+`make html` builds the pages first. Each check is given a page with one fault, and a page without,
+before it judges the book.
 """
 
 import shutil
@@ -33,7 +34,7 @@ def make_site(folder: Path, fault: str = "", css: str = "body { color: black; }"
     return folder
 
 
-# ------------------------------------------------------------------------------------------------- the checks see faults
+# ---------------------------------------------------------------------------- the checks see faults
 def test_a_sound_site_has_no_problems(tmp_path):
     assert check_site(make_site(tmp_path)) == []
 
@@ -85,7 +86,9 @@ def test_a_fault_in_a_style_sheet_is_named(tmp_path, css):
 
 @needs_chromium
 def test_the_browser_sees_faults(tmp_path, browser):
-    """What no reading of the files can show: requests of scripts, failing scripts, wide pages, cut text."""
+    """What no reading of the files can show: requests of scripts, failing scripts, wide pages, cut
+    text.
+    """
 
     window = browser.window(NARROW)
 
@@ -157,7 +160,7 @@ def test_a_limited_browser_draws_with_these_fonts_only(tmp_path, limited):
     assert used and all(font["familyName"].startswith(name) for font in used), used
 
 
-# ------------------------------------------------------------------------------------------------------ the book is sound
+# -------------------------------------------------------------------------------- the book is sound
 def book_pages() -> list[Path]:
     """What a reader opens. The front address only sends her on to the first chapter."""
     return [page for page in page_files(SITE) if page.name != "index.html"]
@@ -169,7 +172,9 @@ def test_links_hosts_and_alternative_texts():
 
 
 def test_launch_buttons_need_an_address():
-    """While `repository.url` of `_config.yml` is empty, a button could lead only to somebody else's page."""
+    """While `repository.url` of `_config.yml` is empty, a button could lead only to somebody else's
+    page.
+    """
     url = yaml.safe_load((SITE.parents[1] / "_config.yml").read_text())["repository"]["url"]
     for page in sorted((SITE / "book").glob("0*.html")):
         text = page.read_text(encoding="utf-8")

@@ -1,6 +1,9 @@
-"""Real files over the Hub's own protocol, served by a stand-in on this machine. Skipped where it is not at hand.
+"""Real files over the Hub's own protocol, served by a stand-in on this machine.
 
-The settings of the Hub are read at import, so each test is a small program of its own, started beside a server.
+Skipped where it is not at hand.
+
+The settings of the Hub are read at import, so each test is a small program of its own, started
+beside a server.
 """
 
 import json
@@ -106,7 +109,9 @@ LOAD = """
 
 
 def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, online):
-    """Oracle: the Parquet files that are served, read by pandas; and the ids of BERT's published vocabulary."""
+    """Oracle: the Parquet files that are served, read by pandas; and the ids of BERT's published
+    vocabulary.
+    """
     import pandas
 
     found = answer(online(endpoint, "-c", textwrap.dedent(LOAD)))
@@ -122,7 +127,8 @@ def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, 
         got = found[f"hub:{name}"]
         assert got["columns"] == ["name", "text"] and 0 < got["documents"] <= len(rows)
         assert got["first streamed"] == rows.head(3).tolist()
-        # Stored documents have been deduplicated: each of their paragraphs occurs in the text that was served.
+        # Stored documents have been deduplicated: each of their paragraphs occurs in the text that
+        # was served.
         for mine, theirs in zip(got["first"], rows, strict=False):
             assert all(paragraph in theirs for paragraph in mine.split("\n\n")) and len(
                 mine

@@ -1,4 +1,6 @@
-"""Two processes that are stopped: killed together and resumed to the same bits, or one of them dead and the other one told."""
+"""Two processes that are stopped: killed together and resumed to the same bits, or one of them dead
+and the other one told.
+"""
 
 import os
 import random
@@ -122,7 +124,9 @@ def test_another_number_of_processes_goes_on_with_the_same_curve_and_says_what_c
 
 
 def test_the_launcher_ends_all_when_one_dies(small_run, tmp_path):
-    """The real command: a rank is killed from outside; the launcher ends within a minute with an exit code that is not 0."""
+    """The real command: a rank is killed from outside; the launcher ends within a minute with an
+    exit code that is not 0.
+    """
     root = Path(__file__).parents[2]
     script = root / "distil_lib" / "pretrain.py"
     command = [

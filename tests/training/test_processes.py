@@ -20,14 +20,17 @@ from helpers import (
 from distil_lib.text.blocks import load_blocks
 from distil_lib.training.metrics_file import read_metrics
 
-# Softmax does not see a constant added to all keys, so the gradient of their bias is rounding alone, which Adam enlarges.
+# Softmax does not see a constant added to all keys, so the gradient of their bias is rounding
+# alone, which Adam enlarges.
 KEYS_BIAS = "k_lin.bias"
 
 
 @pytest.fixture(scope="module")
 def uneven(corpus, tokenizer):
-    """Settings that divide by nothing: 5 sequences a step in micro-batches of 2, and a last step of a single one, of which the
-    second process gets none. The words that are hidden differ in number from sequence to sequence anyway."""
+    """Settings that divide by nothing: 5 sequences a step in micro-batches of 2, and a last step of
+    a single one, of which the second process gets none. The words that are hidden differ in number
+    from sequence to sequence anyway.
+    """
     blocks = len(load_blocks(str(corpus), tokenizer, 16).train)
     return {
         "batch_size": 5,
@@ -55,7 +58,9 @@ def same_metrics(a, b, tolerance):
 
 
 def test_two_processes_give_the_parameters_of_one(alone, small_run, program, uneven, tmp_path):
-    """In float64 to 1e-9: means are over all tokens, and gradients are added up, whoever computed them."""
+    """In float64 to 1e-9: means are over all tokens, and gradients are added up, whoever computed
+    them.
+    """
     for done in together(program, small_run(tmp_path / "run", **uneven), double_precision()):
         assert done.code == 0, done.err
     assert read_metrics(alone)[-1]["step"] == 21
@@ -67,7 +72,9 @@ def test_two_processes_give_the_parameters_of_one(alone, small_run, program, une
 def test_two_processes_by_the_definition_give_the_parameters_of_one_by_chunks(
     soft_targets, small_run, program, uneven, tmp_path
 ):
-    """The fused losses are the definition, and the sample is drawn by the sequence, whoever computes it."""
+    """The fused losses are the definition, and the sample is drawn by the sequence, whoever
+    computes it.
+    """
     settings = uneven | {"soft_targets": soft_targets, "max_steps": 10}
     done = program(small_run(tmp_path / "one", **settings), double_precision())
     assert done.code == 0, done.err
@@ -133,7 +140,10 @@ def test_torchrun_starts_two_that_say_so_and_agree_with_one_in_float32(
 
 
 def schedule_went_once_a_step(rates, steps=21, warmup=1):
-    """Oracle: two straight lines. `steps` and their warm-up are numbers of optimizer steps, not of processes' steps."""
+    """Oracle: two straight lines.
+
+    `steps` and their warm-up are numbers of optimizer steps, not of processes' steps.
+    """
     expected = [
         0.003 * min(s / warmup, (steps - s) / (steps - warmup)) for s in range(1, steps + 1)
     ]

@@ -1,4 +1,6 @@
-"""Stopped and resumed runs against one that was never stopped: the same weights to the bit, and the same metrics."""
+"""Stopped and resumed runs against one that was never stopped: the same weights to the bit, and the
+same metrics.
+"""
 
 import os
 import random
@@ -25,7 +27,9 @@ def result(folder) -> tuple:
 
 @pytest.fixture(scope="module", params=["adamw", "muon"])
 def whole(request, small_run, program, tmp_path_factory):
-    """The run that was never stopped, with dropout, so that random states matter: (how to start it elsewhere, its result)."""
+    """The run that was never stopped, with dropout, so that random states matter: (how to start it
+    elsewhere, its result).
+    """
     settings = STEPS | {"optimizer": request.param}
     folder = tmp_path_factory.mktemp("whole") / "run"
     done = program(small_run(folder, **settings))
