@@ -1,9 +1,11 @@
 """The ways to do a training step that `step.py` compares, and what they share: models, batches,
 optimizers.
 
-shop = BenchmarkContext("default", "docs:pandas,scikit-learn", 64, 64, torch.device("cpu"))
-step = Step(shop, all_arms("bf16", "fp32")["ours, masked"])
-step.seconds(), step.peak_bytes(), step.parts()
+    shop = BenchmarkContext("default", "docs:pandas,scikit-learn", 64, 64, torch.device("cpu"))
+    step = Step(shop, all_arms("bf16", "fp32")["ours, masked"])
+    step.seconds(), step.peak_bytes(), step.parts()
+
+A context holds the models and batches that all arms share.
 """
 
 import copy

@@ -1,9 +1,11 @@
 """What all chapters have in common: the set-up cell, how they are executed, and how they are
 stored.
 
-python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each (make cells)
-python book/_ext/notebooks.py execute book/*.ipynb    # run each in a fresh kernel and store the
-outputs (make execute) python book/_ext/notebooks.py show                    # print the set-up cell
+    python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each
+    python book/_ext/notebooks.py execute book/*.ipynb    # run each in a fresh kernel, store outputs
+    python book/_ext/notebooks.py show                    # print the set-up cell
+
+`make cells` and `make execute` call the first two.
 """
 
 import argparse
