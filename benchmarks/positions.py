@@ -1,11 +1,11 @@
-"""Which soft targets teach most in a given time: all tokens, the hidden ones, or a random sample of
-all?
+"""Which soft targets teach most in a given time: all tokens, the masked ones, or a random sample?
 
-    python benchmarks/positions.py --json benchmarks/results/positions.json        # 3 seeds x 3 arms of 150 s each
+    # 3 seeds x 3 arms of 150 s each
+    python benchmarks/positions.py --json benchmarks/results/positions.json
 
 Preset mini, shortened. A short trial measures how fast each arm is; then each trains for as many
 steps as fit into the same time, with a schedule that ends there. The arms take turns; held-out
-text, and its hidden words, are the same for all.
+text, and its masked words, are the same for all.
 """
 
 import argparse
@@ -114,9 +114,8 @@ def report(runs: list[dict]) -> str:
     for arm in ARMS:
         rows = [final[arm, seed] for seed in seeds]
         each = " | ".join(spread([row[name] for row in rows]) for name in FIGURES)
-        lines.append(
-            f"| {arm} | {rows[0]['step']} | {statistics.mean(row['seconds'] for row in rows):.0f} | {each} |"
-        )
+        seconds = statistics.mean(row["seconds"] for row in rows)
+        lines.append(f"| {arm} | {rows[0]['step']} | {seconds:.0f} | {each} |")
     lines += ["", f"| difference by seed | {' | '.join(FIGURES)} |", "|---|---|---|---|"]
     for arm in ("all", "sample"):
         each = " | ".join(

@@ -1,7 +1,7 @@
 """What a second process, or a second thread, brings on this machine: tokens per second of `--preset
 mini`, in one run.
 
-    python benchmarks/scaling.py                   # three rounds of the three arms in turn, some ten minutes
+    python benchmarks/scaling.py    # three rounds of the three arms in turn, some ten minutes
 
 The arms alternate, so that a machine that is slow for a while is slow for all of them. Quoted are
 medians, and the speed relative to one process with one thread.
@@ -69,7 +69,8 @@ def main() -> None:
                 speeds[arm] += tokens_per_second(*arm, options.preset, options.steps, output)
     machine = describe_machine()
     print(
-        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; preset {options.preset}"
+        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; "
+        f"preset {options.preset}"
     )
     print("processes  threads  tokens/s  (quartiles)    relative  efficiency")
     alone = statistics.median(speeds[ARMS[0]])
@@ -77,7 +78,8 @@ def main() -> None:
         low, middle, high = statistics.quantiles(values, n=4)
         gain = middle / alone
         print(
-            f"{processes:9}  {threads:7}  {middle:8,.0f}  ({low:,.0f}-{high:,.0f})  {gain:8.2f}  {gain / (processes * threads):9.0%}"
+            f"{processes:9}  {threads:7}  {middle:8,.0f}  ({low:,.0f}-{high:,.0f})  "
+            f"{gain:8.2f}  {gain / (processes * threads):9.0%}"
         )
 
 

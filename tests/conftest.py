@@ -76,7 +76,7 @@ def teacher_folder(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_run(corpus, tokenizer_folder, teacher_folder):
-    """Arguments of a distillation that takes about a second: 12 steps of 8 sequences of 16 tokens."""
+    """Arguments of a distillation of about a second: 12 steps of 8 sequences of 16 tokens."""
     settings = {
         "corpus": corpus,
         "tokenizer": tokenizer_folder,

@@ -17,16 +17,27 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-NOUNS = "array axis block column error file function index key list method model name number option path row shape value word".split()
-VERBS = "accepts adds changes copies counts drops finds holds keeps makes names needs opens reads returns sorts takes wants".split()
-ADJECTIVES = "big cold common empty fresh given hidden large late new old open rare short small sorted whole".split()
+NOUNS = (
+    "array axis block column error file function index key list "
+    "method model name number option path row shape value word"
+).split()
+VERBS = (
+    "accepts adds changes copies counts drops finds holds keeps "
+    "makes names needs opens reads returns sorts takes wants"
+).split()
+ADJECTIVES = (
+    "big cold common empty fresh given hidden large late new old open rare short small sorted whole"
+).split()
 
 
 def sentence(chance: random.Random) -> str:
     """The words' frequencies fall like 1 / rank, as in real text."""
     noun, verb, adjective = ([*words] for words in (NOUNS, VERBS, ADJECTIVES))
     pick = lambda words: chance.choices(words, [1 / (rank + 1) for rank in range(len(words))])[0]
-    return f"The {pick(adjective)} {pick(noun)} {pick(verb)} the {pick(noun)} of a {pick(adjective)} {pick(noun)}."
+    return (
+        f"The {pick(adjective)} {pick(noun)} {pick(verb)} "
+        f"the {pick(noun)} of a {pick(adjective)} {pick(noun)}."
+    )
 
 
 def random_documents(number: int, seed: int = 0, paragraphs: int = 4) -> list[dict[str, str]]:
@@ -68,7 +79,7 @@ def newest_weights(run: Path) -> dict[str, torch.Tensor]:
 def apart(
     a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], but_for: str = "nothing"
 ) -> float:
-    """The largest difference of two sets of weights, relative to the largest weight of its tensor."""
+    """The largest difference of two sets of weights, relative to its tensor's largest weight."""
     assert a.keys() == b.keys()
     return max(((a[k] - b[k]).abs().max() / b[k].abs().max()).item() for k in a if but_for not in k)
 

@@ -1,6 +1,6 @@
 """How a program runs and ends, alone or as one of several processes that train together.
 
-    run_program(lambda: train(parse(arguments)), resumable=True)     # quiet, one message, exit codes
+    run_program(lambda: train(parse(arguments)), resumable=True)    # quiet, one message, exit codes
 
     with shared_refusal():                  # what one process refuses, all of them refuse
         config = parse(arguments)

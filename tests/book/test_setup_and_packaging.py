@@ -189,8 +189,9 @@ def test_wheel_installs_and_imports_in_an_empty_environment(tmp_path):
         **run,
     )
     program = (
-        "import distil_lib, sys; from importlib.resources import files; from importlib.metadata import requires;"
-        "print(distil_lib.__file__, *sorted(p.name for p in (files('distil_lib') / 'training' / 'presets').iterdir()), sep='\\n');"
+        "import distil_lib, sys; from importlib.resources import files;"
+        "presets = files('distil_lib') / 'training' / 'presets';"
+        "print(distil_lib.__file__, *sorted(p.name for p in presets.iterdir()), sep='\\n');"
         "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules)"
     )
     lines = subprocess.run([python, "-c", program], cwd=tmp_path, **run).stdout.split()
@@ -216,7 +217,11 @@ def fake_python(path: Path, version: str) -> Path:
     pretend = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0)"
     return program(
         path,
-        f"""case "$1" in -c) exec {sys.executable} -c "{pretend}; $2";; --version) echo {version};; *) exit 1;; esac""",
+        f"""case "$1" in
+-c) exec {sys.executable} -c "{pretend}; $2";;
+--version) echo {version};;
+*) exit 1;;
+esac""",
     )
 
 

@@ -19,7 +19,8 @@ from test_setup_and_packaging import ROOT, notebooks
 PACKAGES = sysconfig.get_path("purelib")
 PLACES = """
 import json, numpy, torch
-json.dumps({"library": distil_lib.__file__, "numpy": numpy.__file__, "torch": torch.__file__, "python": sys.executable})
+json.dumps({"library": distil_lib.__file__, "numpy": numpy.__file__, "torch": torch.__file__,
+            "python": sys.executable})
 """
 
 
@@ -57,8 +58,10 @@ def run_cells(python: Path, folder: Path, *sources: str) -> list[dict]:
     program = (
         "import json, sys, nbclient; from nbformat.v4 import new_code_cell, new_notebook;"
         "book = new_notebook(cells=[new_code_cell(source) for source in json.loads(sys.argv[1])]);"
-        "nbclient.NotebookClient(book, kernel_name='python3', allow_errors=True, timeout=300).execute();"
-        "outputs = [o for c in book.cells for o in c.outputs if o.output_type == 'error'] or [c.outputs for c in book.cells];"
+        "options = dict(kernel_name='python3', allow_errors=True, timeout=300);"
+        "nbclient.NotebookClient(book, **options).execute();"
+        "errors = [o for c in book.cells for o in c.outputs if o.output_type == 'error'];"
+        "outputs = errors or [c.outputs for c in book.cells];"
         "print(json.dumps(outputs))"
     )
     # setuptools, which builds the library, is visible as well: pip has nothing to fetch.

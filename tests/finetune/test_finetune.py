@@ -80,8 +80,8 @@ def data(tmp_path_factory):
     for split, rows in (("train", 128), ("dev", 50), ("test", 10)):
         labels = chance.integers(0, 2, rows)
         texts = [
-            f"The {chance.choice(ADJECTIVES[4:])} {('word', 'array')[label]} {chance.choice(VERBS)}."
-            for label in labels
+            f"The {chance.choice(ADJECTIVES[4:])} {noun} {chance.choice(VERBS)}."
+            for noun in np.array(["word", "array"])[labels]
         ]
         lines = (
             ["index\tsentence", *(f"{i}\t{t}" for i, t in enumerate(texts))]
@@ -361,7 +361,7 @@ def test_the_losses_of_classes_and_of_numbers():
 def test_question_answering_is_learned_from_a_bert_with_token_types(
     settings, models, tmp_path, refused
 ):
-    """A place that the context's grammar gives away; teacher and student are of different classes."""
+    """A place that the context's grammar gives away, with models of different classes."""
     questions = settings | {"task": "squad", "max_length": 48, "epochs": 8}
     taught = finetune(
         FinetuneConfig(
@@ -514,7 +514,10 @@ def test_a_hub_that_does_not_answer(settings, tmp_path):
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     # The Hub's client waits between its attempts; what it waits for changes nothing here.
-    program = "import time; time.sleep = lambda s: None; import distil_lib.finetune.__main__ as m; m.main()"
+    program = (
+        "import time; time.sleep = lambda s: None; "
+        "import distil_lib.finetune.__main__ as m; m.main()"
+    )
     command = [
         sys.executable,
         "-c",

@@ -1,7 +1,7 @@
 """Reads built pages without a browser: do their links lead somewhere, and do they load anything
 from another host?
 
-    problems = check_site(Path("_build/html"))     # sentences, one for each fault; none if all is well
+    problems = check_site(Path("_build/html"))    # sentences, one for each fault; [] if none
 
 Nothing is fetched from the network.
 """

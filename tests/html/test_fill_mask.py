@@ -28,27 +28,34 @@ SENTENCES = [
     "If the file does not exist, a [MASK] is raised.",
     'Quotes "and" <b>brackets</b> & a [MASK].',
 ]
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="fill_mask.css"><script defer src="fill_mask.js"></script>
 <script defer src="fill_mask_demo.js"></script></head><body>%s</body></html>"""
 NASTY = [
-    "", " ", "Crème brûlée, ÅNGSTRÖM and İstanbul", "e\u0301 is é, n\u0303 is ñ", "ΟΔΥΣΣΕΥΣ and ὀδυσσεύς", "Straße, ﬁne, Ǆ, ẞ",
-    "漢字とカナ混じり文 and 한국어", "\U00020000\U0002f800 rare ideographs", "👩‍👩‍👧 🎉 ❤️", "مرحبا بالعالم", "हिन्दी में", "ภาษาไทย",
-    "[MASK]", "a[MASK]b", "[mask] [Mask] [MASK][MASK]", "[[MASK]] [SEP]x[CLS] [PAD][UNK]", "MASK] [MASK", "x" * 100, "x" * 101, "é" * 100,
-    "a\x00b\x07c\ufffdd\x7fe\x85f", "tab\tnew\nline\r\nend\x0b\x0c", "a\u00a0b\u2003c\u3000d\u2028e\u200bf\u00adg\ufeffh\ue000i",
-    "$1 + 2 = 3 < 4 | ^~`", "don't-do_this... (ever)!?", "“quoted” ‘text’ — dash … «guillemets» ¿qué? 「」", "C++ foo.bar(baz=1)[2:3]",
-    "½ ² ① Ⅷ ٣ ５", "ⓐ ﬀ Å K Ω", "\u0378 unassigned", "supercalifragilisticexpialidocious antidisestablishmentarianism",
+    "", " ", "Crème brûlée, ÅNGSTRÖM and İstanbul", "e\u0301 is é, n\u0303 is ñ",
+    "ΟΔΥΣΣΕΥΣ and ὀδυσσεύς", "Straße, ﬁne, Ǆ, ẞ", "漢字とカナ混じり文 and 한국어",
+    "\U00020000\U0002f800 rare ideographs", "👩‍👩‍👧 🎉 ❤️", "مرحبا بالعالم", "हिन्दी में",
+    "ภาษาไทย", "[MASK]", "a[MASK]b", "[mask] [Mask] [MASK][MASK]",
+    "[[MASK]] [SEP]x[CLS] [PAD][UNK]", "MASK] [MASK", "x" * 100, "x" * 101, "é" * 100,
+    "a\x00b\x07c\ufffdd\x7fe\x85f", "tab\tnew\nline\r\nend\x0b\x0c",
+    "a\u00a0b\u2003c\u3000d\u2028e\u200bf\u00adg\ufeffh\ue000i", "$1 + 2 = 3 < 4 | ^~`",
+    "don't-do_this... (ever)!?", "“quoted” ‘text’ — dash … «guillemets» ¿qué? 「」",
+    "C++ foo.bar(baz=1)[2:3]", "½ ² ① Ⅷ ٣ ５", "ⓐ ﬀ Å K Ω", "\u0378 unassigned",
+    "supercalifragilisticexpialidocious antidisestablishmentarianism",
 ]  # fmt: skip
 # Bugs put in on purpose: a piece of fill_mask.js and what it is replaced by.
 TOKENIZER_BUGS = [
-    ('.normalize("NFD")', ""), ("c.toLowerCase()", "c"), ("IDEOGRAPH.test(c)", "false"), ("length > LONGEST_WORD", "length > 999"),
-    ('start ? "##" : ""', '""'), (r"-\/:-@", ""), ("!NOT_TEXT.test(c)", "true"), ("text.split(SPECIAL)", "[text]"),
+    ('.normalize("NFD")', ""), ("c.toLowerCase()", "c"), ("IDEOGRAPH.test(c)", "false"),
+    ("length > LONGEST_WORD", "length > 999"), ('start ? "##" : ""', '""'), (r"-\/:-@", ""),
+    ("!NOT_TEXT.test(c)", "true"), ("text.split(SPECIAL)", "[text]"),
     ('if (end === start) return ["[UNK]"]', "if (end === start) return found"),
     ("for (const c of clean.", "for (const c of clean.toLowerCase()."),
 ]  # fmt: skip
 MODEL_BUGS = [
-    (" / Math.sqrt(size)", ""), ("variance + epsilon", "variance + 1e-3"), ("bias[o] + dot", "dot"),
-    ("scores[j] = dot", "scores[j] = j <= i && dot"), ("Math.SQRT1_2", "0.85"), ("+ places[place * width + i]", "+ places[i]"),
+    (" / Math.sqrt(size)", ""), ("variance + epsilon", "variance + 1e-3"),
+    ("bias[o] + dot", "dot"), ("scores[j] = dot", "scores[j] = j <= i && dot"),
+    ("Math.SQRT1_2", "0.85"), ("+ places[place * width + i]", "+ places[i]"),
     ("this.norm(gelu(state)", "this.norm(state"), ("scales[r] * int8[i]", "scales[0] * int8[i]"),
 ]  # fmt: skip
 
@@ -94,7 +101,7 @@ def extension():
 
 @pytest.fixture(scope="module")
 def folder(extension, tmp_path_factory):
-    """A page with the form, as the extension makes it, and all that the extension puts beside it."""
+    """A page with the form, as the extension makes it, and the files that it puts beside it."""
     folder = tmp_path_factory.mktemp("site")
     for file in STATIC.glob("fill_mask*"):
         shutil.copy(file, folder)
@@ -122,7 +129,8 @@ class FormPage:
 
     def load(self, script: Path) -> None:
         """What is packed in a script, as `window.packed`."""
-        self(f"""await new Promise((resolve, reject) => document.head.append(Object.assign(document.createElement("script"),
+        self(f"""await new Promise((resolve, reject) => document.head.append(
+            Object.assign(document.createElement("script"),
             {{src: {json.dumps(script.as_uri())}, onload: resolve, onerror: reject}})))""")
         self("(window.packed = Object.values(FILL_MASK_MODELS)[0], 0)")
 
@@ -139,10 +147,11 @@ class FormPage:
         """
         return torch.tensor(
             self(f"""{{
-            const model = new ({self.with_bug(bug)}).Model(packed), mask = model.tokenizer.ids.get("[MASK]");
+            const model = new ({self.with_bug(bug)}).Model(packed);
+            const mask = model.tokenizer.ids.get("[MASK]");
             return {json.dumps(texts)}.map((text) => {{
-              const ids = model.tokenizer.encode(text);
-              return [...model.logits(ids, ids.indexOf(mask))].map((score) => +score.toPrecision(8));
+              const ids = model.tokenizer.encode(text), scores = model.logits(ids, ids.indexOf(mask));
+              return [...scores].map((score) => +score.toPrecision(8));
             }});
         }}""")
         )
@@ -161,8 +170,10 @@ class FormPage:
 
     def answers(self) -> dict[str, list[tuple[str, int]]]:
         """What each column shows: words and whole percents."""
-        items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [section.dataset.model,
-            [...section.querySelectorAll("li")].map((li) => [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
+        items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [
+            section.dataset.model,
+            [...section.querySelectorAll("li")].map((li) =>
+                [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
         return {
             name: [(word, int(share.rstrip("%"))) for word, share in rows]
             for name, rows in self(items).items()
@@ -208,7 +219,8 @@ def test_ids_are_those_of_the_tokenizer(page):
     def in_the_page(bug: tuple[str, str] = ("", "")) -> list[list]:
         return page(f"""{{
             const tokenizer = new ({page.with_bug(bug)}).Tokenizer({json.dumps(vocabulary)});
-            return {json.dumps(texts)}.map((text) => [tokenizer.encode(text), tokenizer.words(text)]); }}""")
+            return {json.dumps(texts)}.map(
+              (text) => [tokenizer.encode(text), tokenizer.words(text)]); }}""")
 
     wrong = [
         text
@@ -236,7 +248,8 @@ def test_every_character_is_treated_alike(page):
     for start in range(0, len(characters), 20_000):
         texts = [f"a{c}b" for c in characters[start : start + 20_000]]
         mine = page(
-            f"{{ const t = new FillMask.Tokenizer([]); return {json.dumps(texts)}.map((text) => t.words(text)); }}"
+            "{ const t = new FillMask.Tokenizer([]);"
+            f" return {json.dumps(texts)}.map((text) => t.words(text)); }}"
         )
         theirs = [words_of(tokenizer, text) for text in texts]
         wrong += [(text, a, b) for text, a, b in zip(texts, mine, theirs, strict=True) if a != b]

@@ -19,11 +19,17 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not in
 # The longest line of code that a wide window must show whole. Longer ones scroll.
 CODE_COLUMNS = 100
 OWN_FONTS = {"Source Sans 3", "Source Code Pro"}
-SOUND = """<!doctype html><html><head><link rel="stylesheet" href="style.css"><meta name="viewport" content="width=device-width">
-</head><body><article class="bd-article"><h1 id="top">Title</h1><a href="#top">up</a> <a href="other.html#there">on</a>
-<a href="https://example.org/paper">a paper</a> <figure><img src="dot.svg" alt="A black dot"></figure>
+SOUND = """<!doctype html><html><head><link rel="stylesheet" href="style.css">
+<meta name="viewport" content="width=device-width">
+</head><body><article class="bd-article"><h1 id="top">Title</h1>
+<a href="#top">up</a> <a href="other.html#there">on</a>
+<a href="https://example.org/paper">a paper</a>
+<figure><img src="dot.svg" alt="A black dot"></figure>
 <script>const ns = "http://www.w3.org/2000/svg";</script>%s</article></body></html>"""
-DOT = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="3"/></svg>'
+DOT = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">'
+    '<circle cx="4" cy="4" r="3"/></svg>'
+)
 
 
 def make_site(folder: Path, fault: str = "", css: str = "body { color: black; }") -> Path:

@@ -33,7 +33,9 @@ from distil_lib.text.documents import split_of
 SHARES = {"test": 30, "validation": 300, "train": 1000}
 PACKAGES = ("torch", "sympy", "scipy")  # stand-ins of these names, whose real ones hide behind them
 
-SOURCE = '''"""The {a} module of torch and scipy.{b} keeps each {b} of the {c} in a table that is sorted.
+# The backslash keeps the first sentence on one line of the docstring.
+SOURCE = '''"""The {a} module of torch and scipy.{b} keeps each {b} of the {c} \
+in a table that is sorted.
 
 It can keep the {a} of an old {b} as the {c} is read, and the {b} is counted with it.
 
@@ -285,7 +287,7 @@ def undone(sentence, edit):
     } - {sentence}
 
 
-def test_a_corrupted_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_sentence_occurs_twice(
+def test_a_corrupted_sentence_differs_by_the_stated_edit_and_no_sentence_occurs_twice(
     modules, tasks
 ):
     for split, rows in tasks["doc-acceptability"].items():

@@ -31,7 +31,9 @@ LOAD = """
         for name in sys.argv[1:]:
             task, data = load_task(name)
             sizes = {split: len(rows) for split, rows in data.items()}
-            result[name] = {"rows": sizes, "columns": sorted(data["train"].column_names), "labels": task.labels, "first": data["train"][0]}
+            train = data["train"]
+            result[name] = {"rows": sizes, "columns": sorted(train.column_names),
+                            "labels": task.labels, "first": train[0]}
     print(json.dumps(result))
 """
 

@@ -34,7 +34,7 @@ SIZES = {
 
 
 class Training:
-    """A student with optimizers and schedules, and steps whose data depend on their number alone."""
+    """A student with optimizers and schedules; the data of a step depend on its number alone."""
 
     def __init__(self, optimizer: str, seed: int = 0):
         self.model = randomize(Student(DistilBertConfig(**SIZES)), seed)

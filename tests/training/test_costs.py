@@ -39,12 +39,12 @@ STUDENT = student_config(TEACHER, 2, dropout=0.0)
 BASE = BertConfig()  # BERT-base is the default of `transformers`
 
 
-def counted(function) -> int:
+def counted(function, *arguments) -> int:
     """What torch counts while it computes; attention is spelled out, since the counter does not
     know the CPU's fused kernel.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        function()
+        function(*arguments)
     return counter.get_total_flops()
 
 
@@ -65,13 +65,11 @@ def test_a_forward_pass_part_by_part(batch, models):
     for model in models:
         cost = forward_cost(model.config, L)
         encoder = cost.layers + cost.attention
-        hidden = torch.randn(B, L, 12)
-        assert counted(lambda: model.head(hidden)) == B * L * cost.head
-        assert counted(lambda: model(batch.input_ids)) == B * L * (encoder + cost.head)
+        assert counted(model.head, torch.randn(B, L, 12)) == B * L * cost.head
+        assert counted(model, batch.input_ids) == B * L * (encoder + cost.head)
         few = forward_cost(model.config, L, head_share=3 / L)
-        assert counted(lambda: model(batch.input_ids, None, batch.labels != -100)) == B * (
-            L * encoder + 3 * cost.head
-        )
+        at_labels = counted(model, batch.input_ids, None, batch.labels != -100)
+        assert at_labels == B * (L * encoder + 3 * cost.head)
         assert few.head * L == pytest.approx(3 * cost.head)
     # The scores are the part that grows with the square of a block's length; nothing else does.
     assert (

@@ -98,10 +98,12 @@ LOAD = """
     tokenizer = load_tokenizer("google-bert/bert-base-uncased")
     result = {"vocabulary": len(tokenizer), "hello": tokenizer("hello world")["input_ids"]}
     for name in ("hub:local/classic-books", "hub:wikimedia/wikipedia:20231101.en"):
-        stored, streamed = load_documents(name, streaming=False), load_documents(name, streaming=True)
+        stored = load_documents(name, streaming=False)
+        streamed = load_documents(name, streaming=True)
         result[name] = {
             "documents": len(stored), "columns": sorted(stored.column_names),
-            "first": [stored[i]["text"] for i in range(3)], "first streamed": [d["text"] for d in itertools.islice(streamed, 3)],
+            "first": [stored[i]["text"] for i in range(3)],
+            "first streamed": [d["text"] for d in itertools.islice(streamed, 3)],
             "names": [d["name"] for d in itertools.islice(streamed, 3)],
         }
     print(json.dumps(result))
@@ -143,7 +145,8 @@ STREAM = """
     tokenizer = blocks.load_tokenizer("google-bert/bert-base-uncased")
     made = blocks.load_blocks("hub:wikimedia/wikipedia:20231101.en", tokenizer, 128, streaming=True)
     first = [list(map(int, row["input_ids"])) for row in itertools.islice(made.train, 60)]
-    print(json.dumps({"streaming": made.streaming, "first": first, "held_out": len(made.held_out), "counted": int(made.counts.sum())}))
+    print(json.dumps({"streaming": made.streaming, "first": first,
+                      "held_out": len(made.held_out), "counted": int(made.counts.sum())}))
 """
 
 
