@@ -2,7 +2,7 @@
 stored.
 
     python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each
-    python book/_ext/notebooks.py execute book/*.ipynb    # run each in a fresh kernel, store outputs
+    python book/_ext/notebooks.py execute book/*.ipynb    # run each anew, store the outputs
     python book/_ext/notebooks.py show                    # print the set-up cell
 
 `make cells` and `make execute` call the first two.

@@ -150,7 +150,8 @@ class FormPage:
             const model = new ({self.with_bug(bug)}).Model(packed);
             const mask = model.tokenizer.ids.get("[MASK]");
             return {json.dumps(texts)}.map((text) => {{
-              const ids = model.tokenizer.encode(text), scores = model.logits(ids, ids.indexOf(mask));
+              const ids = model.tokenizer.encode(text);
+              const scores = model.logits(ids, ids.indexOf(mask));
               return [...scores].map((score) => +score.toPrecision(8));
             }});
         }}""")
