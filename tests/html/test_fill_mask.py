@@ -19,7 +19,9 @@ from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
 from distil_lib.student import Student
 from distil_lib.teacher import load_teacher
 from distil_lib.text.blocks import load_tokenizer
-from distil_lib.text.documents import docstrings, documentation_files, paragraphs, split_of
+from distil_lib.text.docstrings import docstrings, paragraphs
+from distil_lib.text.documentation import documentation_files
+from distil_lib.text.documents import split_of
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
