@@ -35,15 +35,8 @@ def tokens_per_second(
         "eval_blocks": 64,
     }
     settings |= {"threads": threads, "output": output}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        str(processes),
-        str(PROGRAM),
-    ]
+    launcher = "-m torch.distributed.run --standalone --nproc_per_node".split()
+    command = [sys.executable, *launcher, str(processes), str(PROGRAM)]
     command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     done = subprocess.run(
         command, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True

@@ -50,7 +50,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_named(path: Path) -> Iterator[None]:
-    """Turn what a disk says that takes no more into a `StorageError`, whoever has wrapped it."""
+    """Turn the error of a full disk into a `StorageError`, also if a library has wrapped it."""
     try:
         yield
     except UserError:

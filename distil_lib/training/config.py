@@ -201,19 +201,8 @@ class PretrainConfig(Settings):
 FIELDS = {f.name: f for f in dataclasses.fields(PretrainConfig)}
 # Settings that may differ when a run goes on: they change nothing of what is computed.
 RESUMABLE_OVERRIDES = frozenset(
-    {
-        "output",
-        "resume",
-        "overwrite",
-        "save_total_limit",
-        "log_every",
-        "save_every",
-        "threads",
-        "dataloader_num_workers",
-        "log_with",
-        "micro_batch_size",
-        "time_limit",
-    }
+    "output resume overwrite save_total_limit log_every save_every threads dataloader_num_workers "
+    "log_with micro_batch_size time_limit".split()
 )
 
 

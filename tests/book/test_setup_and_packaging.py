@@ -174,20 +174,8 @@ def test_wheel_installs_and_imports_in_an_empty_environment(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], **run)
     python = tmp_path / "empty" / "bin" / "python"
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            python,
-            "install",
-            "--no-deps",
-            "--no-index",
-            wheel,
-        ],
-        **run,
-    )
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], **run)
     program = (
         "import distil_lib, sys; from importlib.resources import files;"
         "presets = files('distil_lib') / 'training' / 'presets';"

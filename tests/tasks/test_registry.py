@@ -118,7 +118,7 @@ def test_glues_own_files_give_the_hubs_texts_and_labels(tmp_path, name, nested):
         assert set(data[split].column_names) <= {"text_a", "text_b", "label"}
     if task.labels:
         assert data["train"].features["label"].names == list(task.labels)
-    # Whoever predicts the labels has everything right, and MNLI reports the matched split first.
+    # Predicting the labels scores everything as right; MNLI reports the matched split first.
     score = task.compute(labels, data[task.evaluation[0]]["label"][:])
     assert score[task.metric] == pytest.approx(100)
     assert task.evaluation[0] == ("validation_matched" if name == "mnli" else "validation")

@@ -68,16 +68,7 @@ def test_the_paper_preset_is_the_released_recipe():
 # --------------------------------------------------------------------------------- the command line
 def test_the_command_line_overrides_the_preset_and_the_preset_the_defaults():
     config = parse_arguments(
-        [
-            "--preset",
-            "mini",
-            "--temperature",
-            "3.5",
-            "--max_steps=7",
-            "--resume",
-            "--init_layers",
-            "0,2,5",
-        ]
+        "--preset mini --temperature 3.5 --max_steps=7 --resume --init_layers 0,2,5".split()
     )
     preset = load_preset("mini")
     assert (config.temperature, config.max_steps, config.resume, config.init_layers) == (

@@ -100,7 +100,7 @@ def test_a_training_step(alphas, soft_targets, batch, models):
 def test_a_training_step_with_a_sample(batch, models):
     """Soft targets on 5 tokens of each block.
 
-    The shares are expected ones: moved over all 22 places, the sample meets the hidden words as
+    The shares are expected ones: moved over all 22 places, the sample meets the masked words as
     often as it would by chance.
     """
     config = PretrainConfig(block_size=L, soft_targets="sample", soft_target_fraction=0.23)

@@ -129,16 +129,8 @@ def test_the_launcher_ends_all_when_one_dies(small_run, tmp_path):
     """
     root = Path(__file__).parents[2]
     script = root / "distil_lib" / "pretrain.py"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        str(free_port()),
-        str(script),
-    ]
+    launcher = "-m torch.distributed.run --nproc_per_node 2 --master_port".split()
+    command = [sys.executable, *launcher, str(free_port()), str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     with (tmp_path / "log").open("w") as log:
         arguments = small_run(tmp_path / "run", max_steps=100_000, save_every=5)

@@ -59,15 +59,8 @@ def student_run(small_run, program, tmp_path_factory):
 
 def test_a_run_leaves_all_that_it_promises(student_run):
     folder, done = student_run
-    assert {p.name for p in folder.iterdir()} == {
-        ".lock",
-        ".lock.json",
-        "config.yaml",
-        "metrics.jsonl",
-        "checkpoints",
-        "model",
-        "curves.png",
-    }
+    promised = ".lock .lock.json config.yaml metrics.jsonl checkpoints model curves.png".split()
+    assert {p.name for p in folder.iterdir()} == set(promised)
     assert [p.name for p in sorted((folder / "checkpoints").iterdir())] == [
         "step-00000030",
         "step-00000060",
@@ -245,7 +238,7 @@ def test_settings_work(changes, small_run, program, tmp_path):
 # ----------------------------------------------------------------- one curve, whatever the hardware
 def test_micro_batches_give_the_same_parameters(make_run, tmp_path):
     """Oracle: whole batches, in float64, where Adam enlarges no rounding that matters. 7 sequences
-    in micro-batches of 2, with unequal numbers of hidden words; the last step has fewer.
+    in micro-batches of 2, with unequal numbers of masked words; the last step has fewer.
     """
     for name, micro in (("whole", 7), ("parts", 2)):
         run = make_run(name, batch_size=7, micro_batch_size=micro, max_steps=0, epochs=0.4)

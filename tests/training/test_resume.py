@@ -141,17 +141,7 @@ def test_what_may_change_on_resume_does_not_change_the_weights(whole, program, t
     arguments, expected = whole
     kill = signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 10, signal.SIGKILL)
     assert program(arguments(tmp_path / "run"), kill).code == -signal.SIGKILL
-    others = [
-        "--resume",
-        "--save_total_limit",
-        "5",
-        "--save_every",
-        "3",
-        "--log_every",
-        "5",
-        "--dataloader_num_workers",
-        "1",
-    ]
-    resumed = program([*arguments(tmp_path / "run"), *others])
+    others = "--save_total_limit 5 --save_every 3 --log_every 5 --dataloader_num_workers 1".split()
+    resumed = program([*arguments(tmp_path / "run"), "--resume", *others])
     assert resumed.code == 0, resumed.err
     assert result(tmp_path / "run")[0] == expected[0]
