@@ -50,7 +50,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_named(path: Path) -> Iterator[None]:
-    """Turn the error of a full disk into a `StorageError`, also if a library has wrapped it."""
+    """Turn an error of the storage into a `StorageError`, also if a library has wrapped it."""
     try:
         yield
     except UserError:
