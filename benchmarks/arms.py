@@ -1,8 +1,11 @@
-"""The ways to do a training step that `step.py` compares, and what they share: models, batches, optimizers.
+"""The ways to do a training step that `step.py` compares, and what they share: models, batches,
+optimizers.
 
-shop = BenchmarkContext("default", "docs:pandas,scikit-learn", 64, 64, torch.device("cpu"))
-step = Step(shop, all_arms("bf16", "fp32")["ours, masked"])
-step.seconds(), step.peak_bytes(), step.parts()
+    shop = BenchmarkContext("default", "docs:pandas,scikit-learn", 64, 64, torch.device("cpu"))
+    step = Step(shop, all_arms("bf16", "fp32")["ours, masked"])
+    step.seconds(), step.peak_bytes(), step.parts()
+
+A context holds the models and batches that all arms share.
 """
 
 import copy
@@ -84,7 +87,7 @@ def all_arms(precision: str, teacher: str, compiled: bool = False) -> dict[str, 
     }
 
 
-# ------------------------------------------------------------------------------------------------------------------- material
+# ----------------------------------------------------------------------------------------- material
 def make_teacher(size: str) -> MaskedLM:
     if size == "default":
         return load_teacher(data_folder("teacher"))
@@ -94,8 +97,10 @@ def make_teacher(size: str) -> MaskedLM:
 
 
 def piece_lengths(corpus: str, tokenizer, sequences: int, block: int, seed: int) -> np.ndarray:
-    """Lengths of `sequences` paragraphs of the corpus drawn at random, [CLS] and [SEP] included, none longer than a block: what a
-    padded batch holds that gives each piece of text a row of its own."""
+    """Lengths of `sequences` paragraphs of the corpus drawn at random, [CLS] and [SEP] included,
+    none longer than a block: what a padded batch holds that gives each piece of text a row of its
+    own.
+    """
     texts = [
         paragraph
         for document in load_documents(corpus)["text"][:400]
@@ -230,7 +235,9 @@ class Step:
         return self.shop.now() - start
 
     def peak_bytes(self) -> int:
-        """The most that tensors take at once during a step, beyond weights and the optimizer's state."""
+        """The most that tensors take at once during a step, beyond weights and the optimizer's
+        state.
+        """
         if self.shop.device.type == "cuda":
             before = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
@@ -249,8 +256,11 @@ class Step:
         return int(held.max())
 
     def parts(self) -> dict[str, float]:
-        """Seconds of each of `PARTS` in one step, between marks that hooks set. The gradient with respect to the encoder's output
-        arrives where the head's backward pass ends and that of the layers begins."""
+        """Seconds of each of `PARTS` in one step, between marks that hooks set.
+
+        The gradient with respect to the encoder's output arrives where the head's backward pass
+        ends and that of the layers begins.
+        """
         shop, marks = self.shop, {}
 
         def mark(name: str) -> None:

@@ -1,9 +1,12 @@
-"""Does memory grow with the corpus? Blocks are made from two corpora of different size and read through once.
+"""Does memory grow with the corpus?
+
+Blocks are made from two corpora of different size and read through once.
 
     python benchmarks/memory.py                    # 16 and 128 MB of text; a table
 
-Counted is the process's own memory; pages of files that are mapped into memory, which the system drops when it needs room, are not.
-The fixed part (imports, tokenizer, buffers) is the same for both.
+Counted is the process's own memory; pages of files that are mapped into memory, which the system
+drops when it needs room, are not. The fixed part (imports, tokenizer, buffers) is the same for
+both.
 """
 
 import argparse
@@ -40,7 +43,9 @@ def private_bytes() -> int:
 
 
 def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
-    """Make the blocks of a corpus and go through them once; put the peak of `private_bytes` into the queue `answer`."""
+    """Make the blocks of a corpus and go through them once; put the peak of `private_bytes` into
+    the queue `answer`.
+    """
     import datasets
 
     from distil_lib.masking import DynamicMasking
@@ -78,7 +83,7 @@ def peak_of_reading(corpus: Path, cache: Path, answer) -> None:
 
 
 def measure(megabytes: int) -> tuple[int, int]:
-    """(peak in bytes, number of blocks) of reading a corpus of this size in a process of its own."""
+    """(peak in bytes, number of blocks) of reading a corpus of this size in its own process."""
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder, "corpus.jsonl"), megabytes)
         context = multiprocessing.get_context("spawn")
@@ -101,9 +106,8 @@ def main() -> None:
     found = {size: measure(size) for size in (small, large)}
     for size, (peak, blocks) in found.items():
         print(f"{size:5} MB of text, {blocks:9,} blocks: {peak / 1e6:6.0f} MB of memory at most")
-    print(
-        f"a further MB of text takes {(found[large][0] - found[small][0]) / 1e6 / (large - small):.2f} MB of memory"
-    )
+    more = (found[large][0] - found[small][0]) / 1e6 / (large - small)
+    print(f"a further MB of text takes {more:.2f} MB of memory")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Which soft targets teach most in a given time: all tokens, the hidden ones, or a random sample of all?
+"""Which soft targets teach most in a given time: all tokens, the masked ones, or a random sample?
 
-    python benchmarks/positions.py --json benchmarks/results/positions.json        # 3 seeds x 3 arms of 150 s each
+    # 3 seeds x 3 arms of 150 s each
+    python benchmarks/positions.py --json benchmarks/results/positions.json
 
-Preset mini, shortened. A short trial measures how fast each arm is; then each trains for as many steps as fit into the same time, with
-a schedule that ends there. The arms take turns; held-out text, and its hidden words, are the same for all.
+Preset mini, shortened. A short trial measures how fast each arm is; then each trains for as many
+steps as fit into the same time, with a schedule that ends there. The arms take turns; held-out
+text, and its masked words, are the same for all.
 """
 
 import argparse
@@ -53,7 +55,9 @@ def train(output: Path, arm: str, steps: int, **settings) -> list[dict]:
 def seconds_of_a_step(
     folder: Path, corpus: str, trials: int = 3, steps: int = 8
 ) -> dict[str, float]:
-    """Of each arm: the median of some short trials, in turn, without the first steps, which pay for set-up."""
+    """Of each arm: the median of some short trials, in turn, without the first steps, which pay for
+    set-up.
+    """
     found: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for trial in range(trials):
         for arm in ARMS:
@@ -70,7 +74,10 @@ def seconds_of_a_step(
 
 
 def one_run(folder: Path, arm: str, seed: int, steps: int, options: argparse.Namespace) -> dict:
-    """What was held out halfway and at the end, and the seconds of training before it. Evaluations are not counted as training."""
+    """What was held out halfway and at the end, and the seconds of training before it.
+
+    Evaluations are not counted as training.
+    """
     half = {
         "log_every": max(steps // 10, 1),
         "eval_every": -(-steps // 2),
@@ -95,7 +102,9 @@ def spread(values: list[float]) -> str:
 
 
 def report(runs: list[dict]) -> str:
-    """Markdown: mean and standard deviation over seeds at the end, then the paired differences from "masked"."""
+    """Markdown: mean and standard deviation over seeds at the end, then the paired differences from
+    "masked".
+    """
     final = {(run["arm"], run["seed"]): run["curve"][-1] for run in runs}
     seeds = sorted({run["seed"] for run in runs})
     lines = [
@@ -105,9 +114,8 @@ def report(runs: list[dict]) -> str:
     for arm in ARMS:
         rows = [final[arm, seed] for seed in seeds]
         each = " | ".join(spread([row[name] for row in rows]) for name in FIGURES)
-        lines.append(
-            f"| {arm} | {rows[0]['step']} | {statistics.mean(row['seconds'] for row in rows):.0f} | {each} |"
-        )
+        seconds = statistics.mean(row["seconds"] for row in rows)
+        lines.append(f"| {arm} | {rows[0]['step']} | {seconds:.0f} | {each} |")
     lines += ["", f"| difference by seed | {' | '.join(FIGURES)} |", "|---|---|---|---|"]
     for arm in ("all", "sample"):
         each = " | ".join(

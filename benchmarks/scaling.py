@@ -1,9 +1,10 @@
-"""What a second process, or a second thread, brings on this machine: tokens per second of `--preset mini`, in one run.
+"""What a second process, or a second thread, brings on this machine: tokens per second of `--preset
+mini`, in one run.
 
-    python benchmarks/scaling.py                   # three rounds of the three arms in turn, some ten minutes
+    python benchmarks/scaling.py    # three rounds of the three arms in turn, some ten minutes
 
-The arms alternate, so that a machine that is slow for a while is slow for all of them. Quoted are medians, and the speed relative to
-one process with one thread.
+The arms alternate, so that a machine that is slow for a while is slow for all of them. Quoted are
+medians, and the speed relative to one process with one thread.
 """
 
 import argparse
@@ -34,15 +35,8 @@ def tokens_per_second(
         "eval_blocks": 64,
     }
     settings |= {"threads": threads, "output": output}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        str(processes),
-        str(PROGRAM),
-    ]
+    launcher = "-m torch.distributed.run --standalone --nproc_per_node".split()
+    command = [sys.executable, *launcher, str(processes), str(PROGRAM)]
     command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     done = subprocess.run(
         command, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True
@@ -68,7 +62,8 @@ def main() -> None:
                 speeds[arm] += tokens_per_second(*arm, options.preset, options.steps, output)
     machine = describe_machine()
     print(
-        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; preset {options.preset}"
+        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; "
+        f"preset {options.preset}"
     )
     print("processes  threads  tokens/s  (quartiles)    relative  efficiency")
     alone = statistics.median(speeds[ARMS[0]])
@@ -76,7 +71,8 @@ def main() -> None:
         low, middle, high = statistics.quantiles(values, n=4)
         gain = middle / alone
         print(
-            f"{processes:9}  {threads:7}  {middle:8,.0f}  ({low:,.0f}-{high:,.0f})  {gain:8.2f}  {gain / (processes * threads):9.0%}"
+            f"{processes:9}  {threads:7}  {middle:8,.0f}  ({low:,.0f}-{high:,.0f})  "
+            f"{gain:8.2f}  {gain / (processes * threads):9.0%}"
         )
 
 

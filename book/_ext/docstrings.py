@@ -1,7 +1,8 @@
 """Sphinx extension: show the library's docstrings, which are plain text, as they are meant.
 
-They are written to be read in the source: an indented block after an empty line is code, `name` is code, and no other character
-has a meaning. reStructuredText wants "::" before a code block and takes `*`, `|` and a trailing `_` for markup.
+They are written to be read in the source: an indented block after an empty line is code, `name` is
+code, and no other character has a meaning. reStructuredText wants "::" before a code block and
+takes `*`, `|` and a trailing `_` for markup.
 """
 
 import re

@@ -5,9 +5,11 @@
     Return the [MASK] of the array along the given axis.
     ```
 
-gives a form with those sentences as examples. Until it is used, and wherever scripts are off, the page shows what PyTorch answered to the
-first of them while the book was built. The models are packed into `_static` by the build, so the repository holds their weights once;
-they are fetched from there when the form is first used, by a `<script>` element, which browsers allow for pages opened from a disk.
+gives a form with those sentences as examples. Until it is used, and wherever scripts are off, the
+page shows what PyTorch answered to the first of them while the book was built. The models are
+packed into `_static` by the build, so the repository holds their weights once; they are fetched
+from there when the form is first used, by a `<script>` element, which browsers allow for pages
+opened from a disk.
 """
 
 import functools
@@ -20,9 +22,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from transformers.utils import logging
 
-from distil_lib.text.tokenizer import load_tokenizer
-from distil_lib.export.browser import fill_blank, load_as_student, pack
 from distil_lib.common.paths import data_folder
+from distil_lib.export.browser import fill_blank, load_as_student, pack
+from distil_lib.text.tokenizer import load_tokenizer
 
 MODELS = ("teacher", "student")
 FILES = ("fill_mask.js", "fill_mask_demo.js")
@@ -31,11 +33,13 @@ WIDGET = """\
 <div class="fill-mask" data-megabytes="{megabytes:.0f}">
   <form hidden>
     <label>A sentence with one blank, written [MASK] or ___
-      <input type="text" name="text" value="{sentence}" autocomplete="off" autocapitalize="off" spellcheck="false"></label>
+      <input type="text" name="text" value="{sentence}" autocomplete="off"
+             autocapitalize="off" spellcheck="false"></label>
     <button type="submit">Fill the blank</button>
     <ul aria-label="Examples">{examples}</ul>
   </form>
-  <noscript><p>Scripts are switched off in this browser, so the models cannot answer here; this is a recorded answer.</p></noscript>
+  <noscript><p>Scripts are switched off in this browser, so the models cannot answer here;
+    this is a recorded answer.</p></noscript>
   <p role="status">Recorded when the book was built: <q>{sentence}</q></p>
   <div class="fill-mask-answers">{answers}</div>
 </div>
@@ -59,13 +63,18 @@ def loaded(name: str):
 
 
 def widget(sentences: list[str]) -> str:
-    """The form as HTML, with PyTorch's answer to the first sentence. Raises `UserError` if that has not exactly one blank."""
+    """The form as HTML, with PyTorch's answer to the first sentence.
+
+    Raises `UserError` if that has not exactly one blank.
+    """
     answers = []
     for name in MODELS:
         model, tokenizer, _ = loaded(name)
-        # The same markup as `fill_mask_demo.js` makes: the share is a number for readers and a length for the bar behind it.
+        # The same markup as `fill_mask_demo.js` makes: the share is a number for readers and a
+        # length for the bar behind it.
         words = "".join(
-            f'<li style="--share: {share:.3f}"><span>{escape(word)}</span> <span>{share:.0%}</span></li>'
+            f'<li style="--share: {share:.3f}"><span>{escape(word)}</span> '
+            f"<span>{share:.0%}</span></li>"
             for word, share in fill_blank(model, tokenizer, sentences[0])
         )
         weights = sum(p.numel() for p in model.parameters()) / 1e6

@@ -1,6 +1,8 @@
-"""Sphinx extension: launch and repository buttons where `repository.url` of `_config.yml` is known, none while it is empty.
+"""Sphinx extension: launch and repository buttons where `repository.url` of `_config.yml` is known,
+none while it is empty.
 
-The theme stops at an empty address. Colab opens notebooks from GitHub only, so only such an address makes a Colab button.
+The theme stops at an empty address. Colab opens notebooks from GitHub only, so only such an address
+makes a Colab button.
 """
 
 from sphinx.application import Sphinx

@@ -1,8 +1,11 @@
-"""What all chapters have in common: the set-up cell, how they are executed, and how they are stored.
+"""What all chapters have in common: the set-up cell, how they are executed, and how they are
+stored.
 
-python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each (make cells)
-python book/_ext/notebooks.py execute book/*.ipynb    # run each in a fresh kernel and store the outputs (make execute)
-python book/_ext/notebooks.py show                    # print the set-up cell
+    python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each
+    python book/_ext/notebooks.py execute book/*.ipynb    # run each anew, store the outputs
+    python book/_ext/notebooks.py show                    # print the set-up cell
+
+`make cells` and `make execute` call the first two.
 """
 
 import argparse
@@ -20,8 +23,9 @@ from nbformat.validator import normalize
 
 CONFIG = Path(__file__).resolve().parents[2] / "_config.yml"
 CELL_ID = "set-up"
-# Silent where the library is installed. Elsewhere (Colab, somebody's own kernel) it fetches the repository into the working
-# folder and installs the library alone, so that the kernel keeps its own torch and numpy.
+# Silent where the library is installed. Elsewhere (Colab, somebody's own kernel) it fetches the
+# repository into the working folder and installs the library alone, so that the kernel keeps its
+# own torch and numpy.
 CELL = """\
 # Set-up: nothing to do where distil_lib is installed; elsewhere, fetch this book's
 # repository and install its library alone.
@@ -74,7 +78,9 @@ def read(path: Path) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
-    """Store a notebook without what differs from run to run or from machine to machine, so that a diff shows what changed."""
+    """Store a notebook without what differs from run to run or from machine to machine, so that a
+    diff shows what changed.
+    """
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -95,7 +101,9 @@ def write(notebook: NotebookNode, path: Path) -> None:
 
 
 def put_setup_cell(notebook: NotebookNode) -> None:
-    """Write the set-up cell as the first code cell: over the one that is there, or a bare `import distil_lib`; else after the title."""
+    """Write the set-up cell as the first code cell: over the one that is there, or a bare `import
+    distil_lib`; else after the title.
+    """
     first, new = first_code_cell(notebook), setup_cell()
     if first is not None and (first.id == CELL_ID or first.source.strip() == "import distil_lib"):
         first.update(id=CELL_ID, source=new.source, metadata=new.metadata, outputs=[])
@@ -104,9 +112,12 @@ def put_setup_cell(notebook: NotebookNode) -> None:
 
 
 def execute(path: Path) -> str:
-    """Run a chapter top to bottom in a fresh kernel, in its own folder, and store it. Returns a line that says so.
+    """Run a chapter top to bottom in a fresh kernel, in its own folder, and store it.
 
-    A chapter that fails keeps what was stored: `CellExecutionError` holds the cell and the traceback.
+    Returns a line that says so.
+
+    A chapter that fails keeps what was stored: `CellExecutionError` holds the cell and the
+    traceback.
     """
     notebook = read(path)
     for cell in notebook.cells:

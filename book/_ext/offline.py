@@ -1,7 +1,8 @@
 """Sphinx extension: pages that work when they are opened from a disk.
 
-The theme preloads its icon fonts as cross-origin requests, which browsers refuse for file:// addresses and report as errors. The
-style sheets load the same fonts without trouble, so the preloading is taken out.
+The theme preloads its icon fonts as cross-origin requests, which browsers refuse for file://
+addresses and report as errors. The style sheets load the same fonts without trouble, so the
+preloading is taken out.
 """
 
 import re

@@ -1,8 +1,10 @@
 """Hashes of what decides a job's numbers: settings by their value, files by their content.
 
-inputs = InputFingerprints()
-settings = inputs.result_determining_settings(pretraining, finetuning, seeds=[0])
-settings_hash(settings)                             # "016cee4917e30394"
+    inputs = InputFingerprints()
+    settings = inputs.result_determining_settings(pretraining, finetuning, seeds=[0])
+    settings_hash(settings)                             # "016cee4917e30394"
+
+Jobs with the same hash have the same settings and read the same content.
 """
 
 import dataclasses

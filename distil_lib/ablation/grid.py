@@ -39,17 +39,9 @@ ARM_NAME = re.compile(r"[\w+-][\w.+-]{0,79}")  # it is part of a file's name
 # Not for a grid to say: they belong to the (arm, seed) or to the machine, or are the same for all.
 RESERVED: dict[type, set[str]] = {
     PretrainConfig: {"seed", "output", "resume", "overwrite", "log_with", "time_limit"},
-    FinetuneConfig: {
-        "model",
-        "task",
-        "seeds",
-        "output",
-        "predict",
-        "save",
-        "compare_with",
-        "evaluate_only",
-        "precision",
-    },
+    FinetuneConfig: set(
+        "model task seeds output predict save compare_with evaluate_only precision".split()
+    ),
 }
 
 

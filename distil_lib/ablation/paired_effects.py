@@ -97,7 +97,7 @@ def sign_flip_test(differences: Numbers, seed: int = 0) -> float:
 def holm(p_values: Numbers) -> list[float]:
     """Holm's (1979) adjusted p-values; a nan is not counted and stays.
 
-    Whoever rejects below .05 makes any error at all with a probability of 5% at most.
+    If all below .05 are rejected, any error at all has a probability of 5% at most.
     """
     # statsmodels' `multipletests` does the same, and collects garbage (0.1 s) at each call.
     p = np.array(p_values, np.float64)

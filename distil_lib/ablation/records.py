@@ -1,8 +1,10 @@
 """What an ablation has measured: one JSON file for each arm and seed.
 
-records = read_records("data/results/ablation")
-values = values_by_seed(records, "documentation")     # {"triple": {0: 61.2, ...}, ...}
-paired_effects(values, reference="triple")
+    records = read_records("data/results/ablation")
+    values = values_by_seed(records, "documentation")     # {"triple": {0: 61.2, ...}, ...}
+    paired_effects(values, reference="triple")
+
+Differences are taken between arms of the same seed.
 """
 
 import math

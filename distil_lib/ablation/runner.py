@@ -70,7 +70,7 @@ def locked(output: Path, job: Job) -> Iterator[bool]:
     try:
         yield not record_file(output, job).exists()
     finally:
-        # Only when the job is recorded: whoever locks the deleted file then finds the record.
+        # Only when the job is recorded: a process that locks the deleted file finds the record.
         if record_file(output, job).exists():
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()

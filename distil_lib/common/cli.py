@@ -146,12 +146,14 @@ def _unfit(text: str) -> str:
     return ""
 
 
+@dataclasses.dataclass
 class Settings:
     """Base of the dataclasses of settings: every value is checked, then what they mean together."""
 
     def __post_init__(self) -> None:
-        for name in _adapters(type(self)):
-            setattr(self, name, checked(type(self), name, getattr(self, name)))
+        kind: type = type(self)
+        for name in _adapters(kind):
+            setattr(self, name, checked(kind, name, getattr(self, name)))
         self.check()
 
     def check(self) -> None:
@@ -306,5 +308,5 @@ class Program(Generic[Config]):
             stopped: what is said after Ctrl-C or SIGTERM.
         """
         given = sys.argv[1:] if arguments is None else arguments
-        resumable = "resume" in _adapters(self.settings)
+        resumable = any(field.name == "resume" for field in dataclasses.fields(self.settings))
         run_program(lambda: function(self.parse(given), given), stopped, resumable)

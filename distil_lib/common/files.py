@@ -1,8 +1,10 @@
 """Files and folders that are complete or absent, and files that are read with care.
 
-with atomic_folder(Path("runs/mine/model")) as folder:    # has its name only when all is there
-    model.save_pretrained(folder)
-settings = read_yaml(Path("mine.yaml"))                   # or one UserError
+    with atomic_folder(Path("runs/mine/model")) as folder:    # has its name only when all is there
+        model.save_pretrained(folder)
+    settings = read_yaml(Path("mine.yaml"))                   # or one UserError
+
+Damaged files and files that are too large are refused with a `UserError`.
 """
 
 import contextlib
@@ -48,7 +50,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_named(path: Path) -> Iterator[None]:
-    """Turn what a disk says that takes no more into a `StorageError`, whoever has wrapped it."""
+    """Turn an error of the storage into a `StorageError`, also if a library has wrapped it."""
     try:
         yield
     except UserError:
@@ -200,7 +202,8 @@ def read_json(path: Path, kind: type = dict, limit: int = MAX_JSON_BYTES) -> Any
         reason = str(error).splitlines()[0][:150]
         raise UserError(f"{path} is no JSON ({reason}).", "It is damaged: replace it.") from error
     if not isinstance(content, kind):
-        wanted = {dict: "an object", list: "a list"}.get(kind, kind.__name__)
+        names: dict[type, str] = {dict: "an object", list: "a list"}
+        wanted = names.get(kind, kind.__name__)
         raise UserError(f"{path} does not hold {wanted}.", "It is of another kind, or damaged.")
     return content
 

@@ -1,9 +1,11 @@
 """What this machine is and what it is good at.
 
-choose_precision(torch.device("cpu"))      # ("bf16", "the processor has avx512_bf16")
-available_cpus()                           # those that this process may use
-matmul_ceiling(torch.device("cpu"), torch.float32)      # FLOP/s that no training step exceeds
-describe_machine()                         # {"processor": ..., "cores": 2, ...}
+    choose_precision(torch.device("cpu"))      # ("bf16", "the processor has avx512_bf16")
+    available_cpus()                           # those that this process may use
+    matmul_ceiling(torch.device("cpu"), torch.float32)      # FLOP/s that no training step exceeds
+    describe_machine()                         # {"processor": ..., "cores": 2, ...}
+
+Speeds are measured on this machine, not looked up.
 """
 
 import os
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from distil_lib.common.cli import Precision
 from distil_lib.errors import UserError
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
@@ -176,7 +179,7 @@ def _wait(device: torch.device) -> None:
 
 
 # ----------------------------------------------------------------------------------- environment
-def launch_precision(precision: str) -> str:
+def launch_precision(precision: Precision) -> Precision:
     """The precision to train in, where the launcher's environment has a word in it.
 
     Accelerate reads settings from the environment that change what is computed. Here they are used

@@ -1,7 +1,9 @@
 """Where the project's own data lies, and where work is kept that need not be done twice.
 
-data_folder("teacher")    # .../data/teacher, from whatever folder a program is started in
-cache_folder("blocks")    # ~/.cache/distil_lib/blocks, or below DISTIL_CACHE
+    data_folder("teacher")    # .../data/teacher, from whatever folder a program is started in
+    cache_folder("blocks")    # ~/.cache/distil_lib/blocks, or below DISTIL_CACHE
+
+A `UserError` says what to do if a folder is missing or cannot be written.
 """
 
 import errno

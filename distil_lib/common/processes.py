@@ -1,9 +1,11 @@
 """How a program runs and ends, alone or as one of several processes that train together.
 
-run_program(lambda: train(parse(arguments)), resumable=True)     # quiet, one message, exit codes
+    run_program(lambda: train(parse(arguments)), resumable=True)    # quiet, one message, exit codes
 
-with shared_refusal():                  # what one process refuses, all of them refuse
-    config = parse(arguments)
+    with shared_refusal():                  # what one process refuses, all of them refuse
+        config = parse(arguments)
+
+Exit codes are 0, 2 after a `UserError`, 130 after Ctrl-C and 143 after SIGTERM.
 """
 
 import contextlib
@@ -105,7 +107,8 @@ def _interrupts_reported(stopped: str) -> Iterator[None]:
         if error.filename is not None:
             raise
         # The reader of standard output has left, as `head` does: end silently, as others do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        if sys.__stdout__ is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         sys.exit(141)
     finally:
         if main and signal.getsignal(signal.SIGTERM) is terminate:

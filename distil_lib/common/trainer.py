@@ -16,6 +16,7 @@ class Progress(TrainerCallback):
         self.title, self.show = title, show
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """Open the bar."""
         self.bar = tqdm(
             total=state.max_steps,
             desc=self.title,
@@ -25,9 +26,11 @@ class Progress(TrainerCallback):
         )
 
     def on_step_end(self, args, state, control, **kwargs):
+        """Count an optimizer step."""
         self.bar.update()
 
     def on_train_end(self, args, state, control, **kwargs):
+        """Close the bar."""
         self.bar.close()
 
 

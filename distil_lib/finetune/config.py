@@ -1,6 +1,8 @@
 """The settings of a fine-tuning, and its command line.
 
-config = parse_arguments(["--model", "data/student", "--task", "doc-qa", "--seeds", "5"])
+    config = parse_arguments(["--model", "data/student", "--task", "doc-qa", "--seeds", "5"])
+
+Values are checked when a configuration is made.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,12 @@
 """Between a task and a model: features in, answers out, and the files that benchmarks want.
 
-features = encode(task, data["validation"], tokenizer, max_length=128)
-split = Split(task, data["validation"], features)
-answers = split.decode(predict(model, features, Collator(task, tokenizer), batch_size=32))
-task.compute(answers, split.references)
-write_predictions(split, answers, "SST-2.tsv")
+    features = encode(task, data["validation"], tokenizer, max_length=128)
+    split = Split(task, data["validation"], features)
+    answers = split.decode(predict(model, features, Collator(task, tokenizer), batch_size=32))
+    task.compute(answers, split.references)
+    write_predictions(split, answers, "SST-2.tsv")
+
+The task says how its rows are encoded and scored.
 """
 
 import json
@@ -75,6 +77,7 @@ class Collator:
         self.dtype = torch.float32 if task.kind == "regression" else torch.int64
 
     def __call__(self, features: Sequence[Mapping]) -> dict[str, Tensor]:
+        """The rows as one batch: the model's inputs, padded, and the answers if there are any."""
         texts = [
             {name: row[name] for name in self.tokenizer.model_input_names if name in row}
             for row in features

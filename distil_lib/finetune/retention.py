@@ -70,7 +70,7 @@ def _macro_f1(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) 
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, and 0 where b is 0: what scikit-learn gives for a figure that is not defined."""
+    """The quotient a / b, and 0 where b is 0, as scikit-learn scores what is not defined."""
     return np.divide(a, b, out=np.zeros(len(b)), where=b > 0)
 
 

@@ -281,7 +281,7 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     work = Finetuning(config, progress)
     if teacher is not None:
         check_comparable(work, teacher, str(config.compare_with))
-    precision = config.precision
+    precision: str = config.precision
     if precision == "auto":  # what was measured once holds for all seeds
         precision = (saved or {"configuration": {}})["configuration"].get("precision") or ""
         precision = precision or probe_precision(_device())

@@ -1,7 +1,9 @@
 """How the book's pages look: one style for all figures, and listings of the library.
 
-use_style()
-show_source(losses.soft_target_loss)      # in a notebook: the function's source, highlighted
+    use_style()
+    show_source(losses.soft_target_loss)      # in a notebook: the function's source, highlighted
+
+matplotlib and IPython are imported when these are called, not before.
 """
 
 import inspect

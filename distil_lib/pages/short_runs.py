@@ -1,12 +1,13 @@
-"""Short distillations of a page: recorded once, and one of them run again wherever the page is executed.
+"""Short distillations of a page: recorded once, and one of them run again with the page.
 
     losses = recorded_runs("temperature", distil, jobs=[(1, 0), (2, 0)], live=[(2, 0)])
-    losses[2, 0]                                   # what `distil(2, 0)` returned when it was recorded
+    losses[2, 0]    # what `distil(2, 0)` returned when it was recorded
 
-A page shows many students that were trained for some twenty steps. To train all of them whenever the page is
-executed takes minutes and shows nothing new. So their figures are in `data/results/short_runs`, and the page
-trains the students in `live` again: it stops if one of them is not what the record says. `DISTIL_RECORD=1 make
-execute CHAPTER=...` trains all of them and writes the record.
+A page shows many students that were trained for some twenty steps. To train all of them whenever
+the page is executed takes minutes and shows nothing new. So their figures are in
+`data/results/short_runs`, and the page trains the students in `live` again: it stops if one of them
+is not what the record says. `DISTIL_RECORD=1 make execute CHAPTER=...` trains all of them and
+writes the record.
 """
 
 import json
@@ -36,7 +37,8 @@ class CachedTeacher(nn.Module):
 
     def __init__(self, teacher: nn.Module):
         super().__init__()
-        self.teacher, self.answers = teacher, {}
+        self.teacher = teacher
+        self.answers: dict[tuple[bytes | None, ...], StudentOutput] = {}
 
     def forward(
         self,
@@ -44,6 +46,7 @@ class CachedTeacher(nn.Module):
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> StudentOutput:
+        """What the teacher answers; it is asked once about each batch and its positions."""
         question = tuple(None if x is None else x.numpy().tobytes() for x in (input_ids, positions))
         if question not in self.answers:
             self.answers[question] = self.teacher(input_ids, attention_mask, positions)
@@ -63,10 +66,12 @@ def short_distillation(
     """One optimizer step of AdamW a batch, on masked tokens; `student` is trained in place.
 
     Args:
-        student, teacher: models with `Student`'s interface.
+        student: a model with `Student`'s interface.
+        teacher: another one.
         loss: which losses, and their weights.
         batches: one a step.
-        learning_rate: its height; it rises over `warmup_steps` and falls linearly to 0.
+        learning_rate: its height, from which it falls linearly to 0.
+        warmup_steps: steps in which it rises to that.
         max_grad_norm: gradients are clipped to this norm.
         bf16: compute products in bf16.
 
@@ -98,14 +103,17 @@ def recorded_runs(
     live: Sequence[tuple],
     tolerance: float = 0.03,
 ) -> dict[tuple, Any]:
-    """The results of `run(*job)` for each job, from the record; those in `live` are computed again and compared.
+    """The results of `run(*job)` for each job, from the record.
+
+    Those in `live` are computed again and compared.
 
     Args:
         name: of the record, a file of `data/results/short_runs`.
         run: gives numbers, or lists or dictionaries of numbers.
         jobs: the arguments of each run.
         live: which of them to run again here.
-        tolerance: by how much a number may differ from the record: other processors round otherwise.
+        tolerance: by how much a number may differ from the record: other processors round
+            otherwise.
 
     Returns:
         {job: result}, all of them as recorded.

@@ -15,17 +15,9 @@ from distil_lib.tasks.documentation_sources import (
     shuffled,
 )
 
-PACKAGES = (
-    "python",
-    "torch",
-    "sympy",
-    "scipy",
-    "transformers",
-    "scikit-learn",
-    "pandas",
-    "matplotlib",
-    "huggingface-hub",
-    "fonttools",
+PACKAGES = tuple(
+    "python torch sympy scipy transformers scikit-learn pandas matplotlib huggingface-hub "
+    "fonttools".split()
 )
 # Any word with a package's name in it, also those of doc-near's other packages.
 NAMES = re.compile(

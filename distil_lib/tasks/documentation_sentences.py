@@ -1,6 +1,8 @@
 """doc-acceptability: sentences as they were written, or with one local error.
 
-corruptions("The value is returned.")   # {"form": [("form 2", "The value are returned.")]}
+    corruptions("The value is returned.")   # {"form": [("form 2", "The value are returned.")]}
+
+Each pair is the name of the edit and the corrupted sentence.
 """
 
 import re

@@ -71,7 +71,7 @@ def mask_blocks(
     `empty`: nothing of them is to be counted.
     """
     input_ids = torch.from_numpy(blocks.astype(np.int64))
-    batch = masking(input_ids, numbers, epochs)
+    batch = masking(input_ids, numbers.tolist(), epochs.tolist())
     counted = torch.full_like(input_ids, not empty, dtype=torch.bool)
     if empty:
         batch.labels.fill_(IGNORED)

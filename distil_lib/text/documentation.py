@@ -46,7 +46,7 @@ def documentation_files(packages: Sequence[str] = DOCUMENTED) -> list[dict[str, 
     Raises:
         UserError: if none of the packages is installed.
     """
-    files = {}
+    files: dict[str, str] = {}
     for package in packages:
         if package == "python":
             root = Path(sysconfig.get_path("stdlib"))

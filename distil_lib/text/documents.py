@@ -138,9 +138,8 @@ def _with_shares(
         lengths = [len(text) for _, text in rows_of(documents)]
         names = documents["name"]
         # A sample that depends on nothing but the names, and not on who is held out.
-        order = sorted(
-            range(len(lengths)), key=lambda i, names=list(names): _digest("share", names[i])
-        )
+        digests = [_digest("share", name) for name in names]
+        order = sorted(range(len(lengths)), key=digests.__getitem__)
         total = np.cumsum([lengths[i] for i in order])
         count = max(int(np.searchsorted(total, weight * scale * (1 + 1e-9), side="right")), 1)
         kept.append(documents.select(sorted(order[:count])))
@@ -202,7 +201,7 @@ def split_documents(documents: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def split_of(name: str, held_out_per_mille: int = HELD_OUT_PER_MILLE) -> str:
-    """ "train" or "held_out", a pure function of the document's name.
+    """The split "train" or "held_out", a pure function of the document's name.
 
     Adding documents moves none from one side to the other.
     """

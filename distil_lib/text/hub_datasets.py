@@ -101,8 +101,8 @@ def _not_loaded(source: Source, error: BaseException) -> UserError:
                 f"The dataset hub:{name} {problem}.",
                 f"Choose one of {', '.join(configs[:20])}: hub:{name}:{configs[0]}.",
             )
-    if problem := hub_cache_problem(error):
-        return problem
+    if cache_problem := hub_cache_problem(error):
+        return cache_problem
     return UserError(
         f"The dataset {source.name[4:]!r} could not be loaded from the Hub"
         f" ({type(error).__name__}: {words[0][:200]}).",

@@ -1,6 +1,8 @@
 """Documents to blocks of token ids, packed without padding.
 
-blocks = list(pack(token_lists, tokenizer, block_size=64))     # (64,) ids: [CLS] 62 words [SEP]
+    blocks = list(pack(token_lists, tokenizer, block_size=64))     # (64,) ids: [CLS] 62 words [SEP]
+
+Tokens at the end that fill no block are dropped.
 """
 
 from collections.abc import Iterable, Iterator

@@ -36,7 +36,7 @@ class BlockStream:
         block_size: int,
         weights: Sequence[float] | None = None,
     ):
-        self.parts = list(documents) if isinstance(documents, (list, tuple)) else [documents]
+        self.parts = list(documents) if isinstance(documents, Sequence) else [documents]
         self.weights = list(weights or [1.0] * len(self.parts))
         self.tokenizer, self.block_size = tokenizer, block_size
         available = min(part.num_shards for part in self.parts)

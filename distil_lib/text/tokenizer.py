@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from datasets import Dataset
 from pydantic import Field
 from tokenizers import BertWordPieceTokenizer
-from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from distil_lib.common.cli import Program, Settings, option
 from distil_lib.common.files import atomic_write_text, check_writable
@@ -33,7 +33,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
         )
     trainer = BertWordPieceTokenizer(lowercase=True)
     trainer.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=2, show_progress=False)
-    return BertTokenizerFast(
+    return BertTokenizer(
         tokenizer_object=trainer._tokenizer, do_lower_case=True, model_max_length=512
     )
 
@@ -51,9 +51,8 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
             f"The tokenizer of {name} needs a package that is missing ({_first_line(error)}).",
             "Install it: pip install PACKAGE.",
         ) from error
-    except (
-        Exception
-    ) as error:  # `tokenizers` raises bare ones, `transformers` whatever a bad file does
+    # `tokenizers` raises bare ones, and `transformers` what a bad file happens to cause.
+    except Exception as error:
         raise _not_loaded(name, error) from error
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(
@@ -84,7 +83,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
             f"The tokenizer of {name} reads {tokenizer.model_max_length} tokens at most.",
             "Set model_max_length in its tokenizer_config.json to 8 or more.",
         )
-    return tokenizer
+    return cast(PreTrainedTokenizerFast, tokenizer)  # it is fast, as was checked
 
 
 def _repeats_ids(file: Path) -> bool:

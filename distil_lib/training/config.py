@@ -1,7 +1,9 @@
 """The configuration of a pretraining run: a dataclass, presets in YAML, and a command line.
 
-config = parse_arguments(["--preset", "mini", "--learning_rate", "1e-3"])
-config = load_preset("mini", max_steps=100)
+    config = parse_arguments(["--preset", "mini", "--learning_rate", "1e-3"])
+    config = load_preset("mini", max_steps=100)
+
+Unknown settings and bad values are refused with a `UserError`.
 """
 
 import dataclasses
@@ -85,7 +87,8 @@ class PretrainConfig(Settings):
     )
     init_layers: str = option(
         "spread",
-        'teacher layers to start from: spread, alternate, first, last, random, none, or a list "0,2,4"',
+        "teacher layers to start from: spread, alternate, first, last, random, none, "
+        'or a list "0,2,4"',
     )
     copy_head: bool = option(True, "start the MLM head as the teacher's")
     freeze_positions: bool = option(False, "do not train the position embeddings")
@@ -198,19 +201,8 @@ class PretrainConfig(Settings):
 FIELDS = {f.name: f for f in dataclasses.fields(PretrainConfig)}
 # Settings that may differ when a run goes on: they change nothing of what is computed.
 RESUMABLE_OVERRIDES = frozenset(
-    {
-        "output",
-        "resume",
-        "overwrite",
-        "save_total_limit",
-        "log_every",
-        "save_every",
-        "threads",
-        "dataloader_num_workers",
-        "log_with",
-        "micro_batch_size",
-        "time_limit",
-    }
+    "output resume overwrite save_total_limit log_every save_every threads dataloader_num_workers "
+    "log_with micro_batch_size time_limit".split()
 )
 
 

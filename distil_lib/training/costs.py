@@ -85,14 +85,17 @@ class StepCost:
 
     @property
     def total(self) -> float:
+        """All of them."""
         return sum(asdict(self).values())
 
     @property
     def teacher(self) -> float:
+        """The teacher's forward pass."""
         return self.teacher_layers + self.teacher_attention + self.teacher_head
 
     @property
     def heads(self) -> float:
+        """The MLM heads of student and teacher."""
         return self.student_head + self.teacher_head
 
 
@@ -154,6 +157,7 @@ class RunCost:
 
     @property
     def flops(self) -> float:
+        """FLOPs of all tokens that training reads."""
         return self.step.total * self.tokens
 
 

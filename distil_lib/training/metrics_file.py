@@ -46,6 +46,7 @@ class MetricsFile:
             )
 
     def write(self, row: dict) -> None:
+        """Append a line, at once readable by other programs."""
         self.file.write((json.dumps(row) + "\n").encode())
         self.file.flush()
 
@@ -55,6 +56,7 @@ class MetricsFile:
         return self.file.tell()
 
     def close(self) -> None:
+        """Close the file."""
         self.file.close()
 
 

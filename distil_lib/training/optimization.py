@@ -1,7 +1,9 @@
 """Optimizers and the learning rate's schedule.
 
-optimizers = build_optimizers(model, "adamw", learning_rate=5e-4)
-schedules = [linear_schedule(o, warmup_steps=100, total_steps=2000) for o in optimizers]
+    optimizers = build_optimizers(model, "adamw", learning_rate=5e-4)
+    schedules = [linear_schedule(o, warmup_steps=100, total_steps=2000) for o in optimizers]
+
+Each optimizer has a schedule of its own.
 """
 
 from torch import nn
@@ -68,6 +70,7 @@ class LinearByProgress:
         self.warmup_ratio, self.progress = warmup_ratio, 0.0
 
     def __call__(self, step: int) -> float:
+        """The factor of the learning rate; `step`, which `LambdaLR` passes, is not used."""
         done, warmup = min(self.progress, 1.0), self.warmup_ratio
         # The first step would have a rate of 0 otherwise, and change nothing.
         return max(done, 1e-3) / warmup if done < warmup else (1 - done) / (1 - warmup)

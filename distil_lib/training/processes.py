@@ -1,8 +1,10 @@
 """What several processes of one run have to agree on before they train.
 
-errors = SharedErrors(rank, world)
-with errors.shared():        # a `UserError` of one process is raised by all
-    teacher = load_teacher(...)
+    errors = SharedErrors(rank, world)
+    with errors.shared():        # a `UserError` of one process is raised by all
+        teacher = load_teacher(...)
+
+`errors.gather(value)` gives every process the values of all.
 """
 
 import contextlib
@@ -41,6 +43,7 @@ class SharedErrors:
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
+        """A block that ends with a `UserError` in all processes if it does in one."""
         error = None
         try:
             yield

@@ -15,6 +15,7 @@ class Window:
         self.steps = [torch.tensor(row, device=device) * float(main) for row in saved]
 
     def add(self, step: Tensor) -> None:
+        """Keep the five figures of a step."""
         self.steps.append(step)
 
     def take(self) -> Tensor:

@@ -83,18 +83,22 @@ class TrainingSetup:
 
     @property
     def rank(self) -> int:
+        """The number of this process, from 0."""
         return self.accelerator.process_index
 
     @property
     def world(self) -> int:
+        """How many processes train."""
         return self.accelerator.num_processes
 
     @property
     def device(self) -> torch.device:
+        """The device of this process."""
         return self.accelerator.device
 
     @property
     def sharded(self) -> bool:
+        """Whether FSDP splits the student over the processes."""
         return self.accelerator.distributed_type == DistributedType.FSDP
 
     def batches(self, start: int, positions: dict[str, dict] | None = None) -> DataLoader:

@@ -38,6 +38,7 @@ class TimeLimit:
         self.seconds, self.longest = seconds, dict.fromkeys(("step", "evaluate", "save"), 0.0)
 
     def measured(self, what: str, seconds: float) -> None:
+        """Note how long a "step", "evaluate" or "save" took; the longest counts."""
         self.longest[what] = max(self.longest[what], seconds)
 
     def share(self) -> float:

@@ -110,7 +110,9 @@ def test_command_is_understood(command):
 
 
 def test_all_commands_are_checked():
-    """Shell commands stand in `console` blocks with a prompt: nothing hides in a block of another kind."""
+    """Shell commands stand in `console` blocks with a prompt: nothing hides in a block of another
+    kind.
+    """
     assert set(re.findall(r"^```(\w+)$", README, re.MULTILINE)) <= {"console", "python", "text"}
     assert {"make book", "make test"} <= {
         command.split("#")[0].strip() for command in commands(README)
@@ -183,7 +185,9 @@ def test_fine_tuning_runs_as_it_stands_in_a_clean_clone(command, tmp_path):
 
 
 def test_places_exist():
-    """Every file and folder that the text names, but for those that a run makes or the reader brings."""
+    """Every file and folder that the text names, but for those that a run makes or the reader
+    brings.
+    """
     named = set(re.findall(r"`([\w./-]+/|[\w.-]+\.(?:cff|md|yml|lock)|LICENSE[\w-]*)`", README)) - {
         "model/"
     }

@@ -1,7 +1,7 @@
 """The way in: set-up, versions, packaging, and what all chapters have in common.
 
-Oracles: the packaging standards' own parser for requirements and markers, pip for the wheel, make for the set-up, and Jupyter's own
-validator for notebooks.
+Oracles: the packaging standards' own parser for requirements and markers, pip for the wheel, make
+for the set-up, and Jupyter's own validator for notebooks.
 """
 
 import importlib.metadata
@@ -48,7 +48,7 @@ notebooks, docstrings, launch = (
 )
 
 
-# ----------------------------------------------------------------------------------------------------------------- versions
+# ----------------------------------------------------------------------------------------- versions
 def pyproject() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -115,7 +115,10 @@ def test_a_lock_that_disagrees_is_seen(requirement, lock):
 
 
 def test_lock_is_installed():
-    """The other tests speak for these versions. A local part (`+cpu`) names the build, not the version."""
+    """The other tests speak for these versions.
+
+    A local part (`+cpu`) names the build, not the version.
+    """
     for name, version in pins(
         (ROOT / "requirements.lock").read_text(), f"{sys.version_info[0]}.{sys.version_info[1]}"
     ).items():
@@ -151,9 +154,12 @@ def test_versions_are_the_same_everywhere():
     assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
-# -------------------------------------------------------------------------------------------------------------------- wheel
+# -------------------------------------------------------------------------------------------- wheel
 def test_wheel_installs_and_imports_in_an_empty_environment(tmp_path):
-    """With nothing but the wheel: importing the package must need, and load, no other one. The presets travel with it."""
+    """With nothing but the wheel: importing the package must need, and load, no other one.
+
+    The presets travel with it.
+    """
     source = tmp_path / "source"
     shutil.copytree(
         ROOT / "distil_lib", source / "distil_lib", ignore=shutil.ignore_patterns("__pycache__")
@@ -168,31 +174,21 @@ def test_wheel_installs_and_imports_in_an_empty_environment(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], **run)
     python = tmp_path / "empty" / "bin" / "python"
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            python,
-            "install",
-            "--no-deps",
-            "--no-index",
-            wheel,
-        ],
-        **run,
-    )
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], **run)
     program = (
-        "import distil_lib, sys; from importlib.resources import files; from importlib.metadata import requires;"
-        "print(distil_lib.__file__, *sorted(p.name for p in (files('distil_lib') / 'training' / 'presets').iterdir()), sep='\\n');"
+        "import distil_lib, sys; from importlib.resources import files;"
+        "presets = files('distil_lib') / 'training' / 'presets';"
+        "print(distil_lib.__file__, *sorted(p.name for p in presets.iterdir()), sep='\\n');"
         "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules)"
     )
     lines = subprocess.run([python, "-c", program], cwd=tmp_path, **run).stdout.split()
     assert lines[0].startswith(str(tmp_path / "empty"))
-    assert lines[1:] == sorted(p.name for p in (ROOT / "distil_lib" / "training" / "presets").iterdir())
+    presets = ROOT / "distil_lib" / "training" / "presets"
+    assert lines[1:] == sorted(p.name for p in presets.iterdir())
 
 
-# --------------------------------------------------------------------------------------------------------------------- make
+# --------------------------------------------------------------------------------------------- make
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = ["make", "--no-print-directory", "-C", str(ROOT), *arguments]
     clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
@@ -210,7 +206,11 @@ def fake_python(path: Path, version: str) -> Path:
     pretend = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0)"
     return program(
         path,
-        f"""case "$1" in -c) exec {sys.executable} -c "{pretend}; $2";; --version) echo {version};; *) exit 1;; esac""",
+        f"""case "$1" in
+-c) exec {sys.executable} -c "{pretend}; $2";;
+--version) echo {version};;
+*) exit 1;;
+esac""",
     )
 
 
@@ -248,7 +248,9 @@ def test_the_next_python_is_taken_where_the_first_is_too_old(tmp_path):
 
 
 def test_an_interrupted_set_up_is_taken_up_again(tmp_path):
-    """The environment is complete only when its stamp is there: without it pip is called again, in the same environment."""
+    """The environment is complete only when its stamp is there: without it pip is called again, in
+    the same environment.
+    """
     (tmp_path / "bin").mkdir()
     log = tmp_path / "log"
     program(
@@ -270,7 +272,7 @@ def test_help_lists_every_target():
     assert sorted(listed) == sorted(phony.split())
 
 
-# ----------------------------------------------------------------------------------------------------------------- chapters
+# ----------------------------------------------------------------------------------------- chapters
 def test_contents_and_chapters_agree():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
     pages = [
@@ -290,7 +292,9 @@ def test_contents_and_chapters_agree():
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_is_stored_as_it_was_executed(path, tmp_path):
-    """The set-up cell is the common one; the stored outputs come from one run, top to bottom, without an error."""
+    """The set-up cell is the common one; the stored outputs come from one run, top to bottom,
+    without an error.
+    """
     notebook = notebooks.read(path)
     first = notebooks.first_code_cell(notebook)
     assert (first.id, first.source) == (notebooks.CELL_ID, notebooks.setup_cell().source), (
@@ -350,11 +354,12 @@ def test_a_chapter_that_fails_is_not_stored(tmp_path):
     assert path.read_text() == before
 
 
-# ------------------------------------------------------------------------------------------------------------ Sphinx's side
+# ------------------------------------------------------------------------------------ Sphinx's side
 def test_the_librarys_pages_show_every_module_once():
     pages = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "book" / "api").glob("*.md"))
     files = (path.relative_to(ROOT) for path in (ROOT / "distil_lib").rglob("*.py"))
-    modules = [path.with_suffix("").as_posix().replace("/", ".") for path in files if "__" not in path.stem]
+    named = (path.with_suffix("") for path in files if "__" not in path.stem)
+    modules = [".".join(path.parts) for path in named]
     assert sorted(re.findall(r"automodule:: (distil_lib[.\w]+)", pages)) == sorted(modules)
 
 

@@ -1,7 +1,8 @@
 """The set-up cell in somebody else's kernel: one that has the dependencies and not the library.
 
-Such a kernel is a fresh environment that sees this one's packages through a path file: Python follows path files of its own
-environment only, so the library, which this environment knows by such a file, is out of sight there. pip installs into the fresh one.
+Such a kernel is a fresh environment that sees this one's packages through a path file: Python
+follows path files of its own environment only, so the library, which this environment knows by such
+a file, is out of sight there. pip installs into the fresh one.
 """
 
 import json
@@ -18,7 +19,8 @@ from test_setup_and_packaging import ROOT, notebooks
 PACKAGES = sysconfig.get_path("purelib")
 PLACES = """
 import json, numpy, torch
-json.dumps({"library": distil_lib.__file__, "numpy": numpy.__file__, "torch": torch.__file__, "python": sys.executable})
+json.dumps({"library": distil_lib.__file__, "numpy": numpy.__file__, "torch": torch.__file__,
+            "python": sys.executable})
 """
 
 
@@ -49,12 +51,17 @@ def foreign_python(folder: Path, visible: str) -> Path:
 
 
 def run_cells(python: Path, folder: Path, *sources: str) -> list[dict]:
-    """Run cells in one fresh kernel of that Python, in that folder. The outputs of the last, or the error that stopped them."""
+    """Run cells in one fresh kernel of that Python, in that folder.
+
+    The outputs of the last, or the error that stopped them.
+    """
     program = (
         "import json, sys, nbclient; from nbformat.v4 import new_code_cell, new_notebook;"
         "book = new_notebook(cells=[new_code_cell(source) for source in json.loads(sys.argv[1])]);"
-        "nbclient.NotebookClient(book, kernel_name='python3', allow_errors=True, timeout=300).execute();"
-        "outputs = [o for c in book.cells for o in c.outputs if o.output_type == 'error'] or [c.outputs for c in book.cells];"
+        "options = dict(kernel_name='python3', allow_errors=True, timeout=300);"
+        "nbclient.NotebookClient(book, **options).execute();"
+        "errors = [o for c in book.cells for o in c.outputs if o.output_type == 'error'];"
+        "outputs = errors or [c.outputs for c in book.cells];"
         "print(json.dumps(outputs))"
     )
     # setuptools, which builds the library, is visible as well: pip has nothing to fetch.
@@ -86,13 +93,15 @@ def test_cell_clones_once_installs_the_library_alone_and_goes_on(tmp_path, repos
     }
     assert installed == {"distil_lib"}
 
-    # Another kernel finds it installed: the cell neither clones nor calls pip, whatever the address.
+    # Another kernel finds it installed: the cell neither clones nor calls pip, whatever the
+    # address.
     gone = notebooks.setup_cell((tmp_path / "gone").as_uri()).source
     setup, again = run_cells(python, tmp_path, gone, "distil_lib.__file__")
     assert setup == [] and eval(again[0]["data"]["text/plain"]) == places["library"]
     assert not (tmp_path / "distilling-bert").exists()
 
-    # A kernel that lost the installation and has the clone (or an unpacked zip) installs it without an address.
+    # A kernel that lost the installation and has the clone (or an unpacked zip) installs it without
+    # an address.
     other = foreign_python(tmp_path / "other", PACKAGES)
     setup, again = run_cells(other, work, notebooks.setup_cell("").source, "distil_lib.__file__")
     assert setup == [] and eval(again[0]["data"]["text/plain"]) == places["library"]
@@ -108,7 +117,9 @@ def test_cell_without_an_address_says_what_to_do(tmp_path):
 
 
 def test_cell_names_missing_dependencies(tmp_path, repository):
-    """Here the foreign environment has pip and what builds the library, nothing else; the cell runs without a kernel."""
+    """Here the foreign environment has pip and what builds the library, nothing else; the cell runs
+    without a kernel.
+    """
     visible = tmp_path / "visible"
     visible.mkdir()
     for name in (

@@ -267,7 +267,7 @@ def test_pre_commit_understands_its_file():
 )
 def test_a_faulty_file_is_not_committed(tmp_path, name, content, hook):
     """The repository has nothing but the hooks' file, an environment, and a fault."""
-    run = lambda *command: subprocess.run(  # noqa: E731
+    run = lambda *command: subprocess.run(
         command,
         cwd=tmp_path,
         capture_output=True,

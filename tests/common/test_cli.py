@@ -142,19 +142,8 @@ def test_any_file_ends_in_settings_or_in_one_message(tmp_path):
                 case 1:
                     del content[where : where + chance.randint(1, 50)]
                 case 2:
-                    content[where:where] = chance.choice(
-                        [
-                            b"\t",
-                            b"\n",
-                            b": ",
-                            b"[",
-                            b"{",
-                            b"&a ",
-                            b"*a",
-                            b"!!python/name:os.x ",
-                            b"'",
-                        ]
-                    )
+                    signs = [b"\t", b"\n", b": ", b"[", b"{", b"&a ", b"*a", b"'"]
+                    content[where:where] = chance.choice([*signs, b"!!python/name:os.x "])
                 case 3:
                     content += content[where:]
                 case 4:

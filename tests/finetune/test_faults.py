@@ -1,4 +1,4 @@
-"""Faults of the kind that give a wrong result in silence: each is refused, or gives the right one."""
+"""Faults that could give a wrong result in silence: each is refused, or gives the right one."""
 
 import json
 import shutil
@@ -126,11 +126,8 @@ def test_a_comparison_says_in_which_settings_the_recipes_differ(settings, tmp_pa
 def test_a_diverged_training_stops_with_the_step(settings, tmp_path, capsys):
     said = refused(settings | {"learning_rate": 1e30}, capsys)
     assert "The loss of step 2 is" in said or "The loss of step 3 is" in said
-    assert (
-        "--learning_rate" in said
-        and not (tmp_path / "runs").exists()
-        or not list((tmp_path / "runs").rglob("*.json"))
-    )
+    assert "--learning_rate" in said
+    assert not list((tmp_path / "runs").rglob("*.json"))
 
 
 def test_a_training_of_one_step_that_ends_in_nan_is_no_result(settings, capsys):

@@ -1,4 +1,6 @@
-"""Fine-tuning: a toy task is learned, seeds repeat, killed calls go on, a second teacher teaches, and bad input is one message."""
+"""Fine-tuning: a toy task is learned, seeds repeat, killed calls go on, a second teacher teaches,
+and bad input is one message.
+"""
 
 import json
 import os
@@ -38,10 +40,12 @@ from distil_lib.losses import soft_target_loss
 from distil_lib.tasks.registry import find_task
 
 
-# ------------------------------------------------------------------------------------------------------- tiny models and tasks
+# ---------------------------------------------------------------------------- tiny models and tasks
 @pytest.fixture(scope="module")
 def models(tokenizer, tmp_path_factory):
-    """A DistilBERT and a BERT of 2 layers x 32 with random weights, masked-language models like those in data/."""
+    """A DistilBERT and a BERT of 2 layers x 32 with random weights, masked-language models like
+    those in data/.
+    """
     torch.manual_seed(0)
     few = {"vocab_size": len(tokenizer), "max_position_embeddings": 48}
     small = DistilBertConfig(
@@ -69,13 +73,15 @@ def models(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """SST-2's files, positive where the noun is `array`; SQuAD's, where the answer is always the noun before `of`."""
+    """SST-2's files, positive where the noun is `array`; SQuAD's, where the answer is always the
+    noun before `of`.
+    """
     folder, chance = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for split, rows in (("train", 128), ("dev", 50), ("test", 10)):
         labels = chance.integers(0, 2, rows)
         texts = [
-            f"The {chance.choice(ADJECTIVES[4:])} {('word', 'array')[label]} {chance.choice(VERBS)}."
-            for label in labels
+            f"The {chance.choice(ADJECTIVES[4:])} {noun} {chance.choice(VERBS)}."
+            for noun in np.array(["word", "array"])[labels]
         ]
         lines = (
             ["index\tsentence", *(f"{i}\t{t}" for i, t in enumerate(texts))]
@@ -140,9 +146,11 @@ def outcome(record: dict) -> dict:
     return {k: v for k, v in record.items() if k != "command"} | {"seeds": seeds}
 
 
-# --------------------------------------------------------------------------------------------------------------- what is learned
+# ---------------------------------------------------------------------------------- what is learned
 def test_a_separable_task_is_learned_and_the_kept_model_gives_the_same_answers(settings, tmp_path):
-    """The score is that of the model after the last step: scored again from its folder, it is the same to the last answer."""
+    """The score is that of the model after the last step: scored again from its folder, it is the
+    same to the last answer.
+    """
     record = finetune(
         FinetuneConfig(**settings, save=str(tmp_path / "kept"), predict=str(tmp_path / "SST-2.tsv"))
     )
@@ -172,7 +180,8 @@ def test_a_separable_task_is_learned_and_the_kept_model_gives_the_same_answers(s
     given = finetune(FinetuneConfig(**again))
     assert given["seeds"]["0"]["predictions"] == record["seeds"]["0"]["predictions"]
 
-    # Another order of the same names, in capitals, with the head's rows exchanged: the same answers.
+    # Another order of the same names, in capitals, with the head's rows exchanged: the same
+    # answers.
     folder = tmp_path / "kept" / "seed-0"
     other = shutil.copytree(folder, tmp_path / "other")
     model = load_task_model(str(other), find_task("sst2"))
@@ -189,7 +198,8 @@ def test_a_separable_task_is_learned_and_the_kept_model_gives_the_same_answers(s
     )
     assert exchanged["seeds"]["0"]["predictions"] == record["seeds"]["0"]["predictions"]
 
-    # A teacher of the same function, whose word alone counts, has nothing to teach: if its outputs are put in the task's order.
+    # A teacher of the same function, whose word alone counts, has nothing to teach: if its outputs
+    # are put in the task's order.
     taught = {
         "model": str(folder),
         "distil_from": str(other),
@@ -211,7 +221,9 @@ def test_seeds_repeat_and_differ(settings, tmp_path):
 
 
 def test_warm_up_and_decay_are_the_trainers(settings, monkeypatch):
-    """Oracle: the line from 0 to the highest rate in a quarter of the 16 steps, and from there to 0."""
+    """Oracle: the line from 0 to the highest rate in a quarter of the 16 steps, and from there to
+    0.
+    """
     rates, kinds = [], set()
 
     class Watched(program_file.Progress):
@@ -226,9 +238,11 @@ def test_warm_up_and_decay_are_the_trainers(settings, monkeypatch):
     assert rates == pytest.approx(expected) and kinds == {(torch.optim.AdamW, 5e-3, 2)}
 
 
-# ---------------------------------------------------------------------------------------------------------------- going on
+# ----------------------------------------------------------------------------------------- going on
 class as_finetuning:
-    """Prepare the launcher's program to be this one, and to get a signal when the model of a seed is loaded."""
+    """Prepare the launcher's program to be this one, and to get a signal when the model of a seed
+    is loaded.
+    """
 
     def __init__(self, call: int):
         self.call = call
@@ -263,7 +277,9 @@ def test_a_killed_call_goes_on_and_leaves_the_file_of_one_never_killed(
 
 
 def test_what_is_retained_is_printed(settings, tmp_path, capsys):
-    """Compared with itself, a model keeps 100%; with one that makes one mistake in 50 where it makes none, 50 of 49."""
+    """Compared with itself, a model keeps 100%; with one that makes one mistake in 50 where it
+    makes none, 50 of 49.
+    """
     record = finetune(FinetuneConfig(**settings))
     main(words(settings | {"compare_with": settings["output"]}))
     assert f"accuracy on validation: 100.0% of {settings['output']}" in capsys.readouterr().out
@@ -284,7 +300,7 @@ def test_another_configuration_in_the_same_file_is_refused(settings, refused):
     refused({"epochs": 2}, "another configuration", "epochs was 1 and is 2")
 
 
-# ------------------------------------------------------------------------------------------------------------------- the losses
+# --------------------------------------------------------------------------------------- the losses
 def test_the_loss_of_question_answering_by_hand_with_padding_masked():
     task, generator = find_task("squad"), torch.Generator().manual_seed(0)
     student, teacher = (
@@ -345,7 +361,7 @@ def test_the_losses_of_classes_and_of_numbers():
 def test_question_answering_is_learned_from_a_bert_with_token_types(
     settings, models, tmp_path, refused
 ):
-    """A place that the context's grammar gives away; teacher and student are of different classes."""
+    """A place that the context's grammar gives away, with models of different classes."""
     questions = settings | {"task": "squad", "max_length": 48, "epochs": 8}
     taught = finetune(
         FinetuneConfig(
@@ -375,7 +391,7 @@ def test_question_answering_is_learned_from_a_bert_with_token_types(
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- submissions, names
+# ------------------------------------------------------------------------------- submissions, names
 def test_submissions_have_glues_words_and_ranges(tmp_path):
     expected = {
         "mnli": ([0, 1, 2], ["entailment", "neutral", "contradiction"]),
@@ -420,7 +436,7 @@ def test_labels_are_found_by_name_or_number():
             label_order(config(*names), task, "m")
 
 
-# --------------------------------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------- bad input
 @pytest.fixture
 def refused(settings, capsys):
     """The command with these changes is refused with these words."""
@@ -488,7 +504,9 @@ def test_settings_models_and_teachers_that_do_not_fit(
 
 
 def test_a_hub_that_does_not_answer(settings, tmp_path):
-    """The settings of the Hub are read at import: a program of its own, which asks where nobody listens."""
+    """The settings of the Hub are read at import: a program of its own, which asks where nobody
+    listens.
+    """
     environment = os.environ | {
         "HF_HUB_OFFLINE": "0",
         "HF_ENDPOINT": f"http://127.0.0.1:{free_port()}",
@@ -496,7 +514,10 @@ def test_a_hub_that_does_not_answer(settings, tmp_path):
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     # The Hub's client waits between its attempts; what it waits for changes nothing here.
-    program = "import time; time.sleep = lambda s: None; import distil_lib.finetune.__main__ as m; m.main()"
+    program = (
+        "import time; time.sleep = lambda s: None; "
+        "import distil_lib.finetune.__main__ as m; m.main()"
+    )
     command = [
         sys.executable,
         "-c",

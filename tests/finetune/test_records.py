@@ -1,4 +1,6 @@
-"""Records of fine-tuning: whole files, medians, scores of resamples, and intervals that cover what they should."""
+"""Records of fine-tuning: whole files, medians, scores of resamples, and intervals that cover what
+they should.
+"""
 
 import json
 
@@ -167,7 +169,9 @@ def test_who_gives_the_same_answers_retains_everything_exactly():
 
 
 def simulated(chance, examples, seeds, shares, spread):
-    """Right or wrong of two models: four answers of five are a model's whatever its seed, and seeds are better or worse."""
+    """Right or wrong of two models: four answers of five are a model's whatever its seed, and seeds
+    are better or worse.
+    """
     rows = []
     for share in shares:
         luck = np.where(
@@ -180,7 +184,10 @@ def simulated(chance, examples, seeds, shares, spread):
 
 
 def test_intervals_cover_the_truth_about_95_times_in_100():
-    """Oracle: the ratio that the data are drawn with. The binomial spread of 100 intervals is 2.2%; half the width covers two thirds."""
+    """Oracle: the ratio that the data are drawn with.
+
+    The binomial spread of 100 intervals is 2.2%; half the width covers two thirds.
+    """
     chance, covered, halved, truth = np.random.default_rng(1), 0, 0, 100 * 0.66 / 0.70
     for _ in range(100):
         mine, theirs = simulated(chance, 300, 5, (0.66, 0.70), 0.02)
@@ -191,7 +198,9 @@ def test_intervals_cover_the_truth_about_95_times_in_100():
 
 
 def test_pairs_are_worth_more_than_two_separate_samples():
-    """What is hard for both moves both scores alike; answers in another order of the examples lose that."""
+    """What is hard for both moves both scores alike; answers in another order of the examples lose
+    that.
+    """
     labels = np.ones(400)
     hard = random.random(400) < 0.3
     mine, theirs = (
@@ -217,7 +226,9 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_a_teacher_near_nothing_gives_an_interval_without_an_upper_end():
-    """Matthews correlations around 0: some resamples leave the teacher nothing, and the ratio has no bound."""
+    """Matthews correlations around 0: some resamples leave the teacher nothing, and the ratio has
+    no bound.
+    """
     labels = np.arange(60) % 2
     weak = np.where(np.arange(60) < 34, labels, 1 - labels)  # right 34 times of 60
     kept = retention(
@@ -227,7 +238,9 @@ def test_a_teacher_near_nothing_gives_an_interval_without_an_upper_end():
 
 
 def test_seeds_widen_an_interval_as_their_mean_scatters():
-    """Oracle: the standard error of a mean of five draws; on so many examples their own luck is small beside it."""
+    """Oracle: the standard error of a mean of five draws; on so many examples their own luck is
+    small beside it.
+    """
     labels = np.ones(4000)
     accuracies = np.array([0.60, 0.65, 0.70, 0.75, 0.80])
     spread = record((np.arange(4000) < 4000 * accuracies[:, None]).astype(float), labels)

@@ -1,6 +1,9 @@
-"""Reads built pages without a browser: do their links lead somewhere, and do they load anything from another host?
+"""Reads built pages without a browser: do their links lead somewhere, and do they load anything
+from another host?
 
-problems = check_site(Path("_build/html"))     # sentences, one for each fault; none if all is well
+    problems = check_site(Path("_build/html"))    # sentences, one for each fault; [] if none
+
+Nothing is fetched from the network.
 """
 
 import re
@@ -120,7 +123,9 @@ def _css_problems(css: str, path: Path) -> list[str]:
 
 
 def _images_without_text(page: BeautifulSoup) -> list[str]:
-    """Figures need words for those who do not see them; a file name, which is what tools put there, is none."""
+    """Figures need words for those who do not see them; a file name, which is what tools put there,
+    is none.
+    """
     images = page.select("article.bd-article figure img, article.bd-article .cell_output img")
     return [
         f"{tag.get('src')} has no alt text"

@@ -1,4 +1,6 @@
-"""The models in the reader's browser: fill_mask.js in headless Chromium against `tokenizers` and PyTorch, and the form around it."""
+"""The models in the reader's browser: fill_mask.js in headless Chromium against `tokenizers` and
+PyTorch, and the form around it.
+"""
 
 import functools
 import importlib.util
@@ -17,7 +19,9 @@ from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
 from distil_lib.student import Student
 from distil_lib.teacher import load_teacher
 from distil_lib.text.blocks import load_tokenizer
-from distil_lib.text.documents import docstrings, documentation_files, paragraphs, split_of
+from distil_lib.text.docstrings import docstrings, paragraphs
+from distil_lib.text.documentation import documentation_files
+from distil_lib.text.documents import split_of
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -26,34 +30,43 @@ SENTENCES = [
     "If the file does not exist, a [MASK] is raised.",
     'Quotes "and" <b>brackets</b> & a [MASK].',
 ]
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="fill_mask.css"><script defer src="fill_mask.js"></script>
 <script defer src="fill_mask_demo.js"></script></head><body>%s</body></html>"""
 NASTY = [
-    "", " ", "Crème brûlée, ÅNGSTRÖM and İstanbul", "e\u0301 is é, n\u0303 is ñ", "ΟΔΥΣΣΕΥΣ and ὀδυσσεύς", "Straße, ﬁne, Ǆ, ẞ",
-    "漢字とカナ混じり文 and 한국어", "\U00020000\U0002f800 rare ideographs", "👩‍👩‍👧 🎉 ❤️", "مرحبا بالعالم", "हिन्दी में", "ภาษาไทย",
-    "[MASK]", "a[MASK]b", "[mask] [Mask] [MASK][MASK]", "[[MASK]] [SEP]x[CLS] [PAD][UNK]", "MASK] [MASK", "x" * 100, "x" * 101, "é" * 100,
-    "a\x00b\x07c\ufffdd\x7fe\x85f", "tab\tnew\nline\r\nend\x0b\x0c", "a\u00a0b\u2003c\u3000d\u2028e\u200bf\u00adg\ufeffh\ue000i",
-    "$1 + 2 = 3 < 4 | ^~`", "don't-do_this... (ever)!?", "“quoted” ‘text’ — dash … «guillemets» ¿qué? 「」", "C++ foo.bar(baz=1)[2:3]",
-    "½ ² ① Ⅷ ٣ ５", "ⓐ ﬀ Å K Ω", "\u0378 unassigned", "supercalifragilisticexpialidocious antidisestablishmentarianism",
+    "", " ", "Crème brûlée, ÅNGSTRÖM and İstanbul", "e\u0301 is é, n\u0303 is ñ",
+    "ΟΔΥΣΣΕΥΣ and ὀδυσσεύς", "Straße, ﬁne, Ǆ, ẞ", "漢字とカナ混じり文 and 한국어",
+    "\U00020000\U0002f800 rare ideographs", "👩‍👩‍👧 🎉 ❤️", "مرحبا بالعالم", "हिन्दी में",
+    "ภาษาไทย", "[MASK]", "a[MASK]b", "[mask] [Mask] [MASK][MASK]",
+    "[[MASK]] [SEP]x[CLS] [PAD][UNK]", "MASK] [MASK", "x" * 100, "x" * 101, "é" * 100,
+    "a\x00b\x07c\ufffdd\x7fe\x85f", "tab\tnew\nline\r\nend\x0b\x0c",
+    "a\u00a0b\u2003c\u3000d\u2028e\u200bf\u00adg\ufeffh\ue000i", "$1 + 2 = 3 < 4 | ^~`",
+    "don't-do_this... (ever)!?", "“quoted” ‘text’ — dash … «guillemets» ¿qué? 「」",
+    "C++ foo.bar(baz=1)[2:3]", "½ ² ① Ⅷ ٣ ５", "ⓐ ﬀ Å K Ω", "\u0378 unassigned",
+    "supercalifragilisticexpialidocious antidisestablishmentarianism",
 ]  # fmt: skip
 # Bugs put in on purpose: a piece of fill_mask.js and what it is replaced by.
 TOKENIZER_BUGS = [
-    ('.normalize("NFD")', ""), ("c.toLowerCase()", "c"), ("IDEOGRAPH.test(c)", "false"), ("length > LONGEST_WORD", "length > 999"),
-    ('start ? "##" : ""', '""'), (r"-\/:-@", ""), ("!NOT_TEXT.test(c)", "true"), ("text.split(SPECIAL)", "[text]"),
+    ('.normalize("NFD")', ""), ("c.toLowerCase()", "c"), ("IDEOGRAPH.test(c)", "false"),
+    ("length > LONGEST_WORD", "length > 999"), ('start ? "##" : ""', '""'), (r"-\/:-@", ""),
+    ("!NOT_TEXT.test(c)", "true"), ("text.split(SPECIAL)", "[text]"),
     ('if (end === start) return ["[UNK]"]', "if (end === start) return found"),
     ("for (const c of clean.", "for (const c of clean.toLowerCase()."),
 ]  # fmt: skip
 MODEL_BUGS = [
-    (" / Math.sqrt(size)", ""), ("variance + epsilon", "variance + 1e-3"), ("bias[o] + dot", "dot"),
-    ("scores[j] = dot", "scores[j] = j <= i && dot"), ("Math.SQRT1_2", "0.85"), ("+ places[place * width + i]", "+ places[i]"),
+    (" / Math.sqrt(size)", ""), ("variance + epsilon", "variance + 1e-3"),
+    ("bias[o] + dot", "dot"), ("scores[j] = dot", "scores[j] = j <= i && dot"),
+    ("Math.SQRT1_2", "0.85"), ("+ places[place * width + i]", "+ places[i]"),
     ("this.norm(gelu(state)", "this.norm(state"), ("scales[r] * int8[i]", "scales[0] * int8[i]"),
 ]  # fmt: skip
 
 
 @functools.cache
 def held_out_sentences(number: int = 1000) -> list[str]:
-    """Sentences of installed documentation that no model and no tokenizer of this book has been trained on."""
+    """Sentences of installed documentation that no model and no tokenizer of this book has been
+    trained on.
+    """
     packages = ("numpy", "scipy", "pandas", "matplotlib", "scikit-learn", "sympy")
     files = [file for file in documentation_files(packages) if split_of(file["name"]) == "held_out"]
     docs = (doc for file in files for doc in docstrings(Path(file["path"]).read_bytes()))
@@ -90,7 +103,7 @@ def extension():
 
 @pytest.fixture(scope="module")
 def folder(extension, tmp_path_factory):
-    """A page with the form, as the extension makes it, and all that the extension puts beside it."""
+    """A page with the form, as the extension makes it, and the files that it puts beside it."""
     folder = tmp_path_factory.mktemp("site")
     for file in STATIC.glob("fill_mask*"):
         shutil.copy(file, folder)
@@ -118,7 +131,8 @@ class FormPage:
 
     def load(self, script: Path) -> None:
         """What is packed in a script, as `window.packed`."""
-        self(f"""await new Promise((resolve, reject) => document.head.append(Object.assign(document.createElement("script"),
+        self(f"""await new Promise((resolve, reject) => document.head.append(
+            Object.assign(document.createElement("script"),
             {{src: {json.dumps(script.as_uri())}, onload: resolve, onerror: reject}})))""")
         self("(window.packed = Object.values(FILL_MASK_MODELS)[0], 0)")
 
@@ -129,13 +143,18 @@ class FormPage:
         return f"new Function({json.dumps(changed + '; return FillMask')})()"
 
     def logits(self, texts: list[str], bug: tuple[str, str] = ("", "")) -> torch.Tensor:
-        """(N, V): what the packed model scores at the blank of each text. Rounded to float32, as numbers travel as text."""
+        """(N, V): what the packed model scores at the blank of each text.
+
+        Rounded to float32, as numbers travel as text.
+        """
         return torch.tensor(
             self(f"""{{
-            const model = new ({self.with_bug(bug)}).Model(packed), mask = model.tokenizer.ids.get("[MASK]");
+            const model = new ({self.with_bug(bug)}).Model(packed);
+            const mask = model.tokenizer.ids.get("[MASK]");
             return {json.dumps(texts)}.map((text) => {{
               const ids = model.tokenizer.encode(text);
-              return [...model.logits(ids, ids.indexOf(mask))].map((score) => +score.toPrecision(8));
+              const scores = model.logits(ids, ids.indexOf(mask));
+              return [...scores].map((score) => +score.toPrecision(8));
             }});
         }}""")
         )
@@ -154,8 +173,10 @@ class FormPage:
 
     def answers(self) -> dict[str, list[tuple[str, int]]]:
         """What each column shows: words and whole percents."""
-        items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [section.dataset.model,
-            [...section.querySelectorAll("li")].map((li) => [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
+        items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [
+            section.dataset.model,
+            [...section.querySelectorAll("li")].map((li) =>
+                [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
         return {
             name: [(word, int(share.rstrip("%"))) for word, share in rows]
             for name, rows in self(items).items()
@@ -179,7 +200,7 @@ def expected_logits(model, texts: list[str]) -> torch.Tensor:
         )
 
 
-# -------------------------------------------------------------------------------------------------------------- the tokenizer
+# ------------------------------------------------------------------------------------ the tokenizer
 def words_of(tokenizer, text: str) -> list[str]:
     """What `tokenizers` cuts into pieces."""
     steps = tokenizer.backend_tokenizer
@@ -201,7 +222,8 @@ def test_ids_are_those_of_the_tokenizer(page):
     def in_the_page(bug: tuple[str, str] = ("", "")) -> list[list]:
         return page(f"""{{
             const tokenizer = new ({page.with_bug(bug)}).Tokenizer({json.dumps(vocabulary)});
-            return {json.dumps(texts)}.map((text) => [tokenizer.encode(text), tokenizer.words(text)]); }}""")
+            return {json.dumps(texts)}.map(
+              (text) => [tokenizer.encode(text), tokenizer.words(text)]); }}""")
 
     wrong = [
         text
@@ -214,7 +236,9 @@ def test_ids_are_those_of_the_tokenizer(page):
 
 
 def test_every_character_is_treated_alike(page):
-    """All of Unicode 3.2 that has kept its category since: beyond it, browser and `tokenizers` go by different editions."""
+    """All of Unicode 3.2 that has kept its category since: beyond it, browser and `tokenizers` go
+    by different editions.
+    """
     old = unicodedata.ucd_3_2_0
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     characters = [
@@ -227,18 +251,21 @@ def test_every_character_is_treated_alike(page):
     for start in range(0, len(characters), 20_000):
         texts = [f"a{c}b" for c in characters[start : start + 20_000]]
         mine = page(
-            f"{{ const t = new FillMask.Tokenizer([]); return {json.dumps(texts)}.map((text) => t.words(text)); }}"
+            "{ const t = new FillMask.Tokenizer([]);"
+            f" return {json.dumps(texts)}.map((text) => t.words(text)); }}"
         )
         theirs = [words_of(tokenizer, text) for text in texts]
         wrong += [(text, a, b) for text, a, b in zip(texts, mine, theirs, strict=True) if a != b]
     assert wrong == []
 
 
-# ------------------------------------------------------------------------------------------------------------------ the model
+# ---------------------------------------------------------------------------------------- the model
 @pytest.mark.parametrize("name", ["teacher", "student"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_those_of_pytorch(page, name, kind):
-    """With float32 weights, those of the stored model itself, BERT as BERT; with int8, of the model with the rounded weights."""
+    """With float32 weights, those of the stored model itself, BERT as BERT; with int8, of the model
+    with the rounded weights.
+    """
     folder, texts = data_folder(name), blanks(12)
     student = load_as_student(folder)
     script = page.folder / f"{kind}.js"
@@ -254,7 +281,9 @@ def test_logits_are_those_of_pytorch(page, name, kind):
 
 
 def test_the_student_is_quick(page):
-    """Far below a second on an idle core; the bound leaves room for a busy machine, and none for an arithmetic gone wrong."""
+    """Far below a second on an idle core; the bound leaves room for a busy machine, and none for an
+    arithmetic gone wrong.
+    """
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     text = next(t for t in blanks(400) if len(tokenizer(t)["input_ids"]) == 32)
     medians = {}
@@ -273,9 +302,11 @@ def test_the_student_is_quick(page):
     assert medians["student"] < 3000
 
 
-# ------------------------------------------------------------------------------------------------------------------- the form
+# ----------------------------------------------------------------------------------------- the form
 def agree(shown: dict, recorded: dict) -> bool:
-    """The same words with the same shares to three points: int8 moves a share by a point or two, and may swap neighbours."""
+    """The same words with the same shares to three points: int8 moves a share by a point or two,
+    and may swap neighbours.
+    """
     return shown.keys() == recorded.keys() and all(
         abs(share - dict(shown[name]).get(word, 0)) <= 3
         for name, rows in recorded.items()

@@ -1,6 +1,7 @@
 """The built book, and proof that its checks see what they are meant to see.
 
-`make html` builds the pages first. Each check is given a page with one fault, and a page without, before it judges the book.
+`make html` builds the pages first. Each check is given a page with one fault, and a page without,
+before it judges the book.
 """
 
 import shutil
@@ -18,11 +19,17 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not in
 # The longest line of code that a wide window must show whole. Longer ones scroll.
 CODE_COLUMNS = 100
 OWN_FONTS = {"Source Sans 3", "Source Code Pro"}
-SOUND = """<!doctype html><html><head><link rel="stylesheet" href="style.css"><meta name="viewport" content="width=device-width">
-</head><body><article class="bd-article"><h1 id="top">Title</h1><a href="#top">up</a> <a href="other.html#there">on</a>
-<a href="https://example.org/paper">a paper</a> <figure><img src="dot.svg" alt="A black dot"></figure>
+SOUND = """<!doctype html><html><head><link rel="stylesheet" href="style.css">
+<meta name="viewport" content="width=device-width">
+</head><body><article class="bd-article"><h1 id="top">Title</h1>
+<a href="#top">up</a> <a href="other.html#there">on</a>
+<a href="https://example.org/paper">a paper</a>
+<figure><img src="dot.svg" alt="A black dot"></figure>
 <script>const ns = "http://www.w3.org/2000/svg";</script>%s</article></body></html>"""
-DOT = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="3"/></svg>'
+DOT = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">'
+    '<circle cx="4" cy="4" r="3"/></svg>'
+)
 
 
 def make_site(folder: Path, fault: str = "", css: str = "body { color: black; }") -> Path:
@@ -33,7 +40,7 @@ def make_site(folder: Path, fault: str = "", css: str = "body { color: black; }"
     return folder
 
 
-# ------------------------------------------------------------------------------------------------- the checks see faults
+# ---------------------------------------------------------------------------- the checks see faults
 def test_a_sound_site_has_no_problems(tmp_path):
     assert check_site(make_site(tmp_path)) == []
 
@@ -85,7 +92,9 @@ def test_a_fault_in_a_style_sheet_is_named(tmp_path, css):
 
 @needs_chromium
 def test_the_browser_sees_faults(tmp_path, browser):
-    """What no reading of the files can show: requests of scripts, failing scripts, wide pages, cut text."""
+    """What no reading of the files can show: requests of scripts, failing scripts, wide pages, cut
+    text.
+    """
 
     window = browser.window(NARROW)
 
@@ -157,7 +166,7 @@ def test_a_limited_browser_draws_with_these_fonts_only(tmp_path, limited):
     assert used and all(font["familyName"].startswith(name) for font in used), used
 
 
-# ------------------------------------------------------------------------------------------------------ the book is sound
+# -------------------------------------------------------------------------------- the book is sound
 def book_pages() -> list[Path]:
     """What a reader opens. The front address only sends her on to the first chapter."""
     return [page for page in page_files(SITE) if page.name != "index.html"]
@@ -169,7 +178,9 @@ def test_links_hosts_and_alternative_texts():
 
 
 def test_launch_buttons_need_an_address():
-    """While `repository.url` of `_config.yml` is empty, a button could lead only to somebody else's page."""
+    """While `repository.url` of `_config.yml` is empty, a button could lead only to somebody else's
+    page.
+    """
     url = yaml.safe_load((SITE.parents[1] / "_config.yml").read_text())["repository"]["url"]
     for page in sorted((SITE / "book").glob("0*.html")):
         text = page.read_text(encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Short distillations: trained as the definition says, recorded once, compared wherever a page is executed."""
+"""Short distillations: trained as the definition says, recorded once, compared wherever a page is
+executed.
+"""
 
 import math
 
@@ -77,7 +79,9 @@ def test_a_cached_teacher_answers_as_the_teacher_and_is_asked_once(teacher_folde
 
 
 def test_short_distillation_is_adamw_with_a_linear_schedule(teacher_folder, batches):
-    """Oracle: the same steps written out with torch's own optimizer; decay spares LayerNorms and biases."""
+    """Oracle: the same steps written out with torch's own optimizer; decay spares LayerNorms and
+    biases.
+    """
     teacher = load_teacher(teacher_folder)
     loss = TripleLoss(1.0, 0.0, 0.0)
     student = initialize_student(teacher, "first", dropout=0.0)

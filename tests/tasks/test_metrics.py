@@ -30,7 +30,9 @@ def test_figures_of_binary_tasks_follow_from_the_four_counts(pairs):
 
 
 def test_correlations_by_hand():
-    """Ranks (1, 2, 3, 4) against (1, 3, 2, 4): Spearman is 1 - 6 * 2 / (4 * 15) = .8, and numpy knows Pearson."""
+    """Ranks (1, 2, 3, 4) against (1, 3, 2, 4): Spearman is 1 - 6 * 2 / (4 * 15) = .8, and numpy
+    knows Pearson.
+    """
     predictions, labels = [0.0, 1.0, 2.0, 10.0], [0.0, 3.0, 1.0, 5.0]
     pearson = 100 * np.corrcoef(predictions, labels)[0, 1]
     figures = METRICS["Pearson and Spearman"](predictions, labels)
@@ -50,7 +52,9 @@ def test_the_reported_figure_bears_the_metrics_name_and_comes_first():
 
 
 def test_macro_score_is_the_papers():
-    """Oracle: DistilBERT's row of the paper's Table 1, whose own mean of nine is printed as 77.0; WNLI's part is the difference."""
+    """Oracle: DistilBERT's row of the paper's Table 1, whose own mean of nine is printed as 77.0;
+    WNLI's part is the difference.
+    """
     names = ["CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "STS-B", "WNLI"]
     row = dict(zip(names, [51.3, 82.2, 87.5, 89.2, 88.5, 59.9, 91.3, 86.9, 56.3], strict=True))
     macro = macro_score(row | {"imdb": 92.8})

@@ -22,10 +22,8 @@ YAML = "source: {source}\ntext: text\nlabel: label\nmetric: accuracy\nsplits: [t
 def write(folder, kind, rows=ROWS, split="train"):
     """A file of a split in one of the formats."""
     folder.mkdir(exist_ok=True)
-    file, data = (
-        folder / f"{split}.{kind}",
-        Dataset.from_list([dict(text=t, label=n) for t, n in rows]),
-    )
+    file = folder / f"{split}.{kind}"
+    data = Dataset.from_list([{"text": t, "label": n} for t, n in rows])
     if kind == "parquet":
         data.to_parquet(file)
     elif kind == "jsonl":

@@ -1,4 +1,6 @@
-"""Tasks in uniform columns from GLUE's own files, from Parquet and from a network that fails, and what is refused."""
+"""Tasks in uniform columns from GLUE's own files, from Parquet and from a network that fails, and
+what is refused.
+"""
 
 import json
 
@@ -116,7 +118,7 @@ def test_glues_own_files_give_the_hubs_texts_and_labels(tmp_path, name, nested):
         assert set(data[split].column_names) <= {"text_a", "text_b", "label"}
     if task.labels:
         assert data["train"].features["label"].names == list(task.labels)
-    # Whoever predicts the labels has everything right, and MNLI reports the matched split first.
+    # Predicting the labels scores everything as right; MNLI reports the matched split first.
     score = task.compute(labels, data[task.evaluation[0]]["label"][:])
     assert score[task.metric] == pytest.approx(100)
     assert task.evaluation[0] == ("validation_matched" if name == "mnli" else "validation")
@@ -200,7 +202,9 @@ def test_labels_as_words_are_translated(tmp_path):
 
 
 def test_batches_are_encoded_for_a_trainer(tokenizer):
-    """Oracle: the tokenizer itself, on the texts one by one; what is too long keeps both texts, the shorter one whole."""
+    """Oracle: the tokenizer itself, on the texts one by one; what is too long keeps both texts, the
+    shorter one whole.
+    """
     batch = {
         "text_a": ["The old array.", "value " * 40],
         "text_b": ["A key.", "A key."],
@@ -221,7 +225,7 @@ def test_logits_are_scored_like_classes_and_columns_like_numbers():
     assert [TASKS[name].num_labels for name in ("mnli", "stsb", "squad")] == [3, 1, 2]
 
 
-# ---------------------------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("SST-2", "sst2"), ("sts-b", "stsb"), ("docqa", "doc-qa"), ("squda", "squad")],
@@ -329,7 +333,7 @@ def test_a_folder_or_a_split_that_is_not_there(tmp_path):
         load_task("sst2", tmp_path, splits=["dev"])
 
 
-# ------------------------------------------------------------------------------------- network
+# ------------------------------------------------------------------------------------------ network
 @pytest.mark.parametrize(
     "error",
     [

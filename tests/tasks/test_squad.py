@@ -1,4 +1,6 @@
-"""Question answering: the metric by hand, windows by round trip, the best span by trying all of them."""
+"""Question answering: the metric by hand, windows by round trip, the best span by trying all of
+them.
+"""
 
 import numpy as np
 import pytest
@@ -26,7 +28,9 @@ def test_answers_are_compared_without_case_punctuation_and_articles(answer, plai
 
 
 def test_metric_by_hand():
-    """Of "in the big red house" and "the red house": 2 words shared of 4 and 2, F1 = 2 * 2 / (4 + 2)."""
+    """Of "in the big red house" and "the red house": 2 words shared of 4 and 2, F1 = 2 * 2 / (4 +
+    2).
+    """
     assert answer_f1("in the big red house", "the red house") == pytest.approx(2 / 3)
     assert answer_f1("red red", "red") == pytest.approx(2 / 3)  # each occurrence counts once
     assert answer_f1("blue", "red") == 0
@@ -64,7 +68,9 @@ WORDS = st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=60)
 def test_gold_positions_give_back_the_answer_in_every_window_that_holds_it(
     tokenizer, data, words, gaps, max_length
 ):
-    """Round trip: text -> positions -> offsets -> text; and a window whose text lacks the answer points to [CLS]."""
+    """Round trip: text -> positions -> offsets -> text; and a window whose text lacks the answer
+    points to [CLS].
+    """
     first = data.draw(st.integers(0, len(words) - 1))
     last = data.draw(st.integers(first, min(first + 5, len(words) - 1)))
     context = gaps.join(words)

@@ -1,4 +1,6 @@
-"""Tasks over the Hub's own protocol: real files from a stand-in, a connection that drops, and one that is not there."""
+"""Tasks over the Hub's own protocol: real files from a stand-in, a connection that drops, and one
+that is not there.
+"""
 
 import json
 import shutil
@@ -29,13 +31,17 @@ LOAD = """
         for name in sys.argv[1:]:
             task, data = load_task(name)
             sizes = {split: len(rows) for split, rows in data.items()}
-            result[name] = {"rows": sizes, "columns": sorted(data["train"].column_names), "labels": task.labels, "first": data["train"][0]}
+            train = data["train"]
+            result[name] = {"rows": sizes, "columns": sorted(train.column_names),
+                            "labels": task.labels, "first": train[0]}
     print(json.dumps(result))
 """
 
 
 def test_tasks_load_from_the_hub(endpoint, online):  # noqa: F811
-    """Oracle: the sizes that the data sets' own papers and pages give; SQuAD's dev set (10,570 questions) is cut in two here."""
+    """Oracle: the sizes that the data sets' own papers and pages give; SQuAD's dev set (10,570
+    questions) is cut in two here.
+    """
     tasks = answer(
         online(endpoint, "-c", textwrap.dedent(LOAD), "sst2", "mrpc", "stsb", "imdb", "squad")
     )
@@ -73,7 +79,10 @@ def test_what_cannot_be_loaded_is_one_clear_message(endpoint, online, name):  # 
 
 
 def test_a_published_checkpoint_is_scored_by_one_command(serve, online, tmp_path):  # noqa: F811
-    """The command of the book, on a small model under the published name. Oracle: the pipeline of `transformers`, from the folder."""
+    """The command of the book, on a small model under the published name.
+
+    Oracle: the pipeline of `transformers`, from the folder.
+    """
     name, hub = "distilbert/distilbert-base-uncased-finetuned-sst-2-english", shared_hub().parent
     folder = tmp_path / "root" / "models" / name
     AutoTokenizer.from_pretrained(

@@ -60,7 +60,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_order_and_masks_are_drawn_from_streams_of_their_own(tokenizer, monkeypatch):
-    """The trap: seeding by [seed, epoch] and by [seed, epoch, example] is the same for example 0."""
+    """The trap: for example 0, seeds [seed, epoch] and [seed, epoch, example] are the same."""
     philox, states = np.random.Philox, []
     monkeypatch.setattr(
         np.random,

@@ -50,7 +50,10 @@ def test_source_is_parsed_and_never_run(tmp_path):
 
 def test_documentation_handed_to_a_function_is_found():
     """Compiled packages document themselves so."""
-    source = "add_newdoc('package', 'name', '''\n    The words.\n\n    More of them.\n''')\nother.set_docstring(f, 'Of f.')\nprint('No.')"
+    source = (
+        "add_newdoc('package', 'name', '''\n    The words.\n\n    More of them.\n''')\n"
+        "other.set_docstring(f, 'Of f.')\nprint('No.')"
+    )
     assert {"The words.\n\nMore of them.", "Of f."} <= set(docstrings(source))
     assert "No." not in docstrings(source)
 
@@ -154,14 +157,17 @@ def test_code_tables_signatures_and_headings_are_left_out_and_the_prose_around_t
 
 def test_a_literal_block_ends_where_its_indentation_ends():
     text = (
-        "It is used like this in most of the programs::\n\n    the words of the code are no prose at all.\n\n"
-        + PROSE
+        "It is used like this in most of the programs::\n\n"
+        f"    the words of the code are no prose at all.\n\n{PROSE}"
     )
     assert paragraphs(text) == ["It is used like this in most of the programs:", PROSE]
 
 
 def test_the_description_of_a_numpydoc_parameter_is_kept_without_its_name_and_type():
-    text = f"Parameters\n----------\naxis : int, optional\n    The axis that the values are added along.\n\n{PROSE}"
+    text = (
+        "Parameters\n----------\naxis : int, optional\n"
+        f"    The axis that the values are added along.\n\n{PROSE}"
+    )
     assert paragraphs(text) == ["The axis that the values are added along.", PROSE]
 
 
@@ -254,7 +260,7 @@ def test_adding_documents_moves_none_to_the_other_side():
 
 
 def test_no_held_out_paragraph_is_trained_on(tmp_path):
-    """Every paragraph of the corpus is said three times, by documents of which some are held out."""
+    """Every paragraph of the corpus occurs in three documents, of which some are held out."""
     documents = random_documents(100, paragraphs=2)
     split = split_documents(
         load_documents(str(write_jsonl(tmp_path / "thrice.jsonl", documents * 3)))
@@ -315,8 +321,10 @@ def bad_corpora(folder):
 
 @pytest.mark.parametrize(
     "name",
-    "missing.txt empty.txt blank.txt empty.jsonl newline.jsonl broken.jsonl columns.jsonl numbers.jsonl nothing.jsonl "
-    "broken.parquet binary.txt pictures".split(),
+    (
+        "missing.txt empty.txt blank.txt empty.jsonl newline.jsonl broken.jsonl columns.jsonl "
+        "numbers.jsonl nothing.jsonl broken.parquet binary.txt pictures"
+    ).split(),
 )
 def test_a_corpus_that_cannot_be_read_is_named(name, tmp_path):
     bad_corpora(tmp_path)

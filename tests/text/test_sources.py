@@ -48,8 +48,8 @@ def test_what_exists_is_a_path_whatever_its_name(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "corpus",
-    ["", " ", "docs + ", " + docs", "docs + + docs", "hub:", "hub:a/b:c:d:e", "hub:a/b/c", "hub:a b",
-     "0.5 docs", "0.5 docs + hub:a/b", "0 docs + 1 hub:a/b"],
+    ["", " ", "docs + ", " + docs", "docs + + docs", "hub:", "hub:a/b:c:d:e", "hub:a/b/c",
+     "hub:a b", "0.5 docs", "0.5 docs + hub:a/b", "0 docs + 1 hub:a/b"],
 )  # fmt: skip
 def test_a_name_that_means_nothing_is_refused(corpus):
     with pytest.raises(UserError):

@@ -105,7 +105,7 @@ def test_a_tokenizer_without_a_fast_form_is_named(monkeypatch):
         is_fast = False
 
     monkeypatch.setattr(library.AutoTokenizer, "from_pretrained", lambda *_, **__: Slow())
-    with pytest.raises(UserError, match="Slow.*no fast form"):
+    with pytest.raises(UserError, match=r"Slow.*no fast form"):
         load_tokenizer("owner/name")
 
 
@@ -129,8 +129,9 @@ def test_the_command_writes_to_runs_and_nothing_of_the_projects(corpus, tmp_path
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--vocab_sise", "9"], ["--vocab_size", "9", "--output", __file__], ["--vocab_size", "x"]]
-)  # fmt: skip
+    "arguments",
+    [["--vocab_sise", "9"], ["--vocab_size", "9", "--output", __file__], ["--vocab_size", "x"]],
+)
 def test_bad_arguments_are_one_message(arguments, corpus, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tokenizer"])
     with pytest.raises(SystemExit) as end:

@@ -1,4 +1,6 @@
-"""Bad input: one clear message on standard error, exit code 2, no traceback, and nothing half-written."""
+"""Bad input: one clear message on standard error, exit code 2, no traceback, and nothing
+half-written.
+"""
 
 import os
 import subprocess
@@ -17,7 +19,9 @@ from distil_lib.training.checkpoint import latest_valid_checkpoint
 
 @pytest.fixture
 def refused(program, small_run, tmp_path):
-    """Start a run with these changes, and check that it is refused with these words and leaves no output."""
+    """Start a run with these changes, and check that it is refused with these words and leaves no
+    output.
+    """
 
     def check(changes, *words, more=()):
         folder = tmp_path / "output"
@@ -27,7 +31,7 @@ def refused(program, small_run, tmp_path):
     return check
 
 
-# ------------------------------------------------------------------------------------------------------------- settings, and the launch
+# ------------------------------------------------------------------------- settings, and the launch
 def test_unknown_presets_and_settings_with_the_real_command(tmp_path):
     """The file itself, as it is launched."""
     script = Path(__file__).parents[2] / "distil_lib" / "pretrain.py"
@@ -77,7 +81,7 @@ def test_heads_that_do_not_divide_the_width(refused):
     )
 
 
-# -------------------------------------------------------------------------------------------------------------------------- corpus
+# ------------------------------------------------------------------------------------------- corpus
 @pytest.mark.parametrize(
     "name, content, words",
     [
@@ -97,7 +101,7 @@ def test_a_corpus_too_small_for_one_batch(refused, tmp_path):
     refused({"corpus": small, "batch_size": 500}, "less than a batch of 500", "--batch_size")
 
 
-# ------------------------------------------------------------------------------------------------------------- teacher and tokenizer
+# ---------------------------------------------------------------------------- teacher and tokenizer
 def test_a_teacher_that_does_not_exist_or_is_no_checkpoint(refused, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"\x89PNG")
@@ -176,7 +180,7 @@ def test_a_teacher_with_an_activation_the_student_does_not_have(refused, tmp_pat
     refused({"teacher": tmp_path / "relu"}, "relu")
 
 
-# -------------------------------------------------------------------------------------------------------------------------- network
+# ------------------------------------------------------------------------------------------ network
 CLOSED = "http://127.0.0.1:9"  # the port of the discard service, where nobody listens
 
 
@@ -221,7 +225,7 @@ def test_offline_by_choice(changes, refused):
     refused(changes, "no/such", "network")
 
 
-# --------------------------------------------------------------------------------------------------------------- the output folder
+# -------------------------------------------------------------------------------- the output folder
 def test_an_output_folder_with_another_run_stays_as_it_is(program, small_run, tmp_path):
     assert program(small_run(tmp_path / "run", max_steps=2)).code == 0
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
@@ -267,7 +271,10 @@ def test_a_full_disk_while_saving(program, small_run, tmp_path):
 
 
 def test_a_disk_that_is_really_full(program, small_run, tmp_path):
-    """A file system of 450 kB, which the metrics or the third checkpoint fill. Only the superuser can make one."""
+    """A file system of 450 kB, which the metrics or the third checkpoint fill.
+
+    Only the superuser can make one.
+    """
     disk = tmp_path / "disk"
     disk.mkdir()
     if (

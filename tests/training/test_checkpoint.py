@@ -34,7 +34,7 @@ SIZES = {
 
 
 class Training:
-    """A student with optimizers and schedules, and steps whose data depend on their number alone."""
+    """A student with optimizers and schedules; the data of a step depend on its number alone."""
 
     def __init__(self, optimizer: str, seed: int = 0):
         self.model = randomize(Student(DistilBertConfig(**SIZES)), seed)
@@ -80,7 +80,7 @@ def training(request):
     return Training(request.param).train(5)
 
 
-# --------------------------------------------------------------------------------------------------------------------- round trip
+# --------------------------------------------------------------------------------------- round trip
 def test_what_goes_in_comes_out_to_the_bit_and_training_goes_on_as_if_never_stopped(
     training, tmp_path
 ):
@@ -170,7 +170,7 @@ def test_weights_that_were_saved_under_torch_compiles_names_are_read(tmp_path):
     assert other.bits() == training.bits()
 
 
-# ------------------------------------------------------------------------------------------------------------------------- damage
+# ------------------------------------------------------------------------------------------- damage
 def files_of(folder) -> dict[str, bytes]:
     return {
         p.relative_to(folder).as_posix(): p.read_bytes()
@@ -245,7 +245,7 @@ def test_only_the_newest_are_kept(keep, left, tmp_path):
     assert [int(p.name.removeprefix("step-")) for p in library.list_checkpoints(tmp_path)] == left
 
 
-# ----------------------------------------------------------------------------------------------------------- interrupted while saving
+# ------------------------------------------------------------------------- interrupted while saving
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize(
     "error, message",

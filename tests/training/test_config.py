@@ -38,7 +38,9 @@ def test_the_presets_are_those_of_the_book():
 
 
 def test_the_paper_preset_is_the_released_recipe():
-    """Sanh et al. (2019) and the published training command: alphas 5, 2, 1; T 2; lr 5e-4; warm-up 5%; betas .9, .98; ..."""
+    """Sanh et al. (2019) and the published training command: alphas 5, 2, 1; T 2; lr 5e-4; warm-up
+    5%; betas .9, .98; ...
+    """
     config = load_preset("paper")
     recipe = {
         "alpha_ce": 5,
@@ -63,19 +65,10 @@ def test_the_paper_preset_is_the_released_recipe():
     assert {k: getattr(config, k) for k in recipe} == recipe
 
 
-# ---------------------------------------------------------------------------------------------------------------- the command line
+# --------------------------------------------------------------------------------- the command line
 def test_the_command_line_overrides_the_preset_and_the_preset_the_defaults():
     config = parse_arguments(
-        [
-            "--preset",
-            "mini",
-            "--temperature",
-            "3.5",
-            "--max_steps=7",
-            "--resume",
-            "--init_layers",
-            "0,2,5",
-        ]
+        "--preset mini --temperature 3.5 --max_steps=7 --resume --init_layers 0,2,5".split()
     )
     preset = load_preset("mini")
     assert (config.temperature, config.max_steps, config.resume, config.init_layers) == (
@@ -172,7 +165,7 @@ def test_layers_are_a_strategy_or_a_list(layers, choice):
     assert PretrainConfig(init_layers=layers).layer_choice() == choice
 
 
-# ------------------------------------------------------------------------------------------------------------------------ refusals
+# ----------------------------------------------------------------------------------------- refusals
 @pytest.mark.parametrize(
     "arguments, words",
     [

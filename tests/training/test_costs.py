@@ -39,10 +39,12 @@ STUDENT = student_config(TEACHER, 2, dropout=0.0)
 BASE = BertConfig()  # BERT-base is the default of `transformers`
 
 
-def counted(function) -> int:
-    """What torch counts while it computes; attention is spelled out, since the counter does not know the CPU's fused kernel."""
+def counted(function, *arguments) -> int:
+    """What torch counts while it computes; attention is spelled out, since the counter does not
+    know the CPU's fused kernel.
+    """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        function()
+        function(*arguments)
     return counter.get_total_flops()
 
 
@@ -63,13 +65,11 @@ def test_a_forward_pass_part_by_part(batch, models):
     for model in models:
         cost = forward_cost(model.config, L)
         encoder = cost.layers + cost.attention
-        hidden = torch.randn(B, L, 12)
-        assert counted(lambda: model.head(hidden)) == B * L * cost.head
-        assert counted(lambda: model(batch.input_ids)) == B * L * (encoder + cost.head)
+        assert counted(model.head, torch.randn(B, L, 12)) == B * L * cost.head
+        assert counted(model, batch.input_ids) == B * L * (encoder + cost.head)
         few = forward_cost(model.config, L, head_share=3 / L)
-        assert counted(lambda: model(batch.input_ids, None, batch.labels != -100)) == B * (
-            L * encoder + 3 * cost.head
-        )
+        at_labels = counted(model, batch.input_ids, None, batch.labels != -100)
+        assert at_labels == B * (L * encoder + 3 * cost.head)
         assert few.head * L == pytest.approx(3 * cost.head)
     # The scores are the part that grows with the square of a block's length; nothing else does.
     assert (
@@ -98,8 +98,11 @@ def test_a_training_step(alphas, soft_targets, batch, models):
 
 
 def test_a_training_step_with_a_sample(batch, models):
-    """Soft targets on 5 tokens of each block. The shares are expected ones: moved over all 22 places, the sample meets the hidden
-    words as often as it would by chance."""
+    """Soft targets on 5 tokens of each block.
+
+    The shares are expected ones: moved over all 22 places, the sample meets the masked words as
+    often as it would by chance.
+    """
     config = PretrainConfig(block_size=L, soft_targets="sample", soft_target_fraction=0.23)
     step, cost, total = (
         DistillationStep(*models, TripleLoss(), "sample"),
@@ -118,7 +121,9 @@ def test_without_soft_targets_the_teachers_head_does_nothing():
 
 
 def test_the_step_of_bert_base():
-    """By hand, at length 128: a teacher's layer 2 (4 H^2 + 8 H^2) + 4 L H, a head 2 (H^2 + H V); three times for what is trained."""
+    """By hand, at length 128: a teacher's layer 2 (4 H^2 + 8 H^2) + 4 L H, a head 2 (H^2 + H V);
+    three times for what is trained.
+    """
     layer, head = 2 * 12 * 768**2 + 4 * 128 * 768, 2 * (768**2 + 768 * 30_522)
     cost = step_cost(PretrainConfig(block_size=128), student_config(BASE, 6), BASE)
     assert cost.total == 12 * layer + head + 3 * (6 * layer + head)

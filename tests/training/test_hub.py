@@ -1,6 +1,9 @@
-"""Real files over the Hub's own protocol, served by a stand-in on this machine. Skipped where it is not at hand.
+"""Real files over the Hub's own protocol, served by a stand-in on this machine.
 
-The settings of the Hub are read at import, so each test is a small program of its own, started beside a server.
+Skipped where it is not at hand.
+
+The settings of the Hub are read at import, so each test is a small program of its own, started
+beside a server.
 """
 
 import json
@@ -95,10 +98,12 @@ LOAD = """
     tokenizer = load_tokenizer("google-bert/bert-base-uncased")
     result = {"vocabulary": len(tokenizer), "hello": tokenizer("hello world")["input_ids"]}
     for name in ("hub:local/classic-books", "hub:wikimedia/wikipedia:20231101.en"):
-        stored, streamed = load_documents(name, streaming=False), load_documents(name, streaming=True)
+        stored = load_documents(name, streaming=False)
+        streamed = load_documents(name, streaming=True)
         result[name] = {
             "documents": len(stored), "columns": sorted(stored.column_names),
-            "first": [stored[i]["text"] for i in range(3)], "first streamed": [d["text"] for d in itertools.islice(streamed, 3)],
+            "first": [stored[i]["text"] for i in range(3)],
+            "first streamed": [d["text"] for d in itertools.islice(streamed, 3)],
             "names": [d["name"] for d in itertools.islice(streamed, 3)],
         }
     print(json.dumps(result))
@@ -106,7 +111,9 @@ LOAD = """
 
 
 def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, online):
-    """Oracle: the Parquet files that are served, read by pandas; and the ids of BERT's published vocabulary."""
+    """Oracle: the Parquet files that are served, read by pandas; and the ids of BERT's published
+    vocabulary.
+    """
     import pandas
 
     found = answer(online(endpoint, "-c", textwrap.dedent(LOAD)))
@@ -122,7 +129,8 @@ def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, 
         got = found[f"hub:{name}"]
         assert got["columns"] == ["name", "text"] and 0 < got["documents"] <= len(rows)
         assert got["first streamed"] == rows.head(3).tolist()
-        # Stored documents have been deduplicated: each of their paragraphs occurs in the text that was served.
+        # Stored documents have been deduplicated: each of their paragraphs occurs in the text that
+        # was served.
         for mine, theirs in zip(got["first"], rows, strict=False):
             assert all(paragraph in theirs for paragraph in mine.split("\n\n")) and len(
                 mine
@@ -137,7 +145,8 @@ STREAM = """
     tokenizer = blocks.load_tokenizer("google-bert/bert-base-uncased")
     made = blocks.load_blocks("hub:wikimedia/wikipedia:20231101.en", tokenizer, 128, streaming=True)
     first = [list(map(int, row["input_ids"])) for row in itertools.islice(made.train, 60)]
-    print(json.dumps({"streaming": made.streaming, "first": first, "held_out": len(made.held_out), "counted": int(made.counts.sum())}))
+    print(json.dumps({"streaming": made.streaming, "first": first,
+                      "held_out": len(made.held_out), "counted": int(made.counts.sum())}))
 """
 
 

@@ -1,4 +1,6 @@
-"""Two processes that are stopped: killed together and resumed to the same bits, or one of them dead and the other one told."""
+"""Two processes that are stopped: killed together and resumed to the same bits, or one of them dead
+and the other one told.
+"""
 
 import os
 import random
@@ -122,19 +124,13 @@ def test_another_number_of_processes_goes_on_with_the_same_curve_and_says_what_c
 
 
 def test_the_launcher_ends_all_when_one_dies(small_run, tmp_path):
-    """The real command: a rank is killed from outside; the launcher ends within a minute with an exit code that is not 0."""
+    """The real command: a rank is killed from outside; the launcher ends within a minute with an
+    exit code that is not 0.
+    """
     root = Path(__file__).parents[2]
     script = root / "distil_lib" / "pretrain.py"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        str(free_port()),
-        str(script),
-    ]
+    launcher = "-m torch.distributed.run --nproc_per_node 2 --master_port".split()
+    command = [sys.executable, *launcher, str(free_port()), str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     with (tmp_path / "log").open("w") as log:
         arguments = small_run(tmp_path / "run", max_steps=100_000, save_every=5)

@@ -1,6 +1,8 @@
-"""The launch configurations: what each of them promises, really run where a CPU can, read with Accelerate's own loader where not.
+"""The launch configurations: what each of them promises, really run where a CPU can, read with
+Accelerate's own loader where not.
 
-Oracles: the training of one process, and for files Accelerate's launcher up to the point where it would start processes.
+Oracles: the training of one process, and for files Accelerate's launcher up to the point where it
+would start processes.
 """
 
 import json
@@ -39,9 +41,12 @@ FILES = sorted(path.name for path in LAUNCH.glob("*.yaml"))
 SCRIPT = ROOT / "distil_lib" / "pretrain.py"
 
 
-# ------------------------------------------------------------------------------------------------------------- read, not run
+# ------------------------------------------------------------------------------------ read, not run
 def launched(path: Path, *options: str) -> tuple[dict[str, str], dict]:
-    """(environment of the processes, what torchrun is told), by Accelerate's own steps. A setting it does not know raises."""
+    """(environment of the processes, what torchrun is told), by Accelerate's own steps.
+
+    A setting it does not know raises.
+    """
     parser = launch_command_parser()
     arguments = parser.parse_args(
         ["--config_file", str(path), *options, str(SCRIPT), "--preset", "demo"]
@@ -128,7 +133,7 @@ def test_the_files_travel_with_the_package():
     assert package / "training" / "model_card.md" in travelling
 
 
-# ------------------------------------------------------------------------------------------------------------ two, on the CPU
+# ---------------------------------------------------------------------------------- two, on the CPU
 def test_cpu_yaml_starts_two_that_train_the_parameters_of_one(alone, small_run, uneven, tmp_path):
     """The real launcher, file, program and precision."""
     launch = [
@@ -155,7 +160,9 @@ def test_cpu_yaml_starts_two_that_train_the_parameters_of_one(alone, small_run, 
 
 
 class count_exchanges:
-    """Count the buckets of gradients that DDP exchanges; `always`: without `no_sync`, the bug put in on purpose."""
+    """Count the buckets of gradients that DDP exchanges; `always`: without `no_sync`, the bug put
+    in on purpose.
+    """
 
     def __init__(self, always: bool = False):
         self.always = always
@@ -265,12 +272,15 @@ def test_the_teacher_is_not_wrapped_not_trained_not_saved_and_may_sit_in_bf16(
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------- sharded
+# ------------------------------------------------------------------------------------------ sharded
 class sharded_on_cpu:
-    """Launch with the settings of a file, and open the door that Accelerate keeps shut: it shards on accelerators only, and on a
-    CPU passes over FSDP. Everything behind that door, `fully_shard` on a mesh of gloo processes, is the real thing.
+    """Launch with the settings of a file, and open the door that Accelerate keeps shut: it shards
+    on accelerators only, and on a CPU passes over FSDP. Everything behind that door, `fully_shard`
+    on a mesh of gloo processes, is the real thing.
 
-    With `exact`, products that Muon makes in bf16 are exact, so that it can be told from a wrong Muon."""
+    With `exact`, products that Muon makes in bf16 are exact, so that it can be told from a wrong
+    Muon.
+    """
 
     def __init__(self, name: str, exact: bool = False, opened: bool = True):
         environment, _ = launched(LAUNCH / f"{name}.yaml")
@@ -371,7 +381,9 @@ class stopped:
 def test_a_sharded_run_with_muon_is_resumed_sharded_or_not(
     before, after, muon, small_run, program, tmp_path
 ):
-    """Stopped in step 8, resumed by the same or another number of processes: what one process trains, never stopped."""
+    """Stopped in step 8, resumed by the same or another number of processes: what one process
+    trains, never stopped.
+    """
     settings, reference = muon
 
     def start(name, prepare, *more):
@@ -388,7 +400,10 @@ def test_a_sharded_run_with_muon_is_resumed_sharded_or_not(
 
 
 def test_on_a_cpu_accelerate_passes_over_fsdp(small_run, program, tmp_path):
-    """As fsdp.yaml says. When this fails, Accelerate has opened the door, and `sharded_on_cpu` may go."""
+    """As fsdp.yaml says.
+
+    When this fails, Accelerate has opened the door, and `sharded_on_cpu` may go.
+    """
     for done in together(
         program,
         small_run(tmp_path / "run", max_steps=1),
@@ -398,7 +413,7 @@ def test_on_a_cpu_accelerate_passes_over_fsdp(small_run, program, tmp_path):
         assert "share 1.00" in done.out and "sharded" not in done.out
 
 
-# ------------------------------------------------------------------------------------------------------------------- refused
+# ------------------------------------------------------------------------------------------ refused
 @pytest.mark.parametrize(
     "environment, words",
     [

@@ -28,7 +28,7 @@ from distil_lib.training.time_limit import TimeLimit, parse_duration
 STEP = "distil_lib.training.loop.PretrainingRun._optimizer_step"
 
 
-# ------------------------------------------------------------------------------- contents, not paths
+# ------------------------------------------------------------------------------ contents, not paths
 @pytest.fixture(scope="module")
 def stopped(small_run, program, teacher_folder, tokenizer_folder, tmp_path_factory):
     """A run that was stopped in its third step, with inputs of its own: (folder, arguments)."""
@@ -94,7 +94,7 @@ def test_the_same_contents_under_another_path_are_the_same_and_threads_are_said(
     assert "micro-batches" not in done.out
 
 
-# ------------------------------------------------------------------------------------- broken places
+# ------------------------------------------------------------------------------------ broken places
 class at_step:
     """Call a function at the beginning of a step."""
 
@@ -166,7 +166,7 @@ def test_held_out_figures_that_are_not_finite_stop_the_run(small_run, program, t
     assert "nan" not in (tmp_path / "run" / "metrics.jsonl").read_text().lower()
 
 
-# ---------------------------------------------------------------------- signals to a process group
+# ----------------------------------------------------------------------- signals to a process group
 class own_group_signalled:
     """A group of its own, as a batch system makes one, that gets a signal in a step."""
 
@@ -195,7 +195,7 @@ def test_a_signal_to_the_groups_of_two_processes_with_workers(small_run, program
         assert done.code == 143 and "Traceback" not in done.err, done.err
 
 
-# ---------------------------------------------------------------------------- errors are everybody's
+# --------------------------------------------------------------------------- errors are everybody's
 class refusal_on_rank:
     """One machine lacks the teacher."""
 

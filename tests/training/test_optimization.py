@@ -31,7 +31,9 @@ def model(request, tokenizer):
 
 
 def only_matrices_are_decayed(model, optimizers):
-    """With gradients of 0 an update is the decay alone: matrices shrink, LayerNorms and biases stay to the bit."""
+    """With gradients of 0 an update is the decay alone: matrices shrink, LayerNorms and biases stay
+    to the bit.
+    """
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     for p in model.parameters():
         p.grad = torch.zeros_like(p)

@@ -47,7 +47,7 @@ def make_run(small_run, tmp_path):
     return make
 
 
-# --------------------------------------------------------------------------------------------------------------------- end to end
+# --------------------------------------------------------------------------------------- end to end
 @pytest.fixture(scope="module")
 def student_run(small_run, program, tmp_path_factory):
     """A finished distillation: (its folder, what the program said)."""
@@ -59,15 +59,8 @@ def student_run(small_run, program, tmp_path_factory):
 
 def test_a_run_leaves_all_that_it_promises(student_run):
     folder, done = student_run
-    assert {p.name for p in folder.iterdir()} == {
-        ".lock",
-        ".lock.json",
-        "config.yaml",
-        "metrics.jsonl",
-        "checkpoints",
-        "model",
-        "curves.png",
-    }
+    promised = ".lock .lock.json config.yaml metrics.jsonl checkpoints model curves.png".split()
+    assert {p.name for p in folder.iterdir()} == set(promised)
     assert [p.name for p in sorted((folder / "checkpoints").iterdir())] == [
         "step-00000030",
         "step-00000060",
@@ -166,7 +159,7 @@ def test_a_teacher_is_pretrained_by_the_same_program(small_run, program, tmp_pat
     assert student.code == 0, student.err  # what it made serves as a teacher
 
 
-# ----------------------------------------------------------------------------------------------- from a model that is there already
+# --------------------------------------------------------------- from a model that is there already
 LONGER = {"teacher": None, "alpha_ce": 0, "alpha_cos": 0}
 
 
@@ -190,7 +183,10 @@ def start(request, teacher_folder, tokenizer, tmp_path) -> Path:
 
 
 def test_a_model_goes_on_being_pretrained(start, small_run, program, tmp_path):
-    """Oracle: the folder it was started from, which two steps of a small rate hardly change. And its card says so."""
+    """Oracle: the folder it was started from, which two steps of a small rate hardly change.
+
+    And its card says so.
+    """
     run = tmp_path / "longer"
     done = program(
         small_run(run, **LONGER, init_from=start, block_size=32, learning_rate=1e-6, max_steps=2)
@@ -239,10 +235,11 @@ def test_settings_work(changes, small_run, program, tmp_path):
     assert all(torch.isfinite(w).all() for w in weights(tmp_path / "run").values())
 
 
-# ------------------------------------------------------------------------------------------------ one curve, whatever the hardware
+# ----------------------------------------------------------------- one curve, whatever the hardware
 def test_micro_batches_give_the_same_parameters(make_run, tmp_path):
-    """Oracle: whole batches, in float64, where Adam enlarges no rounding that matters. 7 sequences in micro-batches of 2, with
-    unequal numbers of hidden words; the last step has fewer."""
+    """Oracle: whole batches, in float64, where Adam enlarges no rounding that matters. 7 sequences
+    in micro-batches of 2, with unequal numbers of masked words; the last step has fewer.
+    """
     for name, micro in (("whole", 7), ("parts", 2)):
         run = make_run(name, batch_size=7, micro_batch_size=micro, max_steps=0, epochs=0.4)
         assert run.setup.sequences % 7 and run.setup.steps > 20
@@ -313,7 +310,7 @@ def test_the_learning_rate_is_that_of_the_schedule_once_a_step(make_run, tmp_pat
     assert rates == pytest.approx([0.003 * min(s / 3, (12 - s) / 9) for s in range(1, 13)])
 
 
-# -------------------------------------------------------------------------------------------------------------------- frozen, finite
+# ----------------------------------------------------------------------------------- frozen, finite
 def positions_after_training(run) -> bool:
     before = run.model.distilbert.embeddings.position_embeddings.weight.clone()
     run.train()
@@ -369,7 +366,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_batch_and_last_g
     assert not re.search("nan", (tmp_path / "run" / "metrics.jsonl").read_text(), re.IGNORECASE)
 
 
-# -------------------------------------------------------------------------------------------------------------- which data a run reads
+# --------------------------------------------------------------------------- which data a run reads
 def sequences(batches) -> list[int]:
     return [
         int(e) for step in batches for micro in step for e in micro.examples[micro.loss_mask.any(1)]
@@ -401,7 +398,9 @@ def test_a_resumed_run_neither_replays_nor_skips_data(make_run):
 
 
 def test_a_run_goes_on_with_its_own_text_alone(small_run, program, tmp_path):
-    """Copied to another day it is the same text; with another word it is not, and nothing is touched."""
+    """Copied to another day it is the same text; with another word it is not, and nothing is
+    touched.
+    """
     corpus, run = tmp_path / "corpus.jsonl", tmp_path / "run"
     text = write_jsonl(corpus, random_documents(40)).read_text()
     arguments = small_run(run, corpus=corpus, max_steps=2, save_every=1)

@@ -1,4 +1,6 @@
-"""Stopped and resumed runs against one that was never stopped: the same weights to the bit, and the same metrics."""
+"""Stopped and resumed runs against one that was never stopped: the same weights to the bit, and the
+same metrics.
+"""
 
 import os
 import random
@@ -25,7 +27,9 @@ def result(folder) -> tuple:
 
 @pytest.fixture(scope="module", params=["adamw", "muon"])
 def whole(request, small_run, program, tmp_path_factory):
-    """The run that was never stopped, with dropout, so that random states matter: (how to start it elsewhere, its result)."""
+    """The run that was never stopped, with dropout, so that random states matter: (how to start it
+    elsewhere, its result).
+    """
     settings = STEPS | {"optimizer": request.param}
     folder = tmp_path_factory.mktemp("whole") / "run"
     done = program(small_run(folder, **settings))
@@ -137,17 +141,7 @@ def test_what_may_change_on_resume_does_not_change_the_weights(whole, program, t
     arguments, expected = whole
     kill = signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 10, signal.SIGKILL)
     assert program(arguments(tmp_path / "run"), kill).code == -signal.SIGKILL
-    others = [
-        "--resume",
-        "--save_total_limit",
-        "5",
-        "--save_every",
-        "3",
-        "--log_every",
-        "5",
-        "--dataloader_num_workers",
-        "1",
-    ]
-    resumed = program([*arguments(tmp_path / "run"), *others])
+    others = "--save_total_limit 5 --save_every 3 --log_every 5 --dataloader_num_workers 1".split()
+    resumed = program([*arguments(tmp_path / "run"), "--resume", *others])
     assert resumed.code == 0, resumed.err
     assert result(tmp_path / "run")[0] == expected[0]

@@ -147,7 +147,7 @@ def test_resume_where_no_checkpoint_is_whole_says_so(config, tmp_path):
         opened(config(resume=True))
 
 
-# ----------------------------------------------------------------------------------------------------------------------- metrics
+# ------------------------------------------------------------------------------------------ metrics
 def test_metrics_written_after_the_checkpoint_are_cut_off_when_a_run_goes_on(tmp_path):
     """Oracle: the file of a run that was never stopped."""
     rows = [{"step": i, "loss": 1 / (i + 3)} for i in range(6)]
@@ -273,7 +273,9 @@ def test_the_card_of_a_run_that_went_on_from_another_quotes_how_that_was_made(co
 
 @pytest.mark.parametrize("said", [["--overwrite"], ["--overwrite", "true"], ["--resume=true"], []])
 def test_the_cards_command_starts_the_run_anew(config, said):
-    """Oracle: the program's own parser gives the same settings as those of the run, but for what became of an earlier run."""
+    """Oracle: the program's own parser gives the same settings as those of the run, but for what
+    became of an earlier run.
+    """
     arguments = ["--preset", "demo", *said, "--max_steps", "7"]
     record = dict.fromkeys(("shape", "fingerprint", "precision"), "x") | dict.fromkeys(
         ("tokens", "steps", "minutes", "processes"), 1
