@@ -40,7 +40,7 @@ from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.export.cls_only import ClsOnlyClassifier
 from distil_lib.finetune.models import load_task_tokenizer
-from distil_lib.teacher import check_model_folder
+from distil_lib.model_folder import check_model_folder
 
 # The head's name: the end of the architecture's name, the class that loads it, and its outputs.
 HEADS = {

@@ -330,7 +330,7 @@ def test_sums_are_divided_by_the_tokens_and_weighted(counts):
     assert out.loss.item() == pytest.approx(
         5 * 6 / n_ce + 2 * 8 / n_mlm + 3 * 10 / n_cos, rel=1e-15
     )
-    known = loss.combine(ce, mlm, cos, TokenCounts(*counts), weighted=torch.tensor(7.0))
+    known = loss.combine(ce, mlm, cos, TokenCounts(*counts), fused=torch.tensor(7.0))
     assert known.loss.item() == pytest.approx(7 + 3 * 10 / n_cos, rel=1e-15)
     assert loss.weights(TokenCounts(*counts)) == pytest.approx((5 / n_ce, 2 / n_mlm), rel=1e-15)
 
