@@ -27,7 +27,8 @@ TO_BE_SPLIT = {  # may only shrink
     "distil_lib.export.onnx_model",
     "distil_lib.timing.backend_comparison",
 }
-CORE = sorted({path.stem for path in LIBRARY.glob("*.py")} - {"__init__", "pretrain"})
+PROGRAMS = ("launch", "pretrain")  # on top of everything
+CORE = sorted({path.stem for path in LIBRARY.glob("*.py")} - {"__init__", *PROGRAMS})
 
 
 def name_of(path: Path) -> str:
@@ -54,7 +55,7 @@ def imported(source: str) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    """The "face" (`distil_lib` itself), "core", "pretrain", or the room's name."""
+    """The "face" (`distil_lib` itself), "core", a program, or the room's name."""
     first = module.split(".")[1] if "." in module else "face"
     return "core" if first in CORE else first
 
@@ -65,7 +66,7 @@ def upward(modules: dict[str, str]) -> list[str]:
     found = []
     for module, source in modules.items():
         here = room(module)
-        if here in ("face", "pretrain"):  # the face is lazy, the program is on top of everything
+        if here in ("face", *PROGRAMS):  # the face is lazy
             continue
         for target in imported(source):
             if target.split(".")[0] != "distil_lib":
