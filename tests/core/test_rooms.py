@@ -17,7 +17,7 @@ import distil_lib
 
 LIBRARY = Path(distil_lib.__file__).parent
 # A room imports the core and the rooms to its left.
-ROOMS = "common pages text training tasks elmo finetune export timing ablation".split()
+ROOMS = "common text training pages tasks elmo finetune export timing ablation".split()
 OUTSIDE = ("torch", "transformers", "numpy", "safetensors")  # what the core may import besides
 PAPER = "student teacher initialization losses fused_losses masking distillation evaluation".split()
 PAPER_LINES = 1_400  # what somebody who reads the paper can read beside it in an afternoon
