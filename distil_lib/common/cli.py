@@ -119,11 +119,22 @@ def checked(kind: type, name: str, value: Any, where: str = "", strict: bool = T
         remedy = remedy.replace("Input should", "It must").replace("valid string", "text") + "."
         if isinstance(value, str) and strict and "number" in remedy:
             remedy += " YAML reads 5e-4 as text: write 5.0e-4."
-        raise UserError(f"{name}{where} is {show(value)}.", remedy, setting=name) from None
+        # What stands on a command line is a number without quotes, where a number was asked for.
+        numeric = isinstance(value, str) and not strict and _is_number(value)
+        shown = value if numeric else show(value)
+        raise UserError(f"{name}{where} is {shown}.", remedy, setting=name) from None
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and (reason := _unfit(text)):
             raise UserError(f"{name}{where} is {show(text)}.", reason, setting=name)
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return len(text) < 40 and text == text.strip()
 
 
 def _unfit(text: str) -> str:

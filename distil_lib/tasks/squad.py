@@ -84,7 +84,9 @@ def read_questions(file: Path) -> Iterator[dict]:
         ValueError: if it is no JSON.
     """
     number = 0
-    for a, article in enumerate(_list(json.loads(file.read_text("utf-8-sig")), "data", f"{file}")):
+    for a, article in enumerate(
+        _list(json.loads(file.read_text(encoding="utf-8-sig")), "data", f"{file}")
+    ):
         for p, paragraph in enumerate(_list(article, "paragraphs", f"{file}, article {a + 1}")):
             where = f"{file}, article {a + 1}, paragraph {p + 1}"
             for question in _list(paragraph, "qas", where):

@@ -81,7 +81,7 @@ def mask_blocks(
 
 
 class StepBatches(TorchDataset):
-    """`steps[n]`: the list of `MicroBatch`es that this process computes in step n.
+    """`steps[n]`: the micro-batches that this process computes in step n.
 
     Works under any `DataLoader(batch_size=None)`.
     """

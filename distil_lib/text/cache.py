@@ -114,7 +114,7 @@ def read(folder: Path, vocab_size: int, block_size: int) -> CachedBlocks | None:
                 load_from_disk(folder / "train"),
                 load_from_disk(folder / "held_out"),
                 np.load(folder / "counts.npy", allow_pickle=False),
-                str(json.loads((folder / MANIFEST).read_text("utf-8"))["content_hash"]),
+                str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["content_hash"]),
             )
             total = int(found.counts.sum())
             if found.counts.shape == (vocab_size,) and total == len(found.train) * block_size:
@@ -132,7 +132,7 @@ def read(folder: Path, vocab_size: int, block_size: int) -> CachedBlocks | None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a folder of blocks: sizes always, hashes where that takes no time."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = {folder / name: facts for name, facts in manifest["files"].items()}
         manifest["content_hash"]
         total = sum(size for size, _, _ in files.values())
@@ -160,7 +160,7 @@ def newest(folder: Path, key: str) -> str | None:
 def made_on(folder: Path) -> str:
     """When blocks were made."""
     try:
-        return str(json.loads((folder / MANIFEST).read_text("utf-8"))["made"])
+        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["made"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _corpus(path: Path) -> str:
     try:
-        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         return f"{manifest['corpus']}, blocks of {manifest['block_size']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -91,7 +91,7 @@ def _repeats_ids(file: Path) -> bool:
     """Whether two words of a tokenizer's file share an id: of those the library drops one."""
     if not file.is_file():
         return False
-    vocabulary = json.loads(file.read_text("utf-8")).get("model", {}).get("vocab")
+    vocabulary = json.loads(file.read_text(encoding="utf-8")).get("model", {}).get("vocab")
     return isinstance(vocabulary, dict) and len(set(vocabulary.values())) < len(vocabulary)
 
 

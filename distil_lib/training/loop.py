@@ -56,6 +56,7 @@ class PretrainingRun:
         self.stop_signal = 0  # a signal's handler sets it; acted on at the end of the step
         self.bar = tqdm(disable=True)  # until training begins
         self.limit: TimeLimit | None = None
+        self.metrics: MetricsFile | None = None  # the main process's, from `train` on
 
     # ------------------------------------------------------------------------------------ training
     def train(self) -> dict[str, float]:
@@ -64,12 +65,13 @@ class PretrainingRun:
             return self._train()
         finally:
             self.bar.close()  # a message must not hang on the end of the progress bar
+            if self.metrics is not None:
+                self.metrics.close()
             if self.setup.lock is not None:
                 self.setup.lock.release()
 
     def _train(self) -> dict[str, float]:
         done, extra = load_state(self.setup)
-        self.metrics = None
         if self.main:
             kept = extra.get("metrics_bytes", 0)
             self.metrics = MetricsFile(self.folder / "metrics.jsonl", kept)

@@ -23,7 +23,8 @@ class MetricsFile:
     def __init__(self, path: Path, keep_bytes: int = 0):
         self.path = path
         try:
-            self.file = path.open("r+b" if path.exists() else "w+b")
+            path.touch()
+            self.file = path.open("r+b")
             before = self.file.read(keep_bytes)
             good = b"".join(line for line in before.splitlines(keepends=True) if _is_row(line))
             self.file.seek(0)

@@ -1,9 +1,9 @@
 """Opens built pages in headless Chromium, from file:// and without a network.
 
-    with sync_playwright() as playwright, Browser(playwright, find_chromium()) as browser:
-        window = browser.window(dark=True)
-        wide = window.open(Path("_build/html/index.html").as_uri())
-        narrow = window.measure(width=375)
+with sync_playwright() as playwright, Browser(playwright, find_chromium()) as browser:
+    window = browser.window(dark=True)
+    wide = window.open(Path("_build/html/index.html").as_uri())
+    narrow = window.measure(width=375)
 """
 
 import os

@@ -1,6 +1,6 @@
 """Reads built pages without a browser: do their links lead somewhere, and do they load anything from another host?
 
-    problems = check_site(Path("_build/html"))     # sentences, one for each fault; none if all is well
+problems = check_site(Path("_build/html"))     # sentences, one for each fault; none if all is well
 """
 
 import re
@@ -10,7 +10,9 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup, Tag
 
 LINKS = ("href", "src", "poster", "data", "xlink:href", "action")
-CSS_REFERENCE = re.compile(r"""url\(\s*(?P<q>["']?)(?P<url>.*?)(?P=q)\s*\)|@import\s+["'](?P<imported>[^"']+)["']""")
+CSS_REFERENCE = re.compile(
+    r"""url\(\s*(?P<q>["']?)(?P<url>.*?)(?P=q)\s*\)|@import\s+["'](?P<imported>[^"']+)["']"""
+)
 REMOTE_IN_SCRIPT = re.compile(r"""["'`]\s*((?:https?:|wss?:)?//[\w.-]+\.[a-z]{2,}[^"'`\s]*)""")
 NAMESPACES = ("http://www.w3.org/",)
 
@@ -22,19 +24,31 @@ def page_files(site: Path) -> list[Path]:
 
 def check_site(site: Path) -> list[str]:
     """Every fault of every page and style sheet, as `page: what is wrong`."""
-    pages = {path.resolve(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in page_files(site)}
+    pages = {
+        path.resolve(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in page_files(site)
+    }
     anchors = {path: _anchors(page) for path, page in pages.items()}
     problems = []
     for path, page in pages.items():
-        found = [*_broken_links(path, page, anchors), *_remote_loads(path, page), *_images_without_text(page)]
+        found = [
+            *_broken_links(path, page, anchors),
+            *_remote_loads(path, page),
+            *_images_without_text(page),
+        ]
         problems += [f"{path.relative_to(site.resolve())}: {problem}" for problem in found]
     for path in sorted(site.rglob("*.css")):
-        problems += [f"{path.relative_to(site)}: {problem}" for problem in _css_problems(path.read_text(encoding="utf-8"), path)]
+        problems += [
+            f"{path.relative_to(site)}: {problem}"
+            for problem in _css_problems(path.read_text(encoding="utf-8"), path)
+        ]
     return problems
 
 
 def _anchors(page: BeautifulSoup) -> set[str]:
-    return {tag["id"] for tag in page.find_all(id=True)} | {tag["name"] for tag in page.find_all("a", attrs={"name": True})}
+    return {tag["id"] for tag in page.find_all(id=True)} | {
+        tag["name"] for tag in page.find_all("a", attrs={"name": True})
+    }
 
 
 def _references(tag: Tag) -> list[str]:
@@ -46,7 +60,13 @@ def _references(tag: Tag) -> list[str]:
 
 
 def _is_remote(reference: str) -> bool:
-    return reference.strip().startswith("//") or urlsplit(reference.strip()).scheme in ("http", "https", "ftp", "ws", "wss")
+    return reference.strip().startswith("//") or urlsplit(reference.strip()).scheme in (
+        "http",
+        "https",
+        "ftp",
+        "ws",
+        "wss",
+    )
 
 
 def _broken_links(path: Path, page: BeautifulSoup, anchors: dict[Path, set[str]]) -> list[str]:
@@ -71,11 +91,17 @@ def _remote_loads(path: Path, page: BeautifulSoup) -> list[str]:
     for tag in page.find_all(True):
         if tag.name != "a" and "canonical" not in tag.get("rel", []):
             problems += [f"<{tag.name}> loads {r}" for r in _references(tag) if _is_remote(r)]
-        problems += [f"a style of <{tag.name}>: {p}" for p in _css_problems(tag.get("style", ""), path)]
+        problems += [
+            f"a style of <{tag.name}>: {p}" for p in _css_problems(tag.get("style", ""), path)
+        ]
         if tag.name == "style":
             problems += _css_problems(tag.get_text(), path)
         if tag.name == "script" and "json" not in tag.get("type", ""):
-            remote = [url for url in REMOTE_IN_SCRIPT.findall(tag.get_text()) if not url.startswith(NAMESPACES)]
+            remote = [
+                url
+                for url in REMOTE_IN_SCRIPT.findall(tag.get_text())
+                if not url.startswith(NAMESPACES)
+            ]
             problems += [f"a script names {url}" for url in remote]
     return problems
 
@@ -96,4 +122,8 @@ def _css_problems(css: str, path: Path) -> list[str]:
 def _images_without_text(page: BeautifulSoup) -> list[str]:
     """Figures need words for those who do not see them; a file name, which is what tools put there, is none."""
     images = page.select("article.bd-article figure img, article.bd-article .cell_output img")
-    return [f"{tag.get('src')} has no alt text" for tag in images if not re.search(r"\w\s+\w", tag.get("alt", ""))]
+    return [
+        f"{tag.get('src')} has no alt text"
+        for tag in images
+        if not re.search(r"\w\s+\w", tag.get("alt", ""))
+    ]

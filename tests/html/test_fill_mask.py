@@ -22,7 +22,10 @@ from distil_lib.text.documents import docstrings, documentation_files, paragraph
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 STATIC = PROJECT / "book" / "_static"
-SENTENCES = ["If the file does not exist, a [MASK] is raised.", 'Quotes "and" <b>brackets</b> & a [MASK].']
+SENTENCES = [
+    "If the file does not exist, a [MASK] is raised.",
+    'Quotes "and" <b>brackets</b> & a [MASK].',
+]
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="fill_mask.css"><script defer src="fill_mask.js"></script>
 <script defer src="fill_mask_demo.js"></script></head><body>%s</body></html>"""
@@ -54,7 +57,11 @@ def held_out_sentences(number: int = 1000) -> list[str]:
     packages = ("numpy", "scipy", "pandas", "matplotlib", "scikit-learn", "sympy")
     files = [file for file in documentation_files(packages) if split_of(file["name"]) == "held_out"]
     docs = (doc for file in files for doc in docstrings(Path(file["path"]).read_bytes()))
-    found = list(dict.fromkeys(s for doc in docs for p in paragraphs(doc) for s in re.split(r"(?<=[.!?:]) ", p)))
+    found = list(
+        dict.fromkeys(
+            s for doc in docs for p in paragraphs(doc) for s in re.split(r"(?<=[.!?:]) ", p)
+        )
+    )
     assert len(found) >= number
     return found[:: len(found) // number][:number]
 
@@ -73,7 +80,9 @@ def blanks(number: int, longest: int = 64) -> list[str]:
 
 @pytest.fixture(scope="module")
 def extension():
-    spec = importlib.util.spec_from_file_location("fill_mask", PROJECT / "book" / "_ext" / "fill_mask.py")
+    spec = importlib.util.spec_from_file_location(
+        "fill_mask", PROJECT / "book" / "_ext" / "fill_mask.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -147,7 +156,10 @@ class FormPage:
         """What each column shows: words and whole percents."""
         items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [section.dataset.model,
             [...section.querySelectorAll("li")].map((li) => [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
-        return {name: [(word, int(share.rstrip("%"))) for word, share in rows] for name, rows in self(items).items()}
+        return {
+            name: [(word, int(share.rstrip("%"))) for word, share in rows]
+            for name, rows in self(items).items()
+        }
 
 
 @pytest.fixture
@@ -162,28 +174,40 @@ def expected_logits(model, texts: list[str]) -> torch.Tensor:
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     with torch.no_grad():
         encoded = [tokenizer(text, return_tensors="pt")["input_ids"] for text in texts]
-        return torch.cat([model(ids, None, ids == tokenizer.mask_token_id).logits for ids in encoded])
+        return torch.cat(
+            [model(ids, None, ids == tokenizer.mask_token_id).logits for ids in encoded]
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- the tokenizer
 def words_of(tokenizer, text: str) -> list[str]:
     """What `tokenizers` cuts into pieces."""
     steps = tokenizer.backend_tokenizer
-    return [word for word, _ in steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str(text))]
+    return [
+        word
+        for word, _ in steps.pre_tokenizer.pre_tokenize_str(steps.normalizer.normalize_str(text))
+    ]
 
 
 def test_ids_are_those_of_the_tokenizer(page):
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     texts = [*held_out_sentences(), *NASTY, *(text[::-1] for text in NASTY)]
-    expected = [[ids, words_of(tokenizer, text)] for ids, text in zip(tokenizer(texts)["input_ids"], texts, strict=True)]
+    expected = [
+        [ids, words_of(tokenizer, text)]
+        for ids, text in zip(tokenizer(texts)["input_ids"], texts, strict=True)
+    ]
 
     def in_the_page(bug: tuple[str, str] = ("", "")) -> list[list]:
         return page(f"""{{
             const tokenizer = new ({page.with_bug(bug)}).Tokenizer({json.dumps(vocabulary)});
             return {json.dumps(texts)}.map((text) => [tokenizer.encode(text), tokenizer.words(text)]); }}""")
 
-    wrong = [text for text, mine, theirs in zip(texts, in_the_page(), expected, strict=True) if mine != theirs]
+    wrong = [
+        text
+        for text, mine, theirs in zip(texts, in_the_page(), expected, strict=True)
+        if mine != theirs
+    ]
     assert wrong == []
     for bug in TOKENIZER_BUGS:  # the texts would show them
         assert in_the_page(bug) != expected, bug
@@ -193,12 +217,18 @@ def test_every_character_is_treated_alike(page):
     """All of Unicode 3.2 that has kept its category since: beyond it, browser and `tokenizers` go by different editions."""
     old = unicodedata.ucd_3_2_0
     tokenizer = load_tokenizer(data_folder("tokenizer"))
-    characters = [c for c in map(chr, range(0x110000)) if old.category(c) == unicodedata.category(c) not in ("Cn", "Cs", "Co")]
+    characters = [
+        c
+        for c in map(chr, range(0x110000))
+        if old.category(c) == unicodedata.category(c) not in ("Cn", "Cs", "Co")
+    ]
     assert len(characters) > 90_000
     wrong = []
     for start in range(0, len(characters), 20_000):
         texts = [f"a{c}b" for c in characters[start : start + 20_000]]
-        mine = page(f"{{ const t = new FillMask.Tokenizer([]); return {json.dumps(texts)}.map((text) => t.words(text)); }}")
+        mine = page(
+            f"{{ const t = new FillMask.Tokenizer([]); return {json.dumps(texts)}.map((text) => t.words(text)); }}"
+        )
         theirs = [words_of(tokenizer, text) for text in texts]
         wrong += [(text, a, b) for text, a, b in zip(texts, mine, theirs, strict=True) if a != b]
     assert wrong == []
@@ -247,16 +277,22 @@ def test_the_student_is_quick(page):
 def agree(shown: dict, recorded: dict) -> bool:
     """The same words with the same shares to three points: int8 moves a share by a point or two, and may swap neighbours."""
     return shown.keys() == recorded.keys() and all(
-        abs(share - dict(shown[name]).get(word, 0)) <= 3 for name, rows in recorded.items() for word, share in rows[:3]
+        abs(share - dict(shown[name]).get(word, 0)) <= 3
+        for name, rows in recorded.items()
+        for word, share in rows[:3]
     )
 
 
-@pytest.mark.parametrize(("width", "dark"), [(WIDE, False), (NARROW, True)], ids=["wide and light", "narrow and dark"])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(WIDE, False), (NARROW, True)], ids=["wide and light", "narrow and dark"]
+)
 def test_a_reader_fills_a_blank(page, width, dark):
     visit = page.open(width=width, dark=dark)
     assert visit.problems == [] and visit.overflow == 0
     recorded = page.answers()
-    assert set(recorded) == {"teacher", "student"} and all(len(rows) == 5 for rows in recorded.values())
+    assert set(recorded) == {"teacher", "student"} and all(
+        len(rows) == 5 for rows in recorded.values()
+    )
     assert not page("globalThis.FILL_MASK_MODELS")  # nothing heavy is loaded before it is asked for
     page.ask("If the file does not exist, a ___ is raised.")
     page.until("median")

@@ -49,15 +49,24 @@ def test_a_sound_site_has_no_problems(tmp_path):
         ('<script src="https://cdn.example.org/a.js"></script>', "cdn.example.org"),
         ('<script src="//cdn.example.org/a.js"></script>', "cdn.example.org"),
         ('<link rel="stylesheet" href="https://fonts.example.org/css">', "fonts.example.org"),
-        ('<link rel="preload" as="font" href="https://fonts.example.org/f.woff2">', "fonts.example.org"),
+        (
+            '<link rel="preload" as="font" href="https://fonts.example.org/f.woff2">',
+            "fonts.example.org",
+        ),
         ('<iframe src="https://video.example.org/1"></iframe>', "video.example.org"),
-        ('<img srcset="https://img.example.org/1.png 2x" src="dot.svg" alt="some words">', "img.example.org"),
+        (
+            '<img srcset="https://img.example.org/1.png 2x" src="dot.svg" alt="some words">',
+            "img.example.org",
+        ),
         ("<script>import('https://esm.example.org/x.js')</script>", "esm.example.org"),
         ("<script>require.config({paths: {d3: '//d3.example.org/d3'}})</script>", "d3.example.org"),
         ("<style>@import 'https://css.example.org/a.css';</style>", "css.example.org"),
         ("<style>b { background: url(https://css.example.org/a.png) }</style>", "css.example.org"),
-        ('<p style="background: url(\'//css.example.org/a.png\')">x</p>', "css.example.org"),
-        ('<meta http-equiv="refresh" content="0; url=https://away.example.org">', "away.example.org"),
+        ("<p style=\"background: url('//css.example.org/a.png')\">x</p>", "css.example.org"),
+        (
+            '<meta http-equiv="refresh" content="0; url=https://away.example.org">',
+            "away.example.org",
+        ),
         ('<figure><img src="dot.svg"></figure>', "alt text"),
         ('<figure><img src="dot.svg" alt="../_images/0f3a.png"></figure>', "alt text"),
     ],
@@ -67,7 +76,9 @@ def test_a_fault_in_a_page_is_named(tmp_path, fault, named):
     assert len(problems) == 1 and problems[0].startswith("page.html: ") and named in problems[0]
 
 
-@pytest.mark.parametrize("css", ["@import url('https://css.example.org/a.css');", "b { src: url(gone.woff2); }"])
+@pytest.mark.parametrize(
+    "css", ["@import url('https://css.example.org/a.css');", "b { src: url(gone.woff2); }"]
+)
 def test_a_fault_in_a_style_sheet_is_named(tmp_path, css):
     assert len(check_site(make_site(tmp_path, css=css))) == 1
 
@@ -162,7 +173,11 @@ def test_launch_buttons_need_an_address():
     url = yaml.safe_load((SITE.parents[1] / "_config.yml").read_text())["repository"]["url"]
     for page in sorted((SITE / "book").glob("0*.html")):
         text = page.read_text(encoding="utf-8")
-        assert ("launch-buttons" in text) == ("colab.research" in text) == url.startswith("https://github.com/"), page.name
+        assert (
+            ("launch-buttons" in text)
+            == ("colab.research" in text)
+            == url.startswith("https://github.com/")
+        ), page.name
 
 
 @needs_chromium

@@ -59,7 +59,9 @@ def batches(tokenizer):
     for _ in range(5):
         ids = torch.randint(5, len(tokenizer), (4, 12))
         labels = torch.where(torch.rand(4, 12) < 0.3, ids, -100)
-        made.append(MicroBatch(ids, labels, torch.ones_like(ids, dtype=torch.bool), torch.arange(4)))
+        made.append(
+            MicroBatch(ids, labels, torch.ones_like(ids, dtype=torch.bool), torch.arange(4))
+        )
     return made
 
 
@@ -79,7 +81,9 @@ def test_short_distillation_is_adamw_with_a_linear_schedule(teacher_folder, batc
     teacher = load_teacher(teacher_folder)
     loss = TripleLoss(1.0, 0.0, 0.0)
     student = initialize_student(teacher, "first", dropout=0.0)
-    losses = short_distillation(student, teacher, loss, batches, 1e-2, warmup_steps=2, max_grad_norm=0.1)
+    losses = short_distillation(
+        student, teacher, loss, batches, 1e-2, warmup_steps=2, max_grad_norm=0.1
+    )
 
     by_hand = initialize_student(teacher, "first", dropout=0.0).train()
     parameters = list(by_hand.parameters())

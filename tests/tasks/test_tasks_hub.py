@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import free_port, shared_hub
-from test_hub import answer
+from test_hub import answer, endpoint, online, serve  # noqa: F401  (fixtures)
 from transformers import (
     AutoTokenizer,
     DistilBertConfig,
