@@ -30,11 +30,9 @@ class DistillationStep:
             up, say) is called with ids, mask and positions, and gives all logits at once.
         loss: The weights and the temperature; it makes the sums over tokens into the loss.
         soft_targets: The tokens on which the student imitates the teacher's distribution: "all"
-            that are not padding; only the "masked" ones, which spares both models six sevenths of
-            the vocabulary projection; or the batch's random "sample", which spares as much and
-            whose mean is an unbiased estimate of that over all.
-        fused: Compute the losses over the vocabulary a chunk of tokens at a time (`fused_losses`),
-            or else from their logits, by definition.
+            that are not padding; the "masked" ones, which spares both models six sevenths of the
+            projection; or a random "sample", which spares as much and estimates all without bias.
+        fused: Whether the losses over the vocabulary are those of `fused_losses`, chunk by chunk.
 
     Raises:
         UserError: If soft_targets is unknown, or a teacher is needed and missing.
@@ -49,18 +47,14 @@ class DistillationStep:
         fused: bool = True,
     ):
         if soft_targets not in SOFT_TARGETS:
-            raise UserError(
-                f"There are no soft targets on {soft_targets!r} tokens.",
-                f"Choose one of {', '.join(SOFT_TARGETS)}.",
-                setting="soft_targets",
-            )
+            problem = f"There are no soft targets on {soft_targets!r} tokens."
+            remedy = f"Choose one of {', '.join(SOFT_TARGETS)}."
+            raise UserError(problem, remedy, setting="soft_targets")
         self.needs_teacher = bool(loss.alpha_ce or loss.alpha_cos)
         if teacher is None and self.needs_teacher:
-            raise UserError(
-                "L_ce and L_cos need a teacher.",
-                "Give one, or set alpha_ce and alpha_cos to 0.",
-                setting=("teacher", "alpha_ce", "alpha_cos"),
-            )
+            remedy = "Give one, or set alpha_ce and alpha_cos to 0."
+            settings = ("teacher", "alpha_ce", "alpha_cos")
+            raise UserError("L_ce and L_cos need a teacher.", remedy, settings)
         self.student, self.teacher, self.loss = student, teacher, loss
         self.soft_targets, self.fused = soft_targets, fused
         if teacher is not None:
@@ -88,7 +82,7 @@ class DistillationStep:
         """The losses of one micro-batch, as its part of the mean over `counts` tokens.
 
         Args:
-            batch: What goes through both models, (B, L) tokens.
+            batch: (B, L) tokens.
             counts: The numbers of tokens of the whole batch; those of this part by default.
         """
         loss, counts = self.loss, counts or self.count_tokens([batch])
@@ -103,8 +97,7 @@ class DistillationStep:
         if not self.fused:
             teacher_logits, teacher_hidden = self._ask_teacher(*inputs)
             student = self.student(*inputs)
-            hidden = (student.last_hidden_state, teacher_hidden)
-            masks = (ce_mask, batch.loss_mask)
+            hidden, masks = (student.last_hidden_state, teacher_hidden), (ce_mask, batch.loss_mask)
             return loss(student.logits, teacher_logits, labels, *hidden, *masks, counts)
 
         # The fused form wants the teacher's logits at its own tokens alone, and chunk by chunk.
@@ -112,9 +105,8 @@ class DistillationStep:
         teacher_logits, teacher_hidden = self._ask_teacher(*inputs[:2], soft, **lazy)
 
         def project(states: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            options = (loss.temperature, *loss.weights(counts))
-            head = (states, weight, bias)
-            return fused_vocabulary_losses(*head, teacher_logits, labels, ce_mask, *options)
+            targets = (teacher_logits, labels, ce_mask, loss.temperature, *loss.weights(counts))
+            return fused_vocabulary_losses(states, weight, bias, *targets)
 
         student = self.student(*inputs, project=project)
         weighted, ce, mlm = student.logits

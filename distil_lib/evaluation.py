@@ -4,31 +4,28 @@
     figures = evaluate_masked_lm(student, batches, teacher)
     figures["accuracy"], figures["kl"]
 
-Every figure is a mean over all masked tokens (the cosine: over all tokens) of the batches, never a
-mean of means, and the same tokens are masked in every evaluation.
+Every figure is a mean over all masked tokens of the batches (the cosine: over all tokens), and the
+same tokens are masked in every evaluation.
 """
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from distil_lib.losses import IGNORED, cosine_loss, mlm_loss, soft_target_loss
 from distil_lib.masking import DynamicMasking, MicroBatch
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-# An epoch that no training reaches, so that held-out masks are never those of training.
-EVALUATION_EPOCH = 2**31 - 1
+EVALUATION_EPOCH = 2**31 - 1  # no training reaches it: held-out masks are never those of training
 SUMS = ("mlm_loss", "accuracy", "kl", "agreement", "cosine", "masked", "visible")
 
 
 def held_out_batches(
     blocks: Any,
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: PreTrainedTokenizerBase,
     size: int,
     batch_size: int,
     rank: int = 0,
@@ -58,16 +55,13 @@ def held_out_batches(
 def masked_lm_sums(
     model: nn.Module, batches: Iterable[MicroBatch], teacher: nn.Module | None, device: torch.device
 ) -> torch.Tensor:
-    """Sums over the batches' tokens: add them over processes, then call `to_figures`.
+    """Sums over tokens, `SUMS` (7,) in float64: add them over processes, then call `to_figures`.
 
     Args:
         model: A model with `Student`'s interface; its mode is left as it was.
         batches: Micro-batches without padding.
         teacher: A model to compare it with, or None.
         device: Where the models are.
-
-    Returns:
-        (7,) float64, in the order of `SUMS`.
     """
     total = torch.zeros(len(SUMS), dtype=torch.float64)
     was_training = model.training
@@ -83,9 +77,8 @@ def masked_lm_sums(
             reference = teacher(batch.input_ids, None, masked)
             kl = soft_target_loss(out.logits, reference.logits, temperature=1.0, reduction="sum")
             agreement = (choice == reference.logits.argmax(-1)).sum()
-            # cosine_loss is 1 - cos, summed over all tokens.
             states = (out.last_hidden_state, reference.last_hidden_state)
-            cosine = tokens - cosine_loss(*states, reduction="sum")
+            cosine = tokens - cosine_loss(*states, reduction="sum")  # which sums 1 - cos
         loss, right = mlm_loss(out.logits, labels, "sum"), (choice == labels).sum()
         sums = (loss, right, kl, agreement, cosine, len(labels), tokens)
         total += torch.tensor([float(x) for x in sums], dtype=torch.float64)
@@ -94,11 +87,7 @@ def masked_lm_sums(
 
 
 def to_figures(sums: torch.Tensor, with_teacher: bool) -> dict[str, float]:
-    """Means from sums.
-
-    Args:
-        sums: (7,), of `masked_lm_sums`.
-        with_teacher: Whether a teacher was compared.
+    """Means from the sums (7,) of `masked_lm_sums`.
 
     Returns:
         `mlm_loss` (nats) and `accuracy`; with a teacher also `kl` (nats, T = 1), `agreement` (the

@@ -15,8 +15,8 @@ unit vector. From d log s_i / d z_j = (1[i = j] - s_j) / T follow both gradients
 
 The loss is a sum over tokens with weights that are known beforehand. So a token's g = dL/dz is
 known as soon as its logits are, and so is what it adds to the gradients of its states, g W, of the
-matrix, g h^T, and of the bias, g. The forward pass computes them as well and forgets the logits;
-the backward pass only multiplies by the gradient that arrives.
+matrix, g h^T, and of the bias, g. The forward pass computes them and forgets the logits; the
+backward pass only multiplies by the gradient that arrives.
 """
 
 from collections.abc import Iterator
@@ -29,19 +29,14 @@ from torch.autograd.function import once_differentiable
 
 from distil_lib.losses import IGNORED
 
-# fp32 bytes of a chunk of logits, of which four or five are alive at once. On a CPU they should
-# stay in the cache, which asks for small chunks, but each chunk reads and writes the matrix's
-# gradient, which asks for large ones: of 2 to 64 MiB, 16 was near the best both for 8,192 words x
-# 256 and for 30,522 x 768. A GPU wants larger products; its figure has not been measured.
+# fp32 bytes of a chunk of logits, of which four or five are alive at once. On a CPU the cache asks
+# for small chunks, and the matrix's gradient, which each reads and writes, for large ones: of 2 to
+# 64 MiB, 16 was near the best. A GPU wants larger products; its figure has not been measured.
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 128 * 2**20}
 
 
-def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype == torch.float64 else torch.float32
-
-
 def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b as `dtype`. A CPU rounds a 16-bit product before it widens it; CUDA need not."""
+    """The product a @ b in `dtype`; a CPU rounds one of 16 bits before it widens it."""
     if a.is_cuda and a.dtype.itemsize == 2:
         return torch.mm(a, b, out_dtype=dtype)
     return torch.mm(a, b).to(dtype)
@@ -49,8 +44,6 @@ def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 
 class Projection:
     """Logits that are computed when they are asked for: `projection[rows]` is (n, V), fp32 or fp64.
-
-    Products are in the precision of autocast where it is on, as those of `torch.nn.Linear`.
 
     Args:
         states: (N, H), what the head makes of the hidden states.
@@ -60,12 +53,12 @@ class Projection:
 
     def __init__(self, states: Tensor, weight: Tensor, bias: Tensor):
         device, dtype = states.device.type, states.dtype
-        if torch.is_autocast_enabled(device) and dtype != torch.float64:
+        if torch.is_autocast_enabled(device) and dtype != torch.float64:  # as `nn.Linear` does
             dtype = torch.get_autocast_dtype(device)
         self.states, self.weight, self.bias = states.to(dtype), weight.to(dtype), bias
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        dtype = _accumulation_dtype(self.states.dtype)
+        dtype = torch.promote_types(self.states.dtype, torch.float32)
         return _product(self.states[rows], self.weight.t(), dtype).add_(self.bias)
 
 
@@ -89,8 +82,8 @@ def _hard(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def _chunks(ce_mask: Tensor, predicted: Tensor, size: int) -> Iterator[tuple[Tensor, int, int]]:
     """(rows, c, m): tokens of a chunk; the first c have soft targets, the last m a label.
 
-    Tokens with neither are in no chunk. As they are sorted by what they need (soft targets only,
-    both, label only), either loss is on one slice of each chunk, and no logits are copied.
+    Tokens with neither are left out. As the rest is sorted (soft targets only, both, label only),
+    either loss is on one slice of each chunk, and no logits are copied.
     """
     kinds = (ce_mask & ~predicted, ce_mask & predicted, ~ce_mask & predicted)
     groups = [kind.nonzero().flatten() for kind in kinds]
@@ -105,24 +98,13 @@ def _chunks(ce_mask: Tensor, predicted: Tensor, size: int) -> Iterator[tuple[Ten
 
 class _FusedLosses(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx,
-        states,
-        weight,
-        bias,
-        teacher,
-        labels,
-        ce_mask,
-        T,
-        ce_weight,
-        mlm_weight,
-        size,
-        learning,
-    ):
-        student, wide = Projection(states, weight, bias), _accumulation_dtype(states.dtype)
+    def forward(ctx, states, weight, bias, teacher, labels, ce_mask, options):
+        T, ce_weight, mlm_weight, size, learning = options
+        # Sums over chunks are kept in fp32 at least: in 16 bits small parts would be lost.
+        student = Projection(states, weight, bias)
+        wide = torch.promote_types(states.dtype, torch.float32)
         learning = learning and any(ctx.needs_input_grad)
         ce, mlm = states.new_zeros((), dtype=wide), states.new_zeros((), dtype=wide)
-        # Sums over chunks are kept in fp32 at least: in 16 bits small parts would be lost.
         inputs = (states, weight, bias)
         gradients = [torch.zeros_like(x, dtype=wide) for x in inputs] if learning else []
         # The teacher has a row for each token with soft targets: that token's place among them.
@@ -141,7 +123,7 @@ class _FusedLosses(torch.autograd.Function):
             if not learning:
                 continue
             # From here on z holds dL/dz: the soft part is there, the rest is set to 0, and the
-            # hard part is added where it belongs (tokens with both losses get both).
+            # hard part is added (tokens with both losses get both).
             g = z
             g[c:] = 0
             if m:
@@ -160,7 +142,7 @@ class _FusedLosses(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # the saved gradients are constants: a second derivative would be wrong
     def backward(ctx, gradient, *_):
-        return *(gradient * g for g in ctx.saved_tensors), *[None] * 8
+        return *(gradient * g for g in ctx.saved_tensors), None, None, None, None
 
 
 def fused_vocabulary_losses(
@@ -177,8 +159,7 @@ def fused_vocabulary_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`soft_target_loss` and `mlm_loss`, summed over tokens and weighted, without the logits.
 
-    The weights are part of the gradient that the forward pass computes; so they must be given here,
-    not multiplied later. A loss of weight 0 is not computed.
+    The forward pass computes the gradient, weights included. A loss of weight 0 is not computed.
 
     Args:
         states: (N, H), the student's at N tokens, ready to be projected.
@@ -191,8 +172,7 @@ def fused_vocabulary_losses(
         temperature: T of the soft targets.
         ce_weight: alpha_ce divided by the number of tokens that the mean is over.
         mlm_weight: The same for L_mlm.
-        chunk: Tokens at a time; by default as many as `CHUNK_BYTES` holds. It changes memory and
-            speed, and the result by rounding only.
+        chunk: Tokens at a time, as many as `CHUNK_BYTES` holds by default; it changes rounding.
 
     Returns:
         ce_weight ce + mlm_weight mlm with gradient; ce and mlm without, in nats summed over tokens.
@@ -203,5 +183,5 @@ def fused_vocabulary_losses(
         bytes_at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"])
         chunk = max(bytes_at_once // (len(weight) * 4), 1)
     learning = torch.is_grad_enabled()  # which is off inside the function
-    options = (labels, ce_mask, temperature, ce_weight, mlm_weight, chunk, learning)
-    return _FusedLosses.apply(states, weight, bias, teacher, *options)
+    options = (temperature, ce_weight, mlm_weight, chunk, learning)
+    return _FusedLosses.apply(states, weight, bias, teacher, labels, ce_mask, options)

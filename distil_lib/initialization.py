@@ -3,9 +3,8 @@
     select_layers(12, 6)                       # [0, 2, 4, 7, 9, 11], as in the released DistilBERT
     student = initialize_student(teacher, layers=6)
 
-Section 3 of Sanh et al. (2019): the student is the teacher with every second layer left out. So it
-starts as something that already works a little, instead of as noise; Table 4 puts the worth of that
-at 3.69 points of GLUE.
+Section 3 of Sanh et al. (2019): the student is the teacher with every second layer left out, so it
+starts as something that works a little already, which Table 4 finds worth 3.69 points of GLUE.
 """
 
 import re
@@ -16,8 +15,9 @@ import torch
 from transformers import DistilBertConfig, PreTrainedModel
 
 from distil_lib.errors import UserError
+from distil_lib.model_folder import check_encoder
 from distil_lib.student import Student, layer_norm_eps
-from distil_lib.teacher import FAMILIES, MaskedLM
+from distil_lib.teacher import MaskedLM
 
 STRATEGIES = ("spread", "alternate", "first", "last", "random")
 
@@ -40,19 +40,15 @@ def select_layers(
         UserError: If the teacher has too few layers, or there is no such strategy.
     """
     if not 1 <= student_layers <= teacher_layers:
-        raise UserError(
-            f"A student of {student_layers} layers cannot be cut from a teacher of {teacher_layers}.",
-            f"Choose from 1 to {teacher_layers} student layers.",
-            setting="student_layers",
-        )
+        asked = f"A student of {student_layers} layers"
+        problem = f"{asked} cannot be cut from a teacher of {teacher_layers}."
+        remedy = f"Choose from 1 to {teacher_layers} student layers."
+        raise UserError(problem, remedy, setting="student_layers")
     if strategy == "spread":
-        last = teacher_layers - 1
-        if student_layers == 1:
-            return [last]
-        return [round(i * last / (student_layers - 1)) for i in range(student_layers)]
+        last, gaps = teacher_layers - 1, student_layers - 1
+        return [round(i * last / gaps) for i in range(student_layers)] if gaps else [last]
     if strategy == "alternate":
-        # One stride throughout, the largest that fits: 12 to 5 is 0, 2, 4, 6, 8.
-        stride = teacher_layers // student_layers
+        stride = teacher_layers // student_layers  # the largest that fits: 12 to 5 is 0, 2, 4, 6, 8
         return [i * stride for i in range(student_layers)]
     if strategy == "first":
         return list(range(student_layers))
@@ -61,11 +57,8 @@ def select_layers(
     if strategy == "random":
         generator = torch.Generator().manual_seed(seed)
         return sorted(torch.randperm(teacher_layers, generator=generator)[:student_layers].tolist())
-    raise UserError(
-        f"There is no strategy {strategy!r}.",
-        f"Choose one of {', '.join(STRATEGIES)}, or pass a list of layers.",
-        setting="init_layers",
-    )
+    remedy = f"Choose one of {', '.join(STRATEGIES)}, or pass a list of layers."
+    raise UserError(f"There is no strategy {strategy!r}.", remedy, setting="init_layers")
 
 
 # The names of a layer's parts in BERT and RoBERTa -> the student's. Weight and bias go together.
@@ -91,59 +84,30 @@ HEAD_PARTS = {  # the prediction head: BERT's names, RoBERTa's, the student's ow
 
 
 def skipped_positions(config: Any) -> int:
-    """How many position embeddings a model has and never reads.
-
-    RoBERTa counts positions from padding_idx + 1 on.
-    """
+    """How many positions a model has and never reads: RoBERTa counts from padding_idx + 1 on."""
     return config.pad_token_id + 1 if config.model_type == "roberta" else 0
 
 
 def student_config(
-    teacher_config: Any, student_layers: int, dropout: float | None = None
+    config: Any, student_layers: int, dropout: float | None = None
 ) -> DistilBertConfig:
     """The configuration of a student of the teacher's width.
 
     Args:
-        teacher_config: Of a BERT, RoBERTa or DistilBERT.
+        config: The teacher's: a BERT, RoBERTa or DistilBERT.
         student_layers: How many, at least 1.
         dropout: Between 0 and 1, for all dropouts; the teacher's by default.
 
     Raises:
         UserError: If the teacher's layers do not fit into a student, or no layer is asked for.
     """
-    config = teacher_config
-    if config.model_type not in FAMILIES:
-        raise UserError(
-            f"A teacher of type {config.model_type!r} is not known here.",
-            "Use a BERT, RoBERTa or DistilBERT.",
-            setting="teacher",
-        )
-    small = config.model_type == "distilbert"  # it has other names for the same settings
-    activation = config.activation if small else config.hidden_act
-    if activation != "gelu":
-        raise UserError(
-            f"The teacher's activation is {activation}.",
-            "The student can only take over 'gelu' layers.",
-            setting="teacher",
-        )
-    positions = getattr(config, "position_embedding_type", None) or "absolute"
-    if getattr(config, "is_decoder", False) or positions != "absolute":
-        raise UserError(
-            "The teacher is no encoder with absolute positions.",
-            "Only such layers fit into the student.",
-            setting="teacher",
-        )
+    check_encoder(config)
     if student_layers < 1:
-        raise UserError(
-            f"A student of {student_layers} layers has nothing to learn with.",
-            "Choose one layer at least.",
-            setting="student_layers",
-        )
-    hidden, attention = (
-        (config.dropout, config.attention_dropout)
-        if small
-        else (config.hidden_dropout_prob, config.attention_probs_dropout_prob)
-    )
+        problem = f"A student of {student_layers} layers has nothing to learn with."
+        raise UserError(problem, "Choose one layer at least.", setting="student_layers")
+    small = config.model_type == "distilbert"  # it has other names for the same settings
+    hidden = config.dropout if small else config.hidden_dropout_prob
+    attention = config.attention_dropout if small else config.attention_probs_dropout_prob
     return DistilBertConfig(
         vocab_size=config.vocab_size,
         max_position_embeddings=config.max_position_embeddings - skipped_positions(config),
@@ -155,8 +119,7 @@ def student_config(
         attention_dropout=attention if dropout is None else dropout,
         initializer_range=config.initializer_range,
         pad_token_id=config.pad_token_id,
-        # Not a setting of DistilBERT: only our `Student` reads it (1e-12 in every BERT).
-        layer_norm_eps=layer_norm_eps(config),
+        layer_norm_eps=layer_norm_eps(config),  # no DistilBERT has it; our `Student` reads it
         tie_word_embeddings=getattr(config, "tie_word_embeddings", True),
     )
 
@@ -172,18 +135,16 @@ def initialize_student(
 ) -> Student:
     """A student that is the teacher cut to some of its layers (Sanh et al. 2019, section 3).
 
-    BERT adds a token-type vector to every token; in pretraining on single texts it is always that
-    of type 0. The student has none, so it is added to the positions: word + (position + type 0)
-    differs from (word + type 0) + position by rounding only.
+    BERT adds a token-type vector to every token, in single texts always that of type 0. The student
+    has none, so it is added to the positions: word + (position + type 0) differs from (word +
+    type 0) + position by rounding only.
 
     Args:
         teacher: A BERT, RoBERTa or DistilBERT encoder, with or without MLM head and pooler.
-        layers: A strategy of `select_layers` or the list of layers to keep; a number is short for
-            that many, spread.
+        layers: A strategy of `select_layers`, a list of layers, or a number: so many, spread.
         student_layers: How many, for a strategy; half of the teacher's by default.
         copy_embeddings: Take over words, positions and their LayerNorm.
         copy_head: Take over the MLM head's transform, LayerNorm and bias, if the teacher has them.
-            The projection is tied to the words.
         dropout: The student's; the teacher's by default.
         seed: What is not copied is drawn from it.
 
@@ -191,7 +152,7 @@ def initialize_student(
         UserError: If the teacher does not fit, or does not have these layers.
     """
     model: Any = teacher.model if isinstance(teacher, MaskedLM) else teacher
-    student_config(model.config, 1)  # refuses what does not fit, before anything is computed
+    check_encoder(model.config)
     found = model.config.num_hidden_layers
     if isinstance(layers, int):
         layers, student_layers = "spread", layers
@@ -200,13 +161,9 @@ def initialize_student(
         layers = select_layers(found, wanted, layers, seed)
     layers = list(layers)
     if not layers or not all(0 <= i < found for i in layers):
-        raise UserError(
-            f"The teacher has no layers {layers}.",
-            f"Its layers are 0 to {found - 1}.",
-            setting="init_layers",
-        )
-    # What is not copied is drawn from `seed`, and nobody else's random numbers change. The CPU's
-    # generator alone: `torch.manual_seed` would seed those of the GPUs as well.
+        remedy = f"Its layers are 0 to {found - 1}."
+        raise UserError(f"The teacher has no layers {layers}.", remedy, setting="init_layers")
+    # Nobody else's random numbers change; `torch.manual_seed` would seed those of the GPUs as well.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         student = Student(student_config(model.config, len(layers), dropout))

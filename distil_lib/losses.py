@@ -5,12 +5,10 @@
                ce_mask=attention_mask, cos_mask=attention_mask)
     out.loss.backward()
 
-Section 2 of Sanh et al. (2019), "Training loss". Every loss is a sum over tokens and a number of
-tokens, and the mean is their quotient. Where a batch is spread over micro-batches or processes, the
-sums are divided by the number of tokens in *all* of it (`TripleLoss.combine`): in a mean of means a
-token's weight would depend on how many other tokens its micro-batch holds.
-
-Everything is computed in fp32 at least, whatever the precision of the logits.
+Section 2 of Sanh et al. (2019), "Training loss". Every loss is a sum over tokens divided by their
+number. Where a batch is spread over micro-batches or processes, that is the number in *all* of it
+(`TripleLoss.combine`): in a mean of means a token's weight would depend on how many other tokens
+its micro-batch holds.
 """
 
 from dataclasses import dataclass
@@ -19,13 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# The label of a position that is not predicted, as in `torch.nn.functional.cross_entropy`.
-IGNORED = -100
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    """fp32, or fp64: a sum over 30,000 words loses the small ones in 16 bits."""
-    return x if x.dtype == torch.float64 else x.float()
+IGNORED = -100  # the label of a position that is not predicted, as in `F.cross_entropy`
 
 
 def _reduce(per_token: Tensor, reduction: str) -> Tensor:
@@ -36,12 +28,11 @@ def _reduce(per_token: Tensor, reduction: str) -> Tensor:
 
 
 def _select(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Rows of x (..., D) where mask (...) is set: (N, D)."""
-    if mask is None:
-        return x.reshape(-1, x.shape[-1])
-    if mask.shape != x.shape[:-1]:
+    """Rows (N, D) of x (..., D) where mask (...) is set, in fp32 at least: long sums need it."""
+    if mask is not None and mask.shape != x.shape[:-1]:
         raise ValueError(f"mask is {tuple(mask.shape)}; x has the tokens {tuple(x.shape[:-1])}.")
-    return x[mask.bool()]
+    rows = x.reshape(-1, x.shape[-1]) if mask is None else x[mask.bool()]
+    return rows.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _count_tokens(x: Tensor | None, mask: Tensor | None) -> int:
@@ -53,9 +44,8 @@ def _count_tokens(x: Tensor | None, mask: Tensor | None) -> int:
 
 def _check_equal_shapes(student: Tensor, teacher: Tensor) -> None:
     if student.shape != teacher.shape:
-        raise ValueError(
-            f"shapes differ: {tuple(student.shape)} (student) and {tuple(teacher.shape)} (teacher)."
-        )
+        s, t = tuple(student.shape), tuple(teacher.shape)
+        raise ValueError(f"shapes differ: {s} (student) and {t} (teacher).")
 
 
 def soft_target_loss(
@@ -69,8 +59,7 @@ def soft_target_loss(
 
     The paper writes the cross-entropy -sum t_i log s_i. The KL divergence subtracts the teacher's
     entropy, which no student can change: the gradient is the same, and the loss is 0 exactly when
-    the distributions are equal. T^2 keeps the gradient's size when T changes (Hinton et al. 2015,
-    section 2).
+    the distributions are equal. T^2 keeps the gradient's size when T changes (Hinton et al. 2015).
 
     Args:
         student_logits: (..., V).
@@ -88,27 +77,24 @@ def soft_target_loss(
     _check_equal_shapes(student_logits, teacher_logits)
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be positive.")
-    log_student = F.log_softmax(_at_least_fp32(_select(student_logits, mask)) / temperature, dim=-1)
-    log_teacher = F.log_softmax(_at_least_fp32(_select(teacher_logits, mask)) / temperature, dim=-1)
+    log_student = F.log_softmax(_select(student_logits, mask) / temperature, dim=-1)
+    log_teacher = F.log_softmax(_select(teacher_logits, mask) / temperature, dim=-1)
     # PyTorch's order is (input, target): KL(target || input), here KL(teacher || student).
     per_token = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     return temperature**2 * _reduce(per_token, reduction)
 
 
 def mlm_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-    """L_mlm: cross-entropy with the true word at masked tokens (Devlin et al. 2019, 3.1).
+    """L_mlm in nats: cross-entropy with the true word at masked tokens (Devlin et al. 2019, 3.1).
 
     Args:
         logits: (..., V).
         labels: (...), the true id where a word is to be predicted, and -100 elsewhere.
         reduction: "mean" over masked tokens, or their "sum".
-
-    Returns:
-        A scalar in nats.
     """
     masked = labels != IGNORED
-    chosen = _at_least_fp32(_select(logits, masked))
-    return _reduce(F.cross_entropy(chosen, labels[masked], reduction="none"), reduction)
+    per_token = F.cross_entropy(_select(logits, masked), labels[masked], reduction="none")
+    return _reduce(per_token, reduction)
 
 
 def cosine_loss(
@@ -117,23 +103,19 @@ def cosine_loss(
     mask: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """L_cos: 1 - cos of the angle between the last hidden states (Sanh et al. 2019, section 2).
+    """L_cos, from 0 to 2: 1 - cos of the angle between last hidden states (Sanh et al. 2019, 2).
 
     Args:
         student_hidden: (..., H).
         teacher_hidden: (..., H).
-        mask: (...), True at the tokens that count (all that are not padding); None for all.
+        mask: As for `soft_target_loss`: here the tokens that are not padding.
         reduction: "mean" over tokens, or their "sum".
-
-    Returns:
-        A scalar; each token's part is between 0 and 2.
 
     Raises:
         ValueError: If shapes differ.
     """
     _check_equal_shapes(student_hidden, teacher_hidden)
-    student = _at_least_fp32(_select(student_hidden, mask))
-    teacher = _at_least_fp32(_select(teacher_hidden, mask))
+    student, teacher = _select(student_hidden, mask), _select(teacher_hidden, mask)
     return _reduce(1 - F.cosine_similarity(student, teacher, dim=-1), reduction)
 
 
@@ -161,27 +143,20 @@ class TripleLoss:
     """alpha_ce L_ce + alpha_mlm L_mlm + alpha_cos L_cos (Sanh et al. 2019, section 2).
 
     A loss whose alpha is 0 is not computed, and what only it needs may be None.
-
-    Args:
-        alpha_ce: The weight of L_ce; the defaults are those of the released training code.
-        alpha_mlm: The weight of L_mlm.
-        alpha_cos: The weight of L_cos.
-        temperature: T of the soft targets.
     """
 
-    alpha_ce: float = 5.0
+    alpha_ce: float = 5.0  # the defaults are those of the released training code
     alpha_mlm: float = 2.0
     alpha_cos: float = 1.0
-    temperature: float = 2.0
+    temperature: float = 2.0  # T of the soft targets
 
     def __post_init__(self) -> None:
         alphas = (self.alpha_ce, self.alpha_mlm, self.alpha_cos)
         # Written so that a NaN fails it: every comparison with NaN is false.
-        if not (min(alphas) >= 0 and 0 < sum(alphas) < float("inf") and self.temperature > 0):
-            raise ValueError(
-                f"alphas {alphas} must not be negative nor all 0, and temperature "
-                f"{self.temperature} must be positive."
-            )
+        if not (min(alphas) >= 0 and 0 < sum(alphas) < float("inf")):
+            raise ValueError(f"alphas {alphas} must not be negative nor all 0.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be positive.")
 
     def __call__(
         self,
@@ -202,8 +177,8 @@ class TripleLoss:
             labels: (...), at the same ones.
             student_hidden: (B, L, H), last hidden states.
             teacher_hidden: (B, L, H).
-            ce_mask: The tokens that L_ce sees; None for all that are given.
-            cos_mask: The tokens that L_cos sees; None for all that are given.
+            ce_mask: (...) bool, the tokens that L_ce sees; None for all that are given.
+            cos_mask: (B, L) bool, the same for L_cos.
             counts: The numbers of tokens in the whole batch; those of this part by default.
         """
         ce = mlm = cos = torch.zeros((), device=student_logits.device)
@@ -227,12 +202,7 @@ class TripleLoss:
         return self.alpha_ce / max(counts.ce, 1), self.alpha_mlm / max(counts.mlm, 1)
 
     def combine(
-        self,
-        ce: Tensor,
-        mlm: Tensor,
-        cos: Tensor,
-        counts: TokenCounts,
-        weighted: Tensor | None = None,
+        self, ce: Tensor, mlm: Tensor, cos: Tensor, counts: TokenCounts, fused: Tensor | None = None
     ) -> TripleLossOutput:
         """Sums over tokens to the loss: each divided by its number of tokens, then weighted.
 
@@ -241,11 +211,10 @@ class TripleLoss:
             mlm: The same of L_mlm.
             cos: The same of L_cos.
             counts: The numbers of tokens in the whole batch. Of no tokens the mean is 0.
-            weighted: alpha_ce L_ce + alpha_mlm L_mlm with its gradient, where it is known already:
-                the fused losses return it, and `ce` and `mlm` then carry no gradient.
+            fused: alpha_ce L_ce + alpha_mlm L_mlm with its gradient, as the fused losses return it,
+                if `ce` and `mlm` carry none.
         """
         ce, mlm, cos = ce / max(counts.ce, 1), mlm / max(counts.mlm, 1), cos / max(counts.cos, 1)
-        if weighted is None:
-            weighted = self.alpha_ce * ce + self.alpha_mlm * mlm
-        loss = weighted + self.alpha_cos * cos
+        vocabulary = self.alpha_ce * ce + self.alpha_mlm * mlm if fused is None else fused
+        loss = vocabulary + self.alpha_cos * cos
         return TripleLossOutput(loss, ce.detach(), mlm.detach(), cos.detach())

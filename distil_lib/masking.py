@@ -28,11 +28,8 @@ SAMPLE = 1  # last in the key of the stream that tokens with soft targets are dr
 
 
 def random_stream(seed: int, *key: int) -> np.random.Generator:
-    """Random numbers that depend on `seed` and `key` alone; other keys give independent streams.
-
-    The key goes into `spawn_key`, not into the entropy: `SeedSequence([1, 2])` and
-    `SeedSequence([1, 2, 0])` are the same.
-    """
+    """Random numbers that depend on `seed` and `key` alone; other keys give independent streams."""
+    # The key is no part of the entropy: `SeedSequence([1, 2])` and `SeedSequence([1, 2, 0])` agree.
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
 
 
@@ -44,20 +41,17 @@ def sample_size(share: float, length: int) -> int:
 def sample_tokens(
     shape: tuple[int, int], share: float, seed: int, examples: Sequence[int], epochs: Sequence[int]
 ) -> Tensor:
-    """The same number of tokens of each block, without replacement, every token with equal chance.
+    """(B, L) bool, True at the drawn tokens: of each block the same number, with equal chances.
 
     As all blocks are of one length, a mean over these tokens is an unbiased estimate of that over
     all. The draw depends on (seed, epoch, example) alone, and is independent of the masks.
 
     Args:
         shape: (B, L).
-        share: The share of the L tokens that is drawn, between 0 and 1.
+        share: The share of the L tokens that is drawn, between 0 and 1, without replacement.
         seed: Changes every draw.
         examples: (B,), the blocks' numbers in the corpus.
         epochs: (B,).
-
-    Returns:
-        (B, L) bool, True at the drawn tokens.
     """
     sampled = torch.zeros(shape, dtype=torch.bool)
     for row, example, epoch in zip(sampled, examples, epochs, strict=True):
@@ -68,17 +62,11 @@ def sample_tokens(
 
 @dataclass
 class MaskedBatch:
-    """What masking makes of a batch of blocks.
+    """What masking makes of a batch of blocks."""
 
-    Args:
-        input_ids: (B, L), corrupted: masked tokens are replaced, or stay, as BERT's recipe says.
-        labels: (B, L), the true id where a word is to be predicted, and -100 elsewhere.
-        sampled: (B, L) bool, the tokens drawn for soft targets; None if none are drawn.
-    """
-
-    input_ids: Tensor
-    labels: Tensor
-    sampled: Tensor | None = None
+    input_ids: Tensor  # (B, L), corrupted
+    labels: Tensor  # (B, L), the true id where a word is to be predicted, and -100 elsewhere
+    sampled: Tensor | None = None  # (B, L) bool, the tokens drawn for soft targets, if any are
 
 
 class DynamicMasking:
@@ -90,8 +78,7 @@ class DynamicMasking:
         smoothing: The exponent s of the choice, chance ~ count ** -s; 0 treats all words alike.
         seed: Changes every choice.
         counts: (V,), how often each id occurs in the corpus; without it all words are as frequent.
-        sample: The share of each block's tokens that is drawn besides, for soft targets
-            (`sample_tokens`); 0 for none.
+        sample: The share of tokens that is drawn for soft targets (`sample_tokens`); 0 for none.
 
     Raises:
         ValueError: If a setting has no meaning.
@@ -126,10 +113,10 @@ class DynamicMasking:
     def __call__(
         self, input_ids: Tensor, examples: Sequence[int], epoch: int | Sequence[int] = 0
     ) -> MaskedBatch:
-        """Mask blocks.
+        """Mask blocks of ids (B, L), which are left as they are.
 
         Args:
-            input_ids: (B, L), left as they are.
+            input_ids: (B, L).
             examples: (B,), the blocks' numbers in the corpus.
             epoch: One for all, or (B,).
         """
@@ -140,19 +127,16 @@ class DynamicMasking:
             chosen, replacement = self._choose(ids, int(example), int(number))
             labels[row, chosen] = input_ids[row, chosen]
             corrupted[row, chosen] = torch.from_numpy(replacement).to(input_ids.dtype)
-        batch = MaskedBatch(corrupted, labels)
-        if self.sample:
-            draw = (self.sample, self.seed, examples, epochs.tolist())
-            batch.sampled = sample_tokens((len(input_ids), input_ids.shape[1]), *draw)
-        return batch
+        draw = (tuple(input_ids.shape), self.sample, self.seed, examples, epochs.tolist())
+        return MaskedBatch(corrupted, labels, sample_tokens(*draw) if self.sample else None)
 
     def _choose(self, ids: np.ndarray, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The positions to predict in one block, and the ids to show there."""
         random = random_stream(self.seed, epoch, example)
         weights = self.weights[ids]
         candidates = np.flatnonzero(weights)
-        # The expected number need not be whole: round up by chance, so that the share is right on
-        # average (62 words x 15% = 9.3: 10 in three blocks of ten, 9 in the others).
+        # Round by chance, so that the share is right on average: 62 words x 15% = 9.3 gives 10 in
+        # three blocks of ten and 9 in the others.
         number = min(int(self.probability * len(candidates) + random.random()), len(candidates))
         # A weighted draw without replacement: give each word an exponential waiting time whose rate
         # is its weight; the first `number` words to arrive are chosen.
@@ -171,22 +155,14 @@ class MicroBatch:
 
     A process that has no sequence left in a step gets one of which nothing is counted, because in
     distributed training every process has to take part in every exchange of gradients.
-
-    Args:
-        input_ids: (B, L), the corrupted ids.
-        labels: (B, L), the true ids at masked tokens, -100 where nothing is to be predicted.
-        loss_mask: (B, L) bool, the tokens that the losses see: all that are not padding.
-        examples: (B,), the blocks' numbers in the corpus.
-        padded: Whether there is padding that attention must not look at.
-        sampled: (B, L) bool, a random sample of the tokens (`sample_tokens`), or None.
     """
 
-    input_ids: Tensor
-    labels: Tensor
-    loss_mask: Tensor
-    examples: Tensor
-    padded: bool = False
-    sampled: Tensor | None = None
+    input_ids: Tensor  # (B, L), corrupted
+    labels: Tensor  # (B, L), as of `MaskedBatch`
+    loss_mask: Tensor  # (B, L) bool, the tokens that the losses see: all that are not padding
+    examples: Tensor  # (B,), the blocks' numbers in the corpus
+    padded: bool = False  # whether there is padding that attention must not look at
+    sampled: Tensor | None = None  # (B, L) bool, as of `MaskedBatch`
 
     @property
     def attention_mask(self) -> Tensor | None:

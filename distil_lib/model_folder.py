@@ -20,6 +20,7 @@ from transformers.utils import cached_file, logging
 
 from distil_lib.errors import UserError
 
+FAMILIES = ("bert", "roberta", "distilbert")  # whose layers a student can take over
 INDEX = "model.safetensors.index.json"
 ENTIRE = "Pass a folder that `save_pretrained` has written, or a name on the Hub with a network."
 MOST_PARAMETERS = 2e10  # a larger encoder is a mistake in config.json
@@ -31,11 +32,10 @@ COUNTS = {
     **dict.fromkeys(("type_vocab_size", "pad_token_id"), (0, 2**22)),
 }
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
-NUMBERS = {
-    **dict.fromkeys(DROPOUTS, (0.0, 1.0)),
-    "initializer_range": (0.0, 1.0),
-    "layer_norm_eps": (1e-30, 0.1),
-}
+NUMBERS = dict.fromkeys((*DROPOUTS, "initializer_range"), (0.0, 1.0))
+NUMBERS["layer_norm_eps"] = (1e-30, 0.1)
+BERT_SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+DISTILBERT_SIZES = ("n_layers", "dim", "hidden_dim", "n_heads")
 TYPES = {
     **dict.fromkeys(("model_type", "hidden_act", "activation"), str),
     **dict.fromkeys(("tie_word_embeddings", "is_decoder", "add_cross_attention"), bool),
@@ -47,13 +47,10 @@ ATTENTION = (None, "eager", "sdpa")  # any other string may be a package of nati
 
 
 def check_model_folder(name: str | Path) -> dict[str, Any]:
-    """Check what a folder, or a name on the Hub, holds, before `transformers` sees it.
+    """The entries of config.json, checked with the folder before `transformers` sees any of it.
 
     Args:
         name: A folder with config.json and *.safetensors, or a name on the Hub.
-
-    Returns:
-        The entries of config.json.
 
     Raises:
         UserError: If there is no such folder, if its weights are missing or pickled, if its index
@@ -75,10 +72,8 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
     if not any(folder.glob("*.safetensors")):
         pickles = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
         only = f"only {pickles}, a pickle, which can run foreign code when it is opened"
-        raise UserError(
-            f"{name} holds {only if pickles else 'no weights'}.",
-            "Save the model again with safetensors (`model.save_pretrained(folder)`).",
-        )
+        remedy = "Save the model again with safetensors (`model.save_pretrained(folder)`)."
+        raise UserError(f"{name} holds {only if pickles else 'no weights'}.", remedy)
     _check_index(name, folder / INDEX, folder)
     return _checked_config(name, folder / "config.json")
 
@@ -105,10 +100,8 @@ def _check_index(name: str | Path, path: Path | None, folder: Path | None = None
     shards = list(shards.values()) if isinstance(shards, dict) else [None]
     for shard in dict.fromkeys(map(str, shards)):
         if not shard.endswith(".safetensors") or "/" in shard or "\\" in shard:
-            raise UserError(
-                f"{INDEX} of {name} names the file {shard!r}.",
-                "Its files must be *.safetensors in the same folder: save the model again.",
-            )
+            remedy = "Its files must be *.safetensors in the same folder: save the model again."
+            raise UserError(f"{INDEX} of {name} names the file {shard!r}.", remedy)
         if folder is not None and not (folder / shard).is_file():
             raise UserError(f"{name} lacks {shard}, a part of its weights.", ENTIRE)
 
@@ -117,16 +110,15 @@ def _checked_config(name: str | Path, path: Path) -> dict[str, Any]:
     config = _read_json(name, path)
 
     def refuse(key: str, value: Any, expected: str) -> None:
-        problem = f"config.json of {name} has {key}: {json.dumps(value)[:80]}"
-        raise UserError(f"{problem}; {expected}.", "Correct it, or take another model.")
+        problem = f"config.json of {name} has {key}: {json.dumps(value)[:80]}; {expected}."
+        raise UserError(problem, "Correct it, or take another model.")
 
     def find_code(entries: Any) -> None:
         if isinstance(entries, list):
             entries = dict(enumerate(entries))
         for key, value in entries.items() if isinstance(entries, dict) else ():
-            if key in FORBIDDEN or (
-                str(key).endswith("_implementation") and value not in ATTENTION
-            ):
+            foreign = str(key).endswith("_implementation") and value not in ATTENTION
+            if key in FORBIDDEN or foreign:
                 refuse(key, value, "this would fetch or run code, which is never done here")
             find_code(value)
 
@@ -146,30 +138,19 @@ def _checked_config(name: str | Path, path: Path) -> dict[str, Any]:
         given = config.get(key) is not None or (key in config and kind is not dict)
         if given and not isinstance(config[key], kind):
             refuse(key, config[key], f"expected is a value of type {kind.__name__}")
-    layers, width, inner, heads = (
-        config.get(new, config.get(old, 1))
-        for new, old in (
-            ("num_hidden_layers", "n_layers"),
-            ("hidden_size", "dim"),
-            ("intermediate_size", "hidden_dim"),
-            ("num_attention_heads", "n_heads"),
-        )
-    )
+    sizes = zip(BERT_SIZES, DISTILBERT_SIZES, strict=True)
+    layers, width, inner, heads = (config.get(big, config.get(small, 1)) for big, small in sizes)
     parameters = width * (layers * (4 * width + 2 * inner) + config.get("vocab_size", 1))
     if parameters > MOST_PARAMETERS:
         refuse("parameters", math.floor(parameters), "no encoder is so large")
-    if config["model_type"] in ("bert", "roberta", "distilbert") and width % heads:
+    if config["model_type"] in FAMILIES and width % heads:
         refuse("num_attention_heads", heads, f"expected is a divisor of the width {width}")
     return config
 
 
 @contextlib.contextmanager
 def loading(name: str | Path) -> Iterator[None]:
-    """Run a loader of `transformers` without its report; whatever it raises becomes a `UserError`.
-
-    Args:
-        name: What is loaded, for the message.
-    """
+    """Run a loader of `transformers` without its report; what it raises becomes a `UserError`."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
@@ -204,46 +185,59 @@ def load_masked_lm(
     if found not in families:
         raise UserError(f"{name} is of type {found!r}.", f"Known here: {', '.join(families)}.")
     with loading(name):
+        safely = {"use_safetensors": True, "trust_remote_code": False}
+        # Sizes that do not match are refused below, by name.
+        report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         model, info = AutoModelForMaskedLM.from_pretrained(
-            str(name),
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
+            str(name), dtype=dtype, **safely, **report
         )
     for key, in_file, expected in info["mismatched_keys"]:
-        raise UserError(
-            f"The weight {key} of {name} is {tuple(in_file)}, by config.json {tuple(expected)}.",
-            "Models with pruned heads, or with sizes that differ by layer, cannot be used.",
+        problem = (
+            f"The weight {key} of {name} is {tuple(in_file)}, by config.json {tuple(expected)}"
         )
+        remedy = "Models with pruned heads, or with sizes that differ by layer, cannot be used."
+        raise UserError(f"{problem}.", remedy)
     missing = sorted(key for key in info["missing_keys"] if "position_ids" not in key)
     head = {key for key in model.state_dict() if not key.startswith(f"{model.base_model_prefix}.")}
     if missing and any(key.startswith("module.") for key in info["unexpected_keys"]):
+        problem = f'The weights of {name} have names that begin with "module.", of DataParallel.'
         raise UserError(
-            f'The weights of {name} have names that begin with "module.", of DataParallel.',
-            "Save the model inside it: `model.module.save_pretrained(folder)`.",
+            problem, "Save the model inside it: `model.module.save_pretrained(folder)`."
         )
     # A tied decoder counts as present: its matrix is that of the words.
-    headless = bool(missing) and head - set(missing) <= {k for k in head if "decoder.weight" in k}
-    if headless and not new_head and set(missing) <= head:
-        raise UserError(
-            f"{name} has no head for masked language modelling: it lacks {missing[0]}.",
-            "Give it one first: pretrain on from it.",
-            setting="init_from",
-        )
-    if headless and new_head and set(missing) <= head:
+    tied = {key for key in head if "decoder.weight" in key}
+    headless = bool(missing) and head - tied <= set(missing) <= head
+    if headless and new_head:
         model.config.tie_word_embeddings = True
         model.tie_weights()
+    elif headless:
+        problem = f"{name} has no head for masked language modelling: it lacks {missing[0]}."
+        raise UserError(problem, "Give it one first: pretrain on from it.", setting="init_from")
     elif missing:
-        raise UserError(
-            f"{name} lacks {len(missing)} of its weights, {missing[0]} among them.",
-            "Save or download the model again.",
-        )
+        problem = f"{name} lacks {len(missing)} of its weights, {missing[0]} among them."
+        raise UserError(problem, "Save or download the model again.")
     for key, weight in model.state_dict().items():
         if not torch.isfinite(weight).all():
-            raise UserError(
-                f"The weight {key} of {name} holds NaN or infinity.",
-                "It was damaged in training or by a smaller precision: take an earlier checkpoint.",
-            )
+            remedy = "Training or a smaller precision damaged it: take an earlier checkpoint."
+            raise UserError(f"The weight {key} of {name} holds NaN or infinity.", remedy)
     return model
+
+
+def check_encoder(config: Any) -> None:
+    """Raise `UserError` unless the layers of a model with this configuration fit into a student.
+
+    Args:
+        config: A configuration of `transformers`.
+    """
+    if config.model_type not in FAMILIES:
+        problem = f"A teacher of type {config.model_type!r} is not known here."
+        raise UserError(problem, "Use a BERT, RoBERTa or DistilBERT.", setting="teacher")
+    small = config.model_type == "distilbert"  # it has another name for the same setting
+    activation = config.activation if small else config.hidden_act
+    if activation != "gelu":
+        remedy = "The student can only take over 'gelu' layers."
+        raise UserError(f"The teacher's activation is {activation}.", remedy, setting="teacher")
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if getattr(config, "is_decoder", False) or positions != "absolute":
+        problem = "The teacher is no encoder with absolute positions."
+        raise UserError(problem, "Only such layers fit into the student.", setting="teacher")

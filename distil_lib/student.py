@@ -22,28 +22,21 @@ from transformers import DistilBertConfig, DistilBertForMaskedLM
 from distil_lib.errors import UserError
 from distil_lib.model_folder import load_masked_lm
 
-TRANSFORMERS_EPS = 1e-12  # of every LayerNorm of its DistilBERT, whatever the configuration says
-Project = Callable[[Tensor, Tensor, Tensor], Any]
+Project = Callable[[Tensor, Tensor, Tensor], Any]  # see `Student.forward`
 
 
 @dataclass
 class StudentOutput:
-    """What a model answers.
+    """What a model answers."""
 
-    Args:
-        last_hidden_state: (B, L, H).
-        logits: (B, L, V), or (N, V) at N chosen positions, or what `project` made in their place.
-        hidden_states: If asked for: of the embeddings and of each layer, (B, L, H) each.
-    """
-
-    last_hidden_state: Tensor
-    logits: Any
-    hidden_states: tuple[Tensor, ...] | None = None
+    last_hidden_state: Tensor  # (B, L, H)
+    logits: Any  # (B, L, V), or (N, V) at N chosen positions, or what `project` made instead
+    hidden_states: tuple[Tensor, ...] | None = None  # (B, L, H): the embeddings', then each layer's
 
 
 def layer_norm_eps(config: DistilBertConfig) -> float:
-    """BERT's 1e-12, or what `initialize_student` took over from another teacher."""
-    return getattr(config, "layer_norm_eps", TRANSFORMERS_EPS)
+    """What `initialize_student` took over from the teacher, else 1e-12: DistilBERT has no other."""
+    return getattr(config, "layer_norm_eps", 1e-12)
 
 
 class Embeddings(nn.Module):
@@ -51,13 +44,14 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
-        size, H = config.vocab_size, config.dim
-        self.word_embeddings = nn.Embedding(size, H, padding_idx=config.pad_token_id)
+        V, H = config.vocab_size, config.dim
+        self.word_embeddings = nn.Embedding(V, H, padding_idx=config.pad_token_id)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, H)
         self.LayerNorm = nn.LayerNorm(H, eps=layer_norm_eps(config))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, input_ids: Tensor) -> Tensor:
+        """(B, L) -> (B, L, H)."""
         # The first L rows, (L, H): the same for every sequence, so no look-up is needed.
         positions = self.position_embeddings.weight[: input_ids.shape[1]]
         return self.dropout(self.LayerNorm(self.word_embeddings(input_ids) + positions))
@@ -75,6 +69,7 @@ class Attention(nn.Module):
         self.out_lin = nn.Linear(config.dim, config.dim)
 
     def forward(self, hidden: Tensor, visible: Tensor | None) -> Tensor:
+        """(B, L, H) -> (B, L, H); visible: (B, 1, 1, L), True where one may look; None: all."""
         B, L, H = hidden.shape
         # (B, L, H) -> (B, heads, L, H / heads): each head attends in its own dimensions.
         q, k, v = (
@@ -87,7 +82,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between them, at each position alone: H -> 4H -> H."""
+    """Two linear maps with a GELU between them, at each position by itself: H -> 4H -> H."""
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
@@ -96,14 +91,12 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """(B, L, H) -> (B, L, H)."""
         return self.dropout(self.lin2(F.gelu(self.lin1(hidden))))
 
 
 class Layer(nn.Module):
-    """Attention, then feed-forward; each adds to its input.
-
-    The sum is normalized *after* it ("post-LayerNorm"), as in BERT.
-    """
+    """Attention, then feed-forward; each adds to its input, and the sum is normalized after it."""
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
@@ -113,12 +106,13 @@ class Layer(nn.Module):
         self.output_layer_norm = nn.LayerNorm(config.dim, eps=layer_norm_eps(config))
 
     def forward(self, hidden: Tensor, visible: Tensor | None) -> Tensor:
+        """As `Attention.forward`."""
         hidden = self.sa_layer_norm(hidden + self.attention(hidden, visible))
         return self.output_layer_norm(hidden + self.ffn(hidden))
 
 
 class Encoder(nn.Module):
-    """Ids (B, L) -> the outputs of the embeddings and of each layer, (B, L, H) each."""
+    """Embeddings, then `n_layers` layers, each on the output of the one before."""
 
     def __init__(self, config: DistilBertConfig):
         super().__init__()
@@ -127,7 +121,7 @@ class Encoder(nn.Module):
         self.transformer = nn.ModuleDict({"layer": layers})  # as `transformers` names it
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
-        # (B, 1, 1, L), True where a position may be looked at: one row for all heads and positions.
+        """Ids (B, L) -> outputs (B, L, H) of the embeddings and each layer; mask: 0 at padding."""
         visible = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         hidden_states = [self.embeddings(input_ids)]
         for layer in self.transformer["layer"]:
@@ -136,9 +130,7 @@ class Encoder(nn.Module):
 
 
 class Student(nn.Module):
-    """DistilBERT for masked language modelling.
-
-    Weights start as in BERT: normal with standard deviation `initializer_range`, biases 0.
+    """DistilBERT for masked language modelling; weights start as in BERT, normal and biases 0.
 
     Args:
         config: Sizes and dropout. `layer_norm_eps`, which DistilBERT does not have, is read too.
@@ -150,10 +142,8 @@ class Student(nn.Module):
     def __init__(self, config: DistilBertConfig):
         super().__init__()
         if config.activation != "gelu" or config.n_layers < 1:
-            raise UserError(
-                f"activation is {config.activation!r}, n_layers is {config.n_layers}.",
-                "The student has the exact 'gelu' of BERT, and one layer at least.",
-            )
+            problem = f"activation is {config.activation!r}, n_layers is {config.n_layers}."
+            raise UserError(problem, "The student has BERT's exact 'gelu' and one layer at least.")
         self.config = config
         self.distilbert = Encoder(config)
         self.vocab_transform = nn.Linear(config.dim, config.dim)
@@ -184,41 +174,28 @@ class Student(nn.Module):
         Args:
             input_ids: (B, L).
             attention_mask: (B, L), 0 at padding; None if there is none.
-            positions: (B, L) bool, where logits are wanted, in row-major order; None for all. The
-                vocabulary projection is a third of the arithmetic, so ask for few.
+            positions: (B, L) bool, where logits are wanted; None for all. The vocabulary
+                projection is a third of the arithmetic, so ask for few.
             output_hidden_states: Also return the output of the embeddings and of each layer.
-            project: Called in place of the projection, with states (N, H), matrix (V, H) and bias
-                (V,); its result takes the logits' place. It must do its work at once: where
-                weights are sharded they are whole only until the forward pass ends.
+            project: Called in place of the projection with states (N, H), matrix (V, H) and bias
+                (V,), to do its work at once: sharded weights are whole in the forward pass alone.
         """
-        hidden_states = self.distilbert(input_ids, attention_mask)
-        last = hidden_states[-1]
+        states = self.distilbert(input_ids, attention_mask)
+        last = states[-1]
         logits = self.head(last if positions is None else last[positions], project)
-        return StudentOutput(last, logits, tuple(hidden_states) if output_hidden_states else None)
+        return StudentOutput(last, logits, tuple(states) if output_hidden_states else None)
 
     def head(self, hidden: Tensor, project: Project | None = None) -> Any:
-        """Hidden states (..., H) to logits (..., V), or to what `project` makes (see `forward`)."""
+        """Hidden states (..., H) to logits (..., V), or to what `project` makes of them."""
         states = self.vocab_layer_norm(F.gelu(self.vocab_transform(hidden)))
-        projector = self.vocab_projector
-        if project is None:
-            return projector(states)
-        return project(states, projector.weight, projector.bias)
+        out = self.vocab_projector
+        return out(states) if project is None else project(states, out.weight, out.bias)
 
     def to_transformers(self) -> DistilBertForMaskedLM:
         """The same model as an object of `transformers`, sharing no memory with this one."""
         model = DistilBertForMaskedLM(self.config).to(self.vocab_projector.weight.dtype)
         model.load_state_dict(self.state_dict())
         return model.train(self.training)
-
-    def differences_from_transformers(self) -> list[str]:
-        """What `transformers` computes otherwise, in sentences for a model card; [] if nothing."""
-        eps = layer_norm_eps(self.config)
-        if eps == TRANSFORMERS_EPS:
-            return []
-        return [
-            f"This model adds {eps:g} to the variance in each LayerNorm, as its teacher does; "
-            f"`transformers` adds {TRANSFORMERS_EPS:g} in every DistilBERT, so its logits differ."
-        ]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`, which `AutoModelForMaskedLM` opens."""

@@ -3,41 +3,25 @@
     teacher = load_teacher("data/teacher")                     # or "google-bert/bert-base-uncased"
     output = teacher(input_ids, positions=labels != -100)      # .last_hidden_state, .logits (N, V)
 
-A teacher only answers: it is in evaluation mode, so no dropout blurs its soft targets, and needs no
-gradients.
+A teacher only answers: no dropout blurs its soft targets, and its weights need no gradients.
 """
 
-import json
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import cached_file
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distil_lib.errors import UserError
-from distil_lib.model_folder import check_model_folder as check_model_folder
-from distil_lib.model_folder import load_masked_lm, loading
+from distil_lib.model_folder import FAMILIES, load_masked_lm
 from distil_lib.student import Project, StudentOutput, layer_norm_eps
-
-FAMILIES = ("bert", "roberta", "distilbert")
-PADDED_TO = 128  # the largest multiple to which published models pad their vocabulary
+from distil_lib.vocabulary import fit_vocabulary
 
 
 class MaskedLM(nn.Module):
-    """A masked language model of `transformers` that projects only where it is asked to.
-
-    Args:
-        model: A `BertForMaskedLM`, `RobertaForMaskedLM` or `DistilBertForMaskedLM`.
+    """A `BertForMaskedLM`, or RoBERTa's or DistilBERT's, that projects only where it is asked to.
 
     Raises:
         UserError: If it is another model.
@@ -46,20 +30,13 @@ class MaskedLM(nn.Module):
     def __init__(self, model: PreTrainedModel):
         super().__init__()
         if model.config.model_type not in FAMILIES or model.get_output_embeddings() is None:
-            raise UserError(
-                f"A {type(model).__name__} is no teacher that is known here.",
-                "Use a BERT, RoBERTa or DistilBERT masked language model.",
-            )
-        self.model: Any = model
+            remedy = "Use a BERT, RoBERTa or DistilBERT masked language model."
+            raise UserError(f"No teacher that is known here is a {type(model).__name__}.", remedy)
+        self.model, self.config = cast(Any, model), model.config
         if model.config.model_type == "distilbert":  # `transformers` ignores this setting there
             for module in model.modules():
                 if isinstance(module, nn.LayerNorm):
                     module.eps = layer_norm_eps(model.config)
-
-    @property
-    def config(self) -> Any:
-        """The configuration of `transformers`."""
-        return self.model.config
 
     def forward(
         self,
@@ -78,27 +55,17 @@ class MaskedLM(nn.Module):
 
     def head(self, hidden: Tensor, project: Project | None = None) -> Any:
         """As `Student.head`. All three families: a linear map, GELU, LayerNorm, the projection."""
-        model, projector = self.model, self.model.get_output_embeddings()
+        model, out = self.model, self.model.get_output_embeddings()
         if self.config.model_type == "bert":
             states = model.cls.predictions.transform(hidden)
         elif self.config.model_type == "roberta":
             states = model.lm_head.layer_norm(F.gelu(model.lm_head.dense(hidden)))
         else:
             states = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
-        if project is None:
-            return projector(states)
-        return project(states, projector.weight, projector.bias)
+        return out(states) if project is None else project(states, out.weight, out.bias)
 
     def to_training(self, dropout: float = 0.0, attention: str = "sdpa") -> "MaskedLM":
-        """The same model, to be pretrained further.
-
-        Args:
-            dropout: Between 0 and 1, for all of its dropouts.
-            attention: As for `new_teacher`.
-
-        Returns:
-            This object, in training mode, with weights that learn.
-        """
+        """This object in training mode, with weights that learn; arguments as of `new_teacher`."""
         self.model.set_attn_implementation(attention)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
             if hasattr(self.config, name):
@@ -109,7 +76,7 @@ class MaskedLM(nn.Module):
         return self.train().requires_grad_(True)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`."""
+        """As `Student.save_pretrained`."""
         self.model.save_pretrained(folder)
 
 
@@ -130,18 +97,15 @@ def new_teacher(
         layers: How many.
         heads: Attention heads; a divisor of H.
         max_length: The most tokens that it can read.
-        dropout: Between 0 and 1.
+        dropout: Between 0 and 1, for all of its dropouts.
         attention: "sdpa" (fused) or "eager" (plain matrix products); the numbers are the same.
 
     Raises:
         UserError: If H cannot be shared among the heads.
     """
     if hidden_size % heads:
-        raise UserError(
-            f"A width of {hidden_size} cannot be shared among {heads} heads.",
-            "Choose a divisor of the width.",
-            setting="heads",
-        )
+        problem = f"A width of {hidden_size} cannot be shared among {heads} heads."
+        raise UserError(problem, "Choose a divisor of the width.", setting="heads")
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -167,100 +131,15 @@ def load_teacher(
 
     Args:
         name: A folder, or a name on the Hub.
-        tokenizer: Compared with the teacher's own. Rows of the vocabulary beyond its words, with
-            which some models are padded, are cut off, so that nobody can predict them.
+        tokenizer: If given, it must be the teacher's own (see `fit_vocabulary`).
         dtype: The precision of the weights.
-        new_head: For pretraining on from an encoder: one without a head for masked language
-            modelling gets a random one, tied to its word embeddings. A head that is there is kept.
+        new_head: Give an encoder without a head a random one, tied to its word embeddings, so
+            that it can be pretrained further. A head that is there is kept.
 
     Raises:
         UserError: For whatever keeps the model from loading, or from being this teacher.
     """
-    model: Any = load_masked_lm(name, dtype, FAMILIES, new_head)
+    model = load_masked_lm(name, dtype, FAMILIES, new_head)
     if tokenizer is not None:
-        rows, words = model.config.vocab_size, len(tokenizer)
-        own = _own_vocabulary(name)
-        check_tokenizer(tokenizer, own, name)
-        padding = rows - words
-        padded = padding > 0 and (own is not None or (rows % 8 == 0 and padding < PADDED_TO))
-        if padded:
-            model.resize_token_embeddings(words, mean_resizing=False)
-            warnings.warn(
-                f"{name} has {rows} rows for {words} words: the last {padding} are left out.",
-                stacklevel=2,
-            )
-        check_vocabulary(model.config.vocab_size, tokenizer, str(name))
+        fit_vocabulary(model, tokenizer, name)
     return MaskedLM(model).eval().requires_grad_(False)
-
-
-def check_vocabulary(vocab_size: int, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Raise `UserError` unless a model has as many rows as the tokenizer has words."""
-    if vocab_size != len(tokenizer):
-        raise UserError(
-            f"{name} knows {vocab_size} words and the tokenizer {len(tokenizer)}: "
-            "they were not made for each other.",
-            "Pass the teacher's own tokenizer.",
-            setting="tokenizer",
-        )
-
-
-def check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, own: dict[str, int] | None, name: str | Path
-) -> None:
-    """Check that a tokenizer gives the ids that a model was trained with.
-
-    Args:
-        tokenizer: The one to be used.
-        own: The model's own vocabulary, word to id, if it is known.
-        name: The model, for the message.
-
-    Raises:
-        UserError: If two words share an id, [MASK] is no word of its own, or an id stands for
-            another word than in the model's vocabulary; the first such id is named.
-    """
-    words = dict(sorted((id, word) for word, id in tokenizer.get_vocab().items()))
-    if list(words) != list(range(len(tokenizer))):
-        raise UserError(
-            "Two words of the tokenizer share an id, or an id below its size has no word.",
-            "Its vocabulary is damaged: take another copy.",
-            setting="tokenizer",
-        )
-    # `transformers` gives a [MASK] that is missing an id of its own, for which no row was trained.
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    known = own or (
-        backend.get_vocab(with_added_tokens=False) if backend else tokenizer.get_vocab()
-    )
-    if tokenizer.mask_token not in known or tokenizer.mask_token_id == tokenizer.unk_token_id:
-        raise UserError(
-            "The tokenizer has no word [MASK].",
-            "Masked language modelling needs one: pass another tokenizer.",
-            setting="tokenizer",
-        )
-    if own is None:
-        return
-    check_vocabulary(len(own), tokenizer, str(name))
-    theirs = {id: word for word, id in own.items()}
-    for id, word in words.items():
-        if word != theirs.get(id):
-            raise UserError(
-                f"Id {id} is {word!r} in the tokenizer and {theirs.get(id)!r} in that of "
-                f"{name}: they were not made for each other.",
-                "Pass the teacher's own tokenizer.",
-                setting="tokenizer",
-            )
-
-
-def _own_vocabulary(name: str | Path) -> dict[str, int] | None:
-    """Word to id, of the tokenizer that lies beside a model; None if there is none."""
-    with loading(f"The tokenizer of {name}"):
-        for file in ("tokenizer.json", "vocab.txt", "vocab.json"):
-            path = cached_file(str(name), file, _raise_exceptions_for_missing_entries=False)
-            if path is None:
-                continue
-            if file == "tokenizer.json":
-                return PreTrainedTokenizerFast(tokenizer_file=path).get_vocab()
-            text = Path(path).read_text(encoding="utf-8")
-            if file == "vocab.json":
-                return json.loads(text)
-            return {word: id for id, word in enumerate(text.splitlines())}
-    return None

@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from transformers import (
 
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
+from distil_lib.model_folder import check_model_folder
 from distil_lib.tasks.task import Task
-from distil_lib.teacher import check_model_folder
 from distil_lib.text.tokenizer import load_tokenizer
 
 VOCABULARIES = (
@@ -77,9 +78,7 @@ def _register_own(name: str) -> None:
         return
     given, _ = _loaded(name, lambda where: PreTrainedConfig.get_config_dict(where))
     if given.get("model_type") == "elmo":
-        from distil_lib.elmo.tokenizer import register
-
-        register()
+        import_module("distil_lib.elmo.tokenizer").register()  # nobody else waits for it
 
 
 def load_task_tokenizer(name: str) -> PreTrainedTokenizerBase:

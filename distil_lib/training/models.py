@@ -10,8 +10,9 @@ from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student, skipped_positions, student_config
 from distil_lib.student import Student
-from distil_lib.teacher import MaskedLM, check_vocabulary, load_teacher, new_teacher
+from distil_lib.teacher import MaskedLM, load_teacher, new_teacher
 from distil_lib.training.config import PretrainConfig
+from distil_lib.vocabulary import check_vocabulary
 
 
 def load_run_teacher(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> MaskedLM | None:

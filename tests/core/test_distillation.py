@@ -112,7 +112,7 @@ def test_an_empty_micro_batch_adds_nothing():
     assert out.loss == 0 and (gradient(student) == 0).all()
 
 
-# ------------------------------------------------------------------------------------------------------------------ the teacher
+# -------------------------------------------------------------------------------------- the teacher
 def perfect_student_has_nothing_to_learn(step_of):
     """A student equal to its teacher, with dropout in the teacher's configuration: L_ce and L_cos are 0 to rounding."""
     teacher = model(2, 1, dropout=0.5).train()

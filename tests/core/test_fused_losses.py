@@ -103,7 +103,7 @@ def error(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
     return max(float((a - b).abs().max() / b.abs().max().clamp_min(1)) for a, b in pairs)
 
 
-# ------------------------------------------------------------------------------------------------------------------- same numbers
+# ------------------------------------------------------------------------------------- same numbers
 def check(function, case):
     assert error(loss_and_gradients(function, *case), loss_and_gradients(definition, *case)) < 1e-10
 
@@ -235,7 +235,7 @@ def test_bfloat16_is_as_near_to_the_truth_as_the_definition_in_bfloat16(ce_weigh
     assert max(distances(fused_form)[:3]) < 1e-2
 
 
-# ---------------------------------------------------------------------------------------------------------- bugs put in on purpose
+# --------------------------------------------------------------------------- bugs put in on purpose
 def _temperature_not_squared(monkeypatch, soft=fused._soft):
     monkeypatch.setattr(fused, "_soft", lambda z, t, T: [x / T for x in soft(z, t, T)])
 
@@ -278,7 +278,7 @@ def test_a_bug_is_caught(bug, monkeypatch):
         check(fused_form, case)
 
 
-# ------------------------------------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------- memory
 def peak_bytes(function) -> int:
     """Most bytes that torch's allocator has given out at once while the function ran: each of its records counted, in order."""
     with torch.profiler.profile(
@@ -330,7 +330,7 @@ def test_memory_is_a_tenth_of_the_definitions_at_the_papers_size(precision):
     assert at_full_size(fused_form, 300, 450) < at_full_size(definition, 30, 60, 90) / 10
 
 
-# ------------------------------------------------------------------------------------------------------------- in models and steps
+# ------------------------------------------------------------------------------ in models and steps
 TINY = {
     "vocab_size": 40,
     "hidden_size": 16,
@@ -431,7 +431,7 @@ def test_the_fused_step_is_the_defined_step(soft_targets, alphas):
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------- a sample of tokens
+# ------------------------------------------------------------------------------- a sample of tokens
 def test_a_sample_is_a_function_of_seed_epoch_and_example_and_has_one_size():
     first = sample_tokens((3, 20), 0.15, 7, [4, 9, 4], [0, 0, 1])
     assert (
@@ -512,7 +512,7 @@ def test_a_second_derivative_is_refused():
 def test_a_chunk_is_as_large_as_its_memory_allows(words, chunk, monkeypatch):
     """16 MiB of fp32 logits on a CPU, and one token at least."""
     sizes = []
-    monkeypatch.setattr(fused._FusedLosses, "apply", lambda *a: sizes.append(a[-2]))
+    monkeypatch.setattr(fused._FusedLosses, "apply", lambda *a: sizes.append(a[-1][3]))
     weight = torch.empty(words, 1, device="meta")
     fused_vocabulary_losses(torch.empty(3, 1), weight, weight[:, 0], None, torch.zeros(3).long())
     assert sizes == [chunk]

@@ -69,7 +69,7 @@ def cut(teacher, layers):
     return short
 
 
-# ------------------------------------------------------------------------------------------------------------------ the choice
+# --------------------------------------------------------------------------------------- the choice
 @pytest.mark.parametrize(
     "teacher, student, strategy, expected",
     [
@@ -123,7 +123,7 @@ def test_an_unknown_strategy_is_refused_with_those_there_are():
         select_layers(12, 6, "middle")
 
 
-# ------------------------------------------------------------------------------------------------------------------- the copying
+# -------------------------------------------------------------------------------------- the copying
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("layers", [*STRATEGIES, [5, 1], [2]])
 def test_the_student_is_the_teacher_cut_to_the_chosen_layers(
@@ -259,7 +259,7 @@ def test_dropout_is_the_teachers_unless_given():
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 @pytest.mark.parametrize(
     "make, words",
     [

@@ -22,7 +22,7 @@ LABELS = torch.where(
 )
 
 
-# ----------------------------------------------------------------------------------------------------------------- the checks
+# --------------------------------------------------------------------------------------- the checks
 def teaches(loss):
     """The gradient pulls the student towards the teacher: after small steps downhill the distributions are nearer."""
     student = STUDENT.clone().requires_grad_()
@@ -82,7 +82,7 @@ def does_not_mix_positions(loss):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ the wrong variants
+# ------------------------------------------------------------------------------- the wrong variants
 def both_sides(student, teacher, mask, temperature):
     t = teacher[mask] / temperature
     return (
@@ -172,7 +172,7 @@ def test_the_wrong_variant_is_caught(wrong, check):
         check(wrong)
 
 
-# ---------------------------------------------------------------------------------------------- the same for the other two losses
+# ---------------------------------------------------------------- the same for the other two losses
 def mlm_counts_hidden_words_only(loss):
     expected = (
         -F.log_softmax(STUDENT, -1)[LABELS != -100]

@@ -45,7 +45,7 @@ def cases(draw):
     return some(*shape, seed=seed), some(*shape, seed=seed + 1), mask, draw(st.floats(0.5, 20.0))
 
 
-# ------------------------------------------------------------------------------------------------------------- L_ce: soft targets
+# ------------------------------------------------------------------------------- L_ce: soft targets
 @settings(deadline=None)
 @given(cases())
 def test_soft_target_loss_is_kl_by_hand(case):
@@ -120,7 +120,7 @@ def test_kl_is_the_papers_cross_entropy_but_for_the_teachers_entropy():
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------- L_mlm and L_cos
+# ---------------------------------------------------------------------------------- L_mlm and L_cos
 @settings(deadline=None)
 @given(cases())
 def test_mlm_loss_is_minus_the_log_probability_of_the_hidden_words(case):
@@ -158,7 +158,7 @@ def test_cosine_loss_sees_directions_only():
         assert abs(cosine_loss(a, other).item() - expected) < 1e-6
 
 
-# ------------------------------------------------------------------------------------------------------------------- invariances
+# -------------------------------------------------------------------------------------- invariances
 def every_loss(student, teacher, mask, labels, temperature, reduction="mean"):
     return torch.stack(
         [
@@ -239,7 +239,7 @@ def test_the_mean_of_no_tokens_is_zero_and_has_a_gradient_of_zero():
     assert (student.grad == 0).all()
 
 
-# ------------------------------------------------------------------------------------------------------------------ their sum
+# ---------------------------------------------------------------------------------------- their sum
 def triple_inputs(seed=0):
     student, teacher, hidden = (
         some(2, 4, 7, seed=seed),
@@ -330,7 +330,7 @@ def test_sums_are_divided_by_the_tokens_and_weighted(counts):
     assert out.loss.item() == pytest.approx(
         5 * 6 / n_ce + 2 * 8 / n_mlm + 3 * 10 / n_cos, rel=1e-15
     )
-    known = loss.combine(ce, mlm, cos, TokenCounts(*counts), weighted=torch.tensor(7.0))
+    known = loss.combine(ce, mlm, cos, TokenCounts(*counts), fused=torch.tensor(7.0))
     assert known.loss.item() == pytest.approx(7 + 3 * 10 / n_cos, rel=1e-15)
     assert loss.weights(TokenCounts(*counts)) == pytest.approx((5 / n_ce, 2 / n_mlm), rel=1e-15)
 

@@ -25,7 +25,7 @@ def within(count: int, trials: int, chance: float) -> bool:
     return abs(count - trials * chance) < 5 * (trials * chance * (1 - chance)) ** 0.5
 
 
-# ------------------------------------------------------------------------------------------ a pure function of seed, epoch, example
+# ---------------------------------------------------------- a pure function of seed, epoch, example
 def masked(masking, input_ids, examples, epoch=0):
     out = masking(input_ids[examples], examples, epoch)
     return {
@@ -100,7 +100,7 @@ def test_the_input_is_left_as_it_is(tokenizer):
     assert torch.equal(input_ids, copy) and not torch.equal(out.input_ids, copy)
 
 
-# --------------------------------------------------------------------------------------------------------------- statistics
+# --------------------------------------------------------------------------------------- statistics
 @pytest.fixture(scope="module")
 def million(tokenizer):
     """8,000 blocks of 128 ids, masked: (original, shown, labels)."""
@@ -161,7 +161,7 @@ def test_positions_are_chosen_alike(million, tokenizer):
         assert within(int((labels[:, position] != -100).sum()), words, 0.15)
 
 
-# ---------------------------------------------------------------------------------------------------------------- smoothing
+# ---------------------------------------------------------------------------------------- smoothing
 @pytest.mark.parametrize("smoothing, ratio", [(0.0, 1.0), (0.7, 100**0.7), (1.0, 100.0)])
 def test_a_word_a_hundred_times_rarer_is_chosen_a_hundred_to_the_smoothing_times_as_often(
     smoothing, ratio, tokenizer

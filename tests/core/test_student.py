@@ -30,7 +30,7 @@ def close(a, b, tolerance=1e-5):
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-# ------------------------------------------------------------------------------------------------- parity with `transformers`
+# ----------------------------------------------------------------------- parity with `transformers`
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_logits_and_states_are_those_of_transformers(student, batch, attention, padded):
@@ -77,7 +77,7 @@ def test_counts_of_the_paper():
     assert sum(p.numel() for p in student.parameters()) == 66_985_530
 
 
-# ------------------------------------------------------------------------------------------------------------- save and open
+# ------------------------------------------------------------------------------------ save and open
 def test_what_it_saves_opens_everywhere(student, batch, tmp_path):
     student.save_pretrained(tmp_path)
     own, whole = Student.from_pretrained(tmp_path), AutoModelForMaskedLM.from_pretrained(tmp_path)
@@ -137,7 +137,7 @@ def test_the_stored_student_opens_here_and_in_transformers():
         close(student(ids).logits, theirs(ids).logits, 1e-4)  # logits of size 10
 
 
-# ------------------------------------------------------------------------------------------------------------------ invariances
+# -------------------------------------------------------------------------------------- invariances
 def test_logits_at_positions_are_those_chosen_from_all(student, batch):
     ids, mask = batch
     positions = torch.zeros_like(mask, dtype=torch.bool)
