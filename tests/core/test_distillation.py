@@ -72,7 +72,10 @@ def gradient(student) -> torch.Tensor:
     "parts", [[[0, 1, 2], [3, 4, 5]], [[0], [1], [2], [3], [4], [5]], [[0, 1, 2, 3, 4], [5]]]
 )
 def test_micro_batches_add_up_to_the_whole_batch(parts, soft_targets, dtype, tolerance):
-    """Oracle: one backward pass over all of it. The parts have unequal numbers of tokens; one has no hidden word at all."""
+    """Oracle: one backward pass over all of it.
+
+    The parts have unequal numbers of tokens; one has no hidden word at all.
+    """
     student, teacher, whole = model(2, 1).to(dtype), model(3, 2).to(dtype), batch()
     step = DistillationStep(student, teacher, TripleLoss(), soft_targets)
     loss = step(whole).loss
@@ -114,7 +117,8 @@ def test_an_empty_micro_batch_adds_nothing():
 
 # -------------------------------------------------------------------------------------- the teacher
 def perfect_student_has_nothing_to_learn(step_of):
-    """A student equal to its teacher, with dropout in the teacher's configuration: L_ce and L_cos are 0 to rounding."""
+    """A student equal to its teacher, with dropout in the teacher's configuration: L_ce and
+    L_cos are 0 to rounding."""
     teacher = model(2, 1, dropout=0.5).train()
     student = model(2, 1)
     out = step_of(student, teacher)(batch())

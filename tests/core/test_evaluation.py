@@ -34,7 +34,10 @@ def blocks():
 
 
 def test_figures_are_those_of_all_hidden_words_together(models, blocks, tokenizer):
-    """Oracle: everything in one batch, word by word in numpy. The batches are of 5, 5 and 3 blocks."""
+    """Oracle: everything in one batch, word by word in numpy.
+
+    The batches are of 5, 5 and 3 blocks.
+    """
     student, teacher = models
     figures = evaluate_masked_lm(
         student, held_out_batches(blocks, tokenizer, 99, batch_size=5), teacher

@@ -1,4 +1,7 @@
-"""The fused losses against their definition: the same losses and gradients, far less memory. And a sample of tokens against all."""
+"""The fused losses against their definition: the same losses and gradients, far less memory.
+
+And a sample of tokens against all.
+"""
 
 import itertools
 
@@ -40,8 +43,11 @@ def head(tokens: int, width: int, words: int, seed: int, scale: float = 1.0) -> 
 
 @st.composite
 def cases(draw):
-    """(student's head, teacher's head, labels, ce_mask, temperature, ce_weight, mlm_weight, chunk): each token has soft targets, a
-    label, both or neither, and a chunk may be of one token or of more than there are."""
+    """(student's head, teacher's head, labels, ce_mask, temperature, ce_weight, mlm_weight, chunk).
+
+    Each token has soft targets, a label, both or neither, and a chunk may be of one token or of
+    more than there are.
+    """
     tokens, width, words = (
         draw(st.integers(0, 12)),
         draw(st.integers(1, 6)),
@@ -97,7 +103,8 @@ def to(dtype, case):
 
 
 def error(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    """The largest difference, relative to each tensor's largest entry and to 1 where that is less."""
+    """The largest difference, relative to each tensor's largest entry and to 1 where that is
+    less."""
     assert [x.shape for x in found] == [x.shape for x in expected]
     pairs = [(a.double(), b.double()) for a, b in zip(found, expected, strict=True) if b.numel()]
     return max(float((a - b).abs().max() / b.abs().max().clamp_min(1)) for a, b in pairs)
@@ -280,7 +287,8 @@ def test_a_bug_is_caught(bug, monkeypatch):
 
 # ------------------------------------------------------------------------------------------- memory
 def peak_bytes(function) -> int:
-    """Most bytes that torch's allocator has given out at once while the function ran: each of its records counted, in order."""
+    """Most bytes that torch's allocator has given out at once while the function ran: each of
+    its records counted, in order."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -302,8 +310,11 @@ def test_the_allocators_records_are_counted():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_memory_is_a_tenth_of_the_definitions_at_the_papers_size(precision):
-    """32 x 512 tokens, 30,522 words, soft targets everywhere and labels on 15%. Both peaks are straight lines in the number of tokens
-    (of the fused form once there are chunks of all kinds), so that they are known where the definition would need 14 GB."""
+    """32 x 512 tokens, 30,522 words, soft targets everywhere and labels on 15%.
+
+    Both peaks are straight lines in the number of tokens (of the fused form once there are chunks
+    of all kinds), so that they are known where the definition would need 14 GB.
+    """
     width, words = 64, 30_522
 
     def peak(function, tokens):
@@ -365,7 +376,7 @@ def test_a_models_projection_gives_its_logits(kind):
     )
 
 
-def tiny_step(soft_targets, loss=TripleLoss(), teacher=None, **options) -> DistillationStep:
+def tiny_step(soft_targets, loss=None, teacher=None, **options) -> DistillationStep:
     config = {
         "vocab_size": 40,
         "dim": 16,
@@ -377,9 +388,8 @@ def tiny_step(soft_targets, loss=TripleLoss(), teacher=None, **options) -> Disti
     student, other = (
         randomize(Student(DistilBertConfig(**config, n_layers=n)), n).double() for n in (1, 2)
     )
-    return DistillationStep(
-        student, other if teacher is None else teacher(other), loss, soft_targets, **options
-    )
+    teacher = other if teacher is None else teacher(other)
+    return DistillationStep(student, teacher, loss or TripleLoss(), soft_targets, **options)
 
 
 def tiny_batch(share=0.25, seed=0, examples=(0, 1, 2, 3)) -> MicroBatch:
@@ -419,7 +429,8 @@ class OnlyLogits(torch.nn.Module):
 @pytest.mark.parametrize("alphas", [(5, 2, 1), (5, 0, 0), (0, 2, 1), (0, 0, 1), (5, 2, 0)])
 @pytest.mark.parametrize("soft_targets", ["all", "masked", "sample"])
 def test_the_fused_step_is_the_defined_step(soft_targets, alphas):
-    """Whatever the losses and their tokens; every parameter gets a gradient, which distributed training wants."""
+    """Whatever the losses and their tokens; every parameter gets a gradient, which distributed
+    training wants."""
     expected = of_all(tiny_step(soft_targets, TripleLoss(*alphas), fused=False), tiny_batch())
     for teacher in (None, OnlyLogits):
         assert (
@@ -459,7 +470,10 @@ def whole_blocks() -> MicroBatch:
 
 
 def is_unbiased(draws) -> None:
-    """`draws`: (B, L) masks. The mean of the sampled loss over them is the loss on all tokens, within 4 standard errors."""
+    """`draws`: (B, L) masks.
+
+    The mean of the sampled loss over them is the loss on all tokens, within 4 standard errors.
+    """
     batch, step = whole_blocks(), tiny_step("sample", TripleLoss(5, 0, 0))
     truth = ce_of(tiny_step("all", TripleLoss(5, 0, 0)), batch)
     found = torch.tensor([ce_of(step, batch, sampled) for sampled in draws])
@@ -483,7 +497,8 @@ def test_over_all_samples_that_there_are_it_is_exact():
 
 
 def test_a_biased_sample_is_caught():
-    """Soft targets on hidden words do not estimate those on all, for a hidden word is harder; nor do a block's first tokens."""
+    """Soft targets on hidden words do not estimate those on all, for a hidden word is harder;
+    nor do a block's first tokens."""
     generator = torch.Generator().manual_seed(0)
     late = [
         torch.rand(4, 12, generator=generator).mul(torch.arange(12) + 1).topk(3).indices

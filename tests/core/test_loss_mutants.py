@@ -1,7 +1,7 @@
-"""The traps of public code that a loss can fall into: each is put in on purpose and must be told from the right one.
+"""The traps of public code that a loss can fall into: each is put in and must be told apart.
 
-A check is a function that raises `AssertionError` for a wrong loss. The library's loss passes all of them; every wrong
-variant below fails the one that is named beside it.
+A check is a function that raises `AssertionError` for a wrong loss. The library's loss passes all
+of them; every wrong variant below fails the one that is named beside it.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ LABELS = torch.where(
 
 # --------------------------------------------------------------------------------------- the checks
 def teaches(loss):
-    """The gradient pulls the student towards the teacher: after small steps downhill the distributions are nearer."""
+    """The gradient pulls the student towards the teacher: a step downhill brings it nearer."""
     student = STUDENT.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(student, TEACHER, MASK, T), student, allow_unused=True)
     assert gradient is not None

@@ -15,7 +15,8 @@ def softmax(x):
 
 
 def kl_by_hand(student, teacher, mask, temperature):
-    """Token by token, word by word: T^2 sum t log(t / s), then the mean over the tokens that count."""
+    """Token by token, word by word: T^2 sum t log(t / s), then the mean over the tokens that
+    count."""
     total, tokens = 0.0, 0
     for place in zip(*np.nonzero(mask), strict=True):
         s, t = softmax(student[place] / temperature), softmax(teacher[place] / temperature)
@@ -30,7 +31,8 @@ def some(*shape, seed=0, scale=2.0):
 
 @st.composite
 def cases(draw):
-    """(student logits, teacher logits, mask, temperature) of random shapes, at least one token counted."""
+    """(student logits, teacher logits, mask, temperature) of random shapes, at least one token
+    counted."""
     batch, length, vocabulary = (
         draw(st.integers(1, 4)),
         draw(st.integers(1, 6)),
@@ -89,7 +91,11 @@ def test_zero_if_and_only_if_the_distributions_are_equal(case):
 
 
 def test_at_high_temperature_the_gradient_is_the_difference_of_the_logits():
-    """Hinton et al. (2015), section 2.1: T^2 times (z_i - v_i) / (N T^2), for logits of mean 0, within 1% at T = 1000."""
+    """Hinton et al.
+
+    (2015), section 2.1: T^2 times (z_i - v_i) / (N T^2), for logits of mean 0, within 1% at T =
+    1000.
+    """
     student, teacher = some(1, 50, seed=1, scale=1.0), some(1, 50, seed=2, scale=1.0)
     student, teacher = student - student.mean(), teacher - teacher.mean()
     student.requires_grad_()
@@ -217,7 +223,10 @@ def test_splitting_a_batch_changes_nothing_where_sums_are_divided_by_all_tokens(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_sixteen_bit_logits_are_summed_in_thirty_two(dtype):
-    """Oracle: the same rounded logits in float64. In 16 bits a sum over 5,000 words is wrong in the third digit."""
+    """Oracle: the same rounded logits in float64.
+
+    In 16 bits a sum over 5,000 words is wrong in the third digit.
+    """
     student, teacher = some(3, 5000, seed=1).to(dtype), some(3, 5000, seed=2).to(dtype)
     labels = torch.tensor([1, -100, 7])
     losses = every_loss(student, teacher, None, labels, 2.0)

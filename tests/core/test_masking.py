@@ -49,7 +49,10 @@ def test_order_batch_company_and_rank_change_nothing(tokenizer):
 
 
 def test_a_new_object_and_other_random_states_change_nothing(tokenizer):
-    """As after a resume: nothing has to be remembered. And the caller's randomness is left alone."""
+    """As after a resume: nothing has to be remembered.
+
+    And the caller's randomness is left alone.
+    """
     input_ids = blocks(tokenizer, 8, 32)
     first = masked(DynamicMasking(tokenizer, seed=3), input_ids, list(range(8)), epoch=2)
     torch.manual_seed(99)
@@ -166,7 +169,8 @@ def test_positions_are_chosen_alike(million, tokenizer):
 def test_a_word_a_hundred_times_rarer_is_chosen_a_hundred_to_the_smoothing_times_as_often(
     smoothing, ratio, tokenizer
 ):
-    """Where one word is chosen of 50 rare and 50 frequent ones, the law p ~ count ** -smoothing is exact."""
+    """Where one word is chosen of 50 rare and 50 frequent ones, the law p ~ count ** -smoothing
+    is exact."""
     frequent, rare, trials = 20, 30, 5_000
     counts = np.ones(len(tokenizer))
     counts[[frequent, rare]] = 5000, 50
@@ -240,7 +244,8 @@ def test_the_sample_is_drawn_from_a_stream_of_its_own():
 
 
 def test_sampled_tokens_are_masked_as_often_as_others(tokenizer):
-    """A sample of 10 of 62 words and 15% masks, drawn independently: 15% of the sample is masked."""
+    """A sample of 10 of 62 words and 15% masks, drawn independently: 15% of the sample is
+    masked."""
     ids = torch.arange(5, 67).expand(3000, -1)
     out = DynamicMasking(tokenizer, sample=10 / 62)(ids, range(3000), epoch=4)
     assert out.sampled.sum(1).tolist() == [10] * 3000

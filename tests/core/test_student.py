@@ -70,7 +70,10 @@ def test_gradients_are_those_of_transformers(student, batch):
 
 
 def test_counts_of_the_paper():
-    """66 million: Sanh et al. (2019), Table 3; to the unit, `transformers`' distilbert-base-uncased."""
+    """66 million: Sanh et al.
+
+    (2019), Table 3; to the unit, `transformers`' distilbert-base-uncased.
+    """
     with torch.device("meta"):
         student = Student(DistilBertConfig())
     assert sum(p.numel() for p in student.distilbert.parameters()) == 66_362_880
