@@ -34,7 +34,8 @@ __all__ = [
     "select_layers",
     "soft_target_loss",
 ]
-# Where each name is defined. It is imported when it is first asked for, so that `import distil_lib` costs no time.
+# Where each name is defined. It is imported when it is first asked for, so that `import distil_lib`
+# costs no time.
 _HOMES = {
     "DistillationStep": "distillation",
     "DynamicMasking": "masking",

@@ -8,7 +8,7 @@ Without a teacher it is a step of masked language modelling: how the teacher its
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -120,5 +120,5 @@ class DistillationStep:
         if not self.needs_teacher:
             return None, None
         with torch.no_grad():
-            answer = self.teacher(*inputs, **options)
+            answer = cast(nn.Module, self.teacher)(*inputs, **options)
         return answer.logits, answer.last_hidden_state

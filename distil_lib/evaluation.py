@@ -72,7 +72,8 @@ def masked_lm_sums(
         labels = batch.labels[masked]
         out = model(batch.input_ids, None, masked)
         choice = out.logits.argmax(-1)
-        tokens, kl, agreement, cosine = batch.input_ids.numel(), 0.0, 0.0, 0.0
+        tokens = batch.input_ids.numel()
+        kl = agreement = cosine = torch.zeros(())
         if teacher is not None:
             reference = teacher(batch.input_ids, None, masked)
             kl = soft_target_loss(out.logits, reference.logits, temperature=1.0, reduction="sum")

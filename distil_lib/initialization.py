@@ -9,7 +9,7 @@ starts as something that works a little already, which Table 4 finds worth 3.69 
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import DistilBertConfig, PreTrainedModel
@@ -119,7 +119,8 @@ def student_config(
         attention_dropout=attention if dropout is None else dropout,
         initializer_range=config.initializer_range,
         pad_token_id=config.pad_token_id,
-        layer_norm_eps=layer_norm_eps(config),  # no DistilBERT has it; our `Student` reads it
+        # No DistilBERT of `transformers` has it; our `Student` reads it.
+        **cast(Any, {"layer_norm_eps": layer_norm_eps(config)}),
         tie_word_embeddings=getattr(config, "tie_word_embeddings", True),
     )
 
@@ -155,7 +156,7 @@ def initialize_student(
     check_encoder(model.config)
     found = model.config.num_hidden_layers
     if isinstance(layers, int):
-        layers, student_layers = "spread", layers
+        student_layers, layers = layers, "spread"
     if isinstance(layers, str):
         wanted = found // 2 if student_layers is None else student_layers
         layers = select_layers(found, wanted, layers, seed)

@@ -1,4 +1,4 @@
-"""Accelerate's launcher, with one message for bad input and exit codes that mean something.
+r"""Accelerate's launcher, with one message for bad input and exit codes that mean something.
 
     python -m distil_lib.launch distil_lib/pretrain.py --preset mini
     python -m distil_lib.launch --config_file distil_lib/training/accelerate_configs/ddp.yaml \\
@@ -42,7 +42,7 @@ def _launch(arguments: Sequence[str]) -> int:
         raise UserError(f"The launcher does not understand: {message[:200]}.", "See --help.")
 
     parser = launch.launch_command_parser()
-    parser.prog, parser.error = "python -m distil_lib.launch", refuse  # type: ignore[method-assign]
+    parser.prog, parser.error = "python -m distil_lib.launch", refuse
     options = parser.parse_args(arguments)
     check_settings(options.training_script, options.training_script_args)
     logging.disable(logging.CRITICAL)  # the launcher's own: what counts is what the program says

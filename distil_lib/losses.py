@@ -183,10 +183,14 @@ class TripleLoss:
         """
         ce = mlm = cos = torch.zeros((), device=student_logits.device)
         if self.alpha_ce:
+            if teacher_logits is None:
+                raise ValueError("L_ce needs the teacher's logits.")
             ce = soft_target_loss(student_logits, teacher_logits, ce_mask, self.temperature, "sum")
         if self.alpha_mlm:
             mlm = mlm_loss(student_logits, labels, "sum")
         if self.alpha_cos:
+            if student_hidden is None or teacher_hidden is None:
+                raise ValueError("L_cos needs the hidden states of both.")
             cos = cosine_loss(student_hidden, teacher_hidden, cos_mask, "sum")
         if not self.alpha_ce and not self.alpha_mlm:
             # Distributed training expects a gradient, even of 0, for the head as well.

@@ -13,7 +13,7 @@ chance proportional to count ** -0.7, so that rare words are predicted more ofte
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ class DynamicMasking:
             chosen, replacement = self._choose(ids, int(example), int(number))
             labels[row, chosen] = input_ids[row, chosen]
             corrupted[row, chosen] = torch.from_numpy(replacement).to(input_ids.dtype)
-        draw = (tuple(input_ids.shape), self.sample, self.seed, examples, epochs.tolist())
+        draw: Any = (input_ids.shape, self.sample, self.seed, examples, epochs.tolist())
         return MaskedBatch(corrupted, labels, sample_tokens(*draw) if self.sample else None)
 
     def _choose(self, ids: np.ndarray, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,4 +179,5 @@ class MicroBatch:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: change(value) for name, value in tensors.items()})
+        changed: dict[str, Any] = {name: change(value) for name, value in tensors.items()}
+        return replace(self, **changed)

@@ -65,8 +65,8 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
         with loading(name):
             missing = {"_raise_exceptions_for_missing_entries": False}
             config, index = cached_file(name, "config.json"), cached_file(name, INDEX, **missing)
-        _check_index(name, index and Path(index))
-        return _checked_config(name, Path(config))
+        _check_index(name, Path(index) if index else None)
+        return _checked_config(name, Path(str(config)))
     if not (folder / "config.json").is_file():
         raise UserError(f"{name} is no model: it has no config.json.", ENTIRE)
     if not any(folder.glob("*.safetensors")):

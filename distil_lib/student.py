@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DistilBertConfig, DistilBertForMaskedLM
+from transformers import DistilBertConfig, DistilBertForMaskedLM, PreTrainedConfig
 
 from distil_lib.errors import UserError
 from distil_lib.model_folder import load_masked_lm
@@ -34,7 +34,7 @@ class StudentOutput:
     hidden_states: tuple[Tensor, ...] | None = None  # (B, L, H): the embeddings', then each layer's
 
 
-def layer_norm_eps(config: DistilBertConfig) -> float:
+def layer_norm_eps(config: PreTrainedConfig) -> float:
     """What `initialize_student` took over from the teacher, else 1e-12: DistilBERT has no other."""
     return getattr(config, "layer_norm_eps", 1e-12)
 
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.embeddings = Embeddings(config)
         layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
-        self.transformer = nn.ModuleDict({"layer": layers})  # as `transformers` names it
+        self.transformer: Any = nn.ModuleDict({"layer": layers})  # as `transformers` names it
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
         """Ids (B, L) -> outputs (B, L, H) of the embeddings and each layer; mask: 0 at padding."""
@@ -193,7 +193,8 @@ class Student(nn.Module):
 
     def to_transformers(self) -> DistilBertForMaskedLM:
         """The same model as an object of `transformers`, sharing no memory with this one."""
-        model = DistilBertForMaskedLM(self.config).to(self.vocab_projector.weight.dtype)
+        model: Any = DistilBertForMaskedLM(self.config)
+        model.to(self.vocab_projector.weight.dtype)
         model.load_state_dict(self.state_dict())
         return model.train(self.training)
 
@@ -208,7 +209,7 @@ class Student(nn.Module):
         Raises:
             UserError: If the folder holds no complete DistilBERT.
         """
-        model = load_masked_lm(folder, dtype, ("distilbert",))
+        model: Any = load_masked_lm(folder, dtype, ("distilbert",))
         student = cls(model.config).to(dtype)
         student.load_state_dict(model.state_dict())
         return student.eval()

@@ -36,7 +36,7 @@ class MaskedLM(nn.Module):
         if model.config.model_type == "distilbert":  # `transformers` ignores this setting there
             for module in model.modules():
                 if isinstance(module, nn.LayerNorm):
-                    module.eps = layer_norm_eps(model.config)
+                    module.eps = layer_norm_eps(self.config)
 
     def forward(
         self,
@@ -116,9 +116,10 @@ def new_teacher(
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation=attention,
     )
-    return MaskedLM(BertForMaskedLM(config))
+    model = BertForMaskedLM(config)
+    model.set_attn_implementation(attention)
+    return MaskedLM(model)
 
 
 def load_teacher(

@@ -1,4 +1,6 @@
-"""ELMo part by part against the same arithmetic in plain loops, and through the programs that know nothing of it."""
+"""ELMo part by part against the same arithmetic in plain loops, and through the programs that know
+nothing of it.
+"""
 
 import copy
 import itertools
@@ -53,7 +55,8 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# ------------------------------------------------------------------------------------------------------------------------- sizes
+# --------------------------------------------------------------------------------------------------
+# ----------------------- sizes
 def test_the_papers_elmo_has_178_million_parameters():
     """Oracle: the sizes of Peters et al. (2018) and Wang et al. (2018), multiplied and added."""
     filters = (32, 32, 64, 128, 256, 512, 1024)
@@ -93,9 +96,12 @@ def test_the_papers_elmo_has_178_million_parameters():
     assert size(pairs.classifier) == 4 * 2 * hidden * 512 + 512 + 512 * 3 + 3
 
 
-# ------------------------------------------------------------------------------------------------------------- words to characters
+# --------------------------------------------------------------------------------------------------
+# ----------- words to characters
 def test_a_word_in_characters():
-    """By hand: a mark, bytes + 1, a mark, filled up; a long word is cut to make room for its end; no word is all 0."""
+    """By hand: a mark, bytes + 1, a mark, filled up; a long word is cut to make room for its end;
+    no word is all 0.
+    """
     ids = character_ids([["a", "né", "abcdefghij"], []], max_characters=7)
     assert ids[0].tolist() == [
         [259, 98, 260, 261, 261, 261, 261],
@@ -110,7 +116,9 @@ def test_a_word_in_characters():
 
 
 def test_the_tokenizers_stream_cut_at_its_marks_is_the_words():
-    """Whatever bytes a text has, and even if it speaks of special tokens: no character of it is one."""
+    """Whatever bytes a text has, and even if it speaks of special tokens: no character of it is
+    one.
+    """
     every_byte = " ".join(
         chr(c)
         for c in itertools.chain(range(33, 0x250), range(0x4E00, 0x4E40), range(0x1F600, 0x1F640))
@@ -165,7 +173,8 @@ def test_a_pair_is_cut_word_by_word_from_the_longer_text(most):
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------ the encoder
+# --------------------------------------------------------------------------------------------------
+# ---------------- the encoder
 def test_characters_to_vectors_by_hand(model):
     """Oracle: each window of each filter, its largest positive answer, two gates, one matrix."""
     part = model.elmo.characters
@@ -195,7 +204,9 @@ def test_characters_to_vectors_by_hand(model):
 
 
 def lstm_by_hand(lstm: nn.LSTM, inputs: np.ndarray) -> np.ndarray:
-    """(T, P) of (T, P): gates in PyTorch's order (input, forget, new, output), and a state that is projected before it is used."""
+    """(T, P) of (T, P): gates in PyTorch's order (input, forget, new, output), and a state that is
+    projected before it is used.
+    """
     w_in, w_state, b_in, b_state, w_out = (p.detach().numpy() for p in lstm.all_weights[0])
     state, cell, outputs = np.zeros(len(w_out)), np.zeros(w_out.shape[1]), []
     for x in inputs:
@@ -256,7 +267,9 @@ def test_three_layers_by_hand_and_each_bug_shows(model, monkeypatch):
 
 
 def test_backwards_is_forwards_on_the_text_reversed(model):
-    """With the LSTMs exchanged, a text and the same from its end give the same two halves, exchanged and reversed."""
+    """With the LSTMs exchanged, a text and the same from its end give the same two halves,
+    exchanged and reversed.
+    """
     bilm, lengths = model.elmo.bilm, torch.tensor([6, 3])
     vectors = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     other = copy.deepcopy(bilm)
@@ -272,7 +285,9 @@ def test_backwards_is_forwards_on_the_text_reversed(model):
 
 
 def test_no_direction_sees_the_word_it_is_to_predict(model):
-    """Another word at position 2 changes the left half from there on and the right half up to there, and nothing else."""
+    """Another word at position 2 changes the left half from there on and the right half up to
+    there, and nothing else.
+    """
     ids = character_ids([TEXTS[0], [*TEXTS[0][:2], "was", *TEXTS[0][3:]]], 9)
     with torch.no_grad():
         for layer in model.elmo(ids)[1:]:
@@ -283,7 +298,8 @@ def test_no_direction_sees_the_word_it_is_to_predict(model):
             assert left == [False] * 2 + [True] * 3 and right == [True] * 3 + [False] * 2
 
 
-# --------------------------------------------------------------------------------------------------------------- GLUE's baseline
+# --------------------------------------------------------------------------------------------------
+# ------------- GLUE's baseline
 def test_mix_by_hand(model):
     layers = torch.randn(
         3, 2, 4, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
@@ -298,7 +314,9 @@ def test_mix_by_hand(model):
 
 
 def test_a_pair_by_hand(model):
-    """Each text of the batch read alone; the maximum over its words only; then [u; v; |u - v|; u * v] and one hidden layer."""
+    """Each text of the batch read alone; the maximum over its words only; then [u; v; |u - v|; u *
+    v] and one hidden layer.
+    """
     firsts, seconds = TEXTS, [TEXTS[2], TEXTS[0], TEXTS[1]]
 
     def sentence(words):
@@ -316,7 +334,9 @@ def test_a_pair_by_hand(model):
 
 
 def test_neighbours_and_padding_change_nothing(model):
-    """Through tokenizer and `forward`: a pair's logits are the same alone, in a batch, and with padding of other lengths."""
+    """Through tokenizer and `forward`: a pair's logits are the same alone, in a batch, and with
+    padding of other lengths.
+    """
     tokenizer = new_tokenizer()
     firsts, seconds = (
         ["The file is closed.", "Why?", "", "one two three four five six seven"],
@@ -369,7 +389,8 @@ def test_the_encoder_stays_as_it_is_unless_it_is_asked_to_learn(frozen):
     assert frozen == (not any(name.startswith("elmo.") for name in changed))
 
 
-# ------------------------------------------------------------------------------------------------- as a citizen of transformers
+# -------------------------------------------------------------------------------------------------
+# as a citizen of transformers
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """An encoder with its tokenizer, as pretraining leaves it."""
@@ -390,7 +411,9 @@ def folder(tmp_path_factory):
 
 
 def test_saved_weights_come_back_to_the_bit_and_a_new_head_depends_on_the_seed(folder, tmp_path):
-    """Starting values are drawn for what the folder lacks, and for nothing else: gates' biases, for instance, start at 1."""
+    """Starting values are drawn for what the folder lacks, and for nothing else: gates' biases, for
+    instance, start at 1.
+    """
     one, again, two = (load_task_model(str(folder), find_task("mrpc"), seed) for seed in (0, 0, 1))
     saved = Elmo.from_pretrained(folder).state_dict()
     assert all(
@@ -438,9 +461,9 @@ def test_finetuning_learns_a_separable_task_and_the_kept_model_gives_the_same_an
     """Positive where the noun is `array`; nothing in `finetune` knows ELMo."""
     chance = np.random.default_rng(0)
     for split, rows in (("train", 128), ("dev", 40)):
-        labels = chance.integers(0, 2, rows)
+        labels, nouns = chance.integers(0, 2, rows), ("word", "array")
         lines = [
-            f"The {chance.choice(ADJECTIVES)} {('word', 'array')[label]} {chance.choice(VERBS)}.\t{label}"
+            f"The {chance.choice(ADJECTIVES)} {nouns[label]} {chance.choice(VERBS)}.\t{label}"
             for label in labels
         ]
         (tmp_path / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")

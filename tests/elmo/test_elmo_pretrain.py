@@ -1,4 +1,6 @@
-"""ELMo's pretraining: the loss is that of two language models, they learn, and what they leave behind can be fine-tuned."""
+"""ELMo's pretraining: the loss is that of two language models, they learn, and what they leave
+behind can be fine-tuned.
+"""
 
 import contextlib
 import json
@@ -57,7 +59,8 @@ def words(settings):
     return load_words(settings["corpus"], 30, 20, 14)
 
 
-# -------------------------------------------------------------------------------------------------------------------------- text
+# --------------------------------------------------------------------------------------------------
+# ------------------------ text
 def test_words_and_classes_are_counted_on_the_training_documents(words, settings):
     """Oracle: a Counter over the documents that `split_documents` gives for training."""
     train, held_out = split_documents(load_documents(settings["corpus"]))
@@ -88,7 +91,8 @@ def test_unigram_perplexity_by_hand(words):
     )
 
 
-# -------------------------------------------------------------------------------------------------------------------------- loss
+# --------------------------------------------------------------------------------------------------
+# ------------------------ loss
 @pytest.fixture
 def model(words):
     sizes = {
@@ -104,7 +108,9 @@ def model(words):
 
 
 def losses_by_hand(model, words, text) -> tuple[list, list]:
-    """Of each word of a text and one end, read without padding and word by word: from the left, from the right."""
+    """Of each word of a text and one end, read without padding and word by word: from the left,
+    from the right.
+    """
     rows = words.characters[np.array([1, *text, 2])].long()[None]
     last = model.elmo.bilm(model.elmo.characters(rows), torch.tensor([len(text) + 2]))[-1][0]
     labels = [EDGE, *words.classes[text].tolist(), EDGE]
@@ -115,7 +121,9 @@ def losses_by_hand(model, words, text) -> tuple[list, list]:
 
 
 def test_loss_by_hand(model, words):
-    """Texts of three lengths in one batch: the mean over all words, both directions, and its gradient."""
+    """Texts of three lengths in one batch: the mean over all words, both directions, and its
+    gradient.
+    """
     texts = [words.train[0], words.train[1][:3], words.train[2][:7]]
     outputs = model(**Batches(words)(texts))
     each = [losses_by_hand(model, words, text) for text in texts]
@@ -166,9 +174,10 @@ def test_the_characters_of_a_batch_are_those_of_its_words(words):
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------------- run
+# --------------------------------------------------------------------------------------------------
+# ------------------------- run
 def test_it_learns_and_leaves_a_model_that_fine_tuning_opens(settings, words, tmp_path, capsys):
-    """Nouns come after adjectives: both directions must do much better than the words' frequencies."""
+    """Nouns come after adjectives: both directions must do better than the words' frequencies."""
     run = tmp_path / "run"
     pairs = {**settings, "output": run, "max_steps": 80, "learning_rate": 0.02, "log_every": 20}
     arguments = [

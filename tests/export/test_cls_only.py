@@ -60,7 +60,7 @@ def test_the_logits_are_the_whole_models(model):
 
 @pytest.mark.parametrize("model", MODELS[:2], ids=["bert", "distilbert"])
 def test_only_the_first_token_goes_through_the_last_feed_forward_network(model):
-    """Counted by hooks: positions that reach each widening matrix, from below; the last sees one."""
+    """Counted by hooks: positions that reach each widening matrix, from below; the last sees 1."""
     rows, hooks = [], []
     quicker = ClsOnlyClassifier(model.eval())
     for module in quicker.modules():

@@ -1,4 +1,6 @@
-"""Every backend computes what eager PyTorch does, is timed as the protocol says, and is scored as `transformers` itself would score it."""
+"""Every backend computes what eager PyTorch does, is timed as the protocol says, and is scored as
+`transformers` itself would score it.
+"""
 
 import contextlib
 import functools
@@ -79,7 +81,9 @@ def folders(checkpoints, tmp_path_factory):
 def test_every_backend_answers_as_the_checkpoint_does(
     backend, role, checkpoints, folders, monkeypatch
 ):
-    """Oracle: the checkpoint opened by `transformers`, in float32. What PyTorch captures is run as it is: compiling it takes long."""
+    """Oracle: the checkpoint opened by `transformers`, in float32. What PyTorch captures is run as
+    it is: compiling it takes long.
+    """
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     try:
         run = build(backend, folders[role])
@@ -128,7 +132,8 @@ def test_bytes_on_disk(folders):
         assert bytes_on_disk("onnx int8", folder) < bytes_on_disk("onnx fp32", folder)
 
 
-# --------------------------------------------------------------------------------------------------------------------- the clock
+# --------------------------------------------------------------------------------------------------
+# ------------------- the clock
 def test_the_second_call_is_timed_and_a_slower_backend_found_slower(monkeypatch):
     clock, calls, pauses = Clock(), {"fast": 0, "slow": 0}, []
     monkeypatch.setattr(
@@ -147,7 +152,8 @@ def test_the_second_call_is_timed_and_a_slower_backend_found_slower(monkeypatch)
     opened = {("student", "fast"): backend("fast", 1), ("student", "slow"): backend("slow", 3)}
     found = latencies(opened, {(1, 8): {"size": 8}, (1, 32): {"size": 32}}, rounds=4, clock=clock)
     assert found[1, 8]["student", "fast"] == [8] * 4 and found[1, 32]["student", "slow"] == [96] * 4
-    # Other runtimes' threads fall asleep before each visit, and not between its two calls; each shape begins with a call of each backend.
+    # Other runtimes' threads fall asleep before each visit, and not between its two calls; each
+    # shape begins with a call of each backend.
     assert [seconds for seconds, _ in pauses] == [
         backend_latency.PAUSE
     ] * 16 and backend_latency.PAUSE > 0
@@ -200,7 +206,8 @@ def test_memory_is_what_the_process_has_had():
     assert backend_latency._peak() - before >= 55_000_000
 
 
-# ------------------------------------------------------------------------------------------------------------------- the program
+# --------------------------------------------------------------------------------------------------
+# ----------------- the program
 @pytest.fixture
 def here(monkeypatch):
     """Run what has a process of its own in this one, which has imported everything already."""

@@ -1,4 +1,6 @@
-"""The protocol by a clock that is set by hand, its statistics by simulation, its texts by another count, its systems at full size."""
+"""The protocol by a clock that is set by hand, its statistics by simulation, its texts by another
+count, its systems at full size.
+"""
 
 import contextlib
 import json
@@ -44,7 +46,9 @@ from distil_lib.timing.table3 import summarize
 
 
 class Clock:
-    """Shows what has been put on it. `drift`: everything takes that much longer with each second that has passed."""
+    """Shows what has been put on it. `drift`: everything takes that much longer with each second
+    that has passed.
+    """
 
     def __init__(self, drift: float = 0.0):
         self.now, self.drift = 0.0, drift
@@ -56,7 +60,8 @@ class Clock:
         self.now += seconds * (1 + self.drift * self.now)
 
 
-# ----------------------------------------------------------------------------------------------------------------- the protocol
+# --------------------------------------------------------------------------------------------------
+# --------------- the protocol
 def test_every_round_visits_each_once_and_each_begins_equally_often():
     visits = []
     found = interleaved_rounds(
@@ -74,7 +79,9 @@ def test_every_round_visits_each_once_and_each_begins_equally_often():
 
 
 def test_a_system_that_is_twice_as_slow_is_found_so_on_a_machine_that_slows_down():
-    """Interleaved rounds show 2.0; the same passes one system after the other, as a naive stop-watch has them, do not."""
+    """Interleaved rounds show 2.0; the same passes one system after the other, as a naive stop-
+    watch has them, do not.
+    """
 
     def seconds(drift: float, interleaved: bool) -> dict:
         clock = Clock(drift)
@@ -109,7 +116,9 @@ def test_warming_up_is_not_measured_and_goes_through_all_sizes():
 
 
 def test_the_summary_is_medians_over_rounds_scaled_to_the_whole_set():
-    """By hand: 2 of 1,500 pairs; three rounds of 2, 4 and 3 s for BERT, each a half of that for DistilBERT."""
+    """By hand: 2 of 1,500 pairs; three rounds of 2, 4 and 3 s for BERT, each a half of that for
+    DistilBERT.
+    """
     rounds = {
         name: [{"model": [total / 2, total / 2], "tokenizer": [0.5, 0.5]} for total in totals]
         for name, totals in {"bert-base": (2, 4, 3), "distilbert": (1, 2, 1.5)}.items()
@@ -142,7 +151,9 @@ def test_the_interval_of_a_quotient_holds_the_true_median_as_often_as_it_says():
 
 
 def test_the_sampling_error_is_that_of_simulated_samples():
-    """A set of 1,500 whose seconds grow with the size, plus chance: how far scaled samples really are from the whole."""
+    """A set of 1,500 whose seconds grow with the size, plus chance: how far scaled samples really
+    are from the whole.
+    """
     chance = np.random.default_rng(1)
     misses, predicted = [], []
     for _ in range(300):
@@ -155,7 +166,8 @@ def test_the_sampling_error_is_that_of_simulated_samples():
     assert sampling_error(seconds, sizes, 1500) == 0
 
 
-# -------------------------------------------------------------------------------------------------------------------- the texts
+# --------------------------------------------------------------------------------------------------
+# ------------------ the texts
 def test_a_sample_has_the_distribution_of_the_whole():
     lengths = stsb_lengths()
     sizes = (lengths["pieces_a"] + lengths["pieces_b"]).to_numpy()
@@ -205,7 +217,8 @@ def test_words_and_pieces_are_counted_without_special_tokens(tokenizer):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------- the systems
+# --------------------------------------------------------------------------------------------------
+# ----------------- the systems
 @pytest.mark.parametrize(
     "name, parameters", [("bert-base", 109_482_240), ("distilbert", 66_362_880)]
 )
@@ -215,7 +228,9 @@ def test_full_size_is_the_papers(name, parameters):
 
 
 def test_elmo_has_the_papers_180_million():
-    """93.7 M language models and the baseline's two bidirectional layers of 1,500 cells, PyTorch's two biases counted."""
+    """93.7 M language models and the baseline's two bidirectional layers of 1,500 cells, PyTorch's
+    two biases counted.
+    """
     layers = sum(2 * (4 * 1500 * (inputs + 1500) + 2 * 4 * 1500) for inputs in (1024, 3000))
     with torch.device("meta"):
         assert (
@@ -233,7 +248,9 @@ TEXTS = [
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_no_padding_in_a_batch_of_one_and_to_the_longest_in_larger_ones(name, tokenizer_folder):
-    """And padding changes no answer. A policy that pads further is caught by the count of what is computed."""
+    """And padding changes no answer. A policy that pads further is caught by the count of what is
+    computed.
+    """
     system = new_system(name, str(tokenizer_folder), "small")
     single = [system.prepare([text]) for text in TEXTS]
     assert all(bool(one["attention_mask"].all()) for one in single)
@@ -256,7 +273,8 @@ def test_a_fresh_process_has_the_threads_that_were_asked_for():
     assert torch.get_num_threads() == before
 
 
-# ------------------------------------------------------------------------------------------------------------------- the program
+# --------------------------------------------------------------------------------------------------
+# ----------------- the program
 @contextlib.contextmanager
 def this_process(threads):
     """In place of `pinned_process`, which has a test of its own: nothing is imported again."""
@@ -344,7 +362,9 @@ def test_bad_input_is_one_message(arguments, said, capsys, monkeypatch):
 
 
 def test_the_real_set_is_read_from_a_folder(tmp_path):
-    """Oracle: the file itself. Of 40 pairs 10 are timed, each a pair of the file; the whole set's figures are counted on all 40."""
+    """Oracle: the file itself. Of 40 pairs 10 are timed, each a pair of the file; the whole set's
+    figures are counted on all 40.
+    """
     chance = np.random.default_rng(0)
     sentences = [
         " ".join(chance.choice(["a", "file", "opens", "slowly", "."], 3 + i % 9)) for i in range(80)
