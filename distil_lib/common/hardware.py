@@ -13,11 +13,14 @@ import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from distil_lib.common.cli import Precision
 from distil_lib.errors import UserError
+
+if TYPE_CHECKING:  # `cli` starts programs, which ask this file about the machine
+    from distil_lib.common.cli import Precision
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy")
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")  # instructions that multiply bf16 at full speed
@@ -179,7 +182,7 @@ def _wait(device: torch.device) -> None:
 
 
 # ----------------------------------------------------------------------------------- environment
-def launch_precision(precision: Precision) -> Precision:
+def launch_precision(precision: "Precision") -> "Precision":
     """The precision to train in, where the launcher's environment has a word in it.
 
     Accelerate reads settings from the environment that change what is computed. Here they are used

@@ -146,7 +146,6 @@ def _train(
                     sys.exit(128 + recorder.signal)
         return recorder.seconds
     finally:
-        metrics.file.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

@@ -1,7 +1,6 @@
 """The Trainer for ELMo: losses that are numbers, lines of metrics, a stop after a signal."""
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,10 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         """Complete the checkpoint with `run.json`."""
-        os.fsync(self.metrics.file.fileno())
+        length = self.metrics.sync()
         folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
         content = {"step": state.global_step, "losses": self.losses, "seconds": self.seconds}
-        complete_checkpoint(folder, content | {"metrics_bytes": self.metrics.file.tell()})
+        complete_checkpoint(folder, content | {"metrics_bytes": length})
 
 
 class ElmoTrainer(Trainer):

@@ -65,8 +65,6 @@ class PretrainingRun:
             return self._train()
         finally:
             self.bar.close()  # a message must not hang on the end of the progress bar
-            if self.metrics is not None:
-                self.metrics.close()
             if self.setup.lock is not None:
                 self.setup.lock.release()
 

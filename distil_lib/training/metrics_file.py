@@ -24,14 +24,13 @@ class MetricsFile:
         self.path = path
         try:
             path.touch()
-            self.file = path.open("r+b")
-            before = self.file.read(keep_bytes)
-            good = b"".join(line for line in before.splitlines(keepends=True) if _is_row(line))
-            self.file.seek(0)
-            if good != before:
-                self.file.write(good)
-            self.file.truncate(len(good))
-            self.file.seek(len(good))
+            with path.open("r+b") as file:
+                before = file.read(keep_bytes)
+                good = b"".join(line for line in before.splitlines(keepends=True) if _is_row(line))
+                file.seek(0)
+                if good != before:
+                    file.write(good)
+                file.truncate(len(good))
         except OSError as error:
             raise UserError(
                 f"{path} cannot be written ({error.strerror}).",
@@ -47,17 +46,14 @@ class MetricsFile:
 
     def write(self, row: dict) -> None:
         """Append a line, at once readable by other programs."""
-        self.file.write((json.dumps(row) + "\n").encode())
-        self.file.flush()
+        with self.path.open("ab") as file:
+            file.write((json.dumps(row) + "\n").encode())
 
     def sync(self) -> int:
         """Flush to the disk, before a checkpoint that counts on these lines. Returns the length."""
-        os.fsync(self.file.fileno())
-        return self.file.tell()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        with self.path.open("r+b") as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
 
 
 def _is_row(line: bytes) -> bool:

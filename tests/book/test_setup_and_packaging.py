@@ -284,7 +284,7 @@ def test_contents_and_chapters_agree():
     named = [contents["root"], *(page["file"] for page in pages)]
     files = [
         p.relative_to(ROOT).with_suffix("").as_posix()
-        for p in (ROOT / "book").iterdir()
+        for p in [*(ROOT / "book").iterdir(), *(ROOT / "book" / "api").iterdir()]
         if p.suffix in (".ipynb", ".md")
     ]
     assert sorted(named) == sorted(files)

@@ -335,8 +335,8 @@ def test_the_command_prints_the_table_beside_the_papers_and_keeps_every_sample(
     "arguments, said",
     [
         (["--systems", "gpt"], "'gpt'"),
-        (["--pairs", "1501"], "pairs is '1501'"),
-        (["--rounds", "0"], "rounds is '0'"),
+        (["--pairs", "1501"], "pairs is 1501"),
+        (["--rounds", "0"], "rounds is 0"),
         (["--threads", "0"], "threads is ['0']"),
         (["--data", "imdb"], "data is 'imdb'"),
         (["--thread", "2"], "did you mean 'threads'"),

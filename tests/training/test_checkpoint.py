@@ -251,7 +251,7 @@ def test_only_the_newest_are_kept(keep, left, tmp_path):
     "error, message",
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
-        (OSError(errno.EDQUOT, "Quota"), "disk is full"),
+        (OSError(errno.EDQUOT, "Quota"), "quota of the disk is used up"),
         (KeyboardInterrupt(), None),
     ],
 )

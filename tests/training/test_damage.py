@@ -213,7 +213,7 @@ def test_a_killed_run_leaves_no_lock(config, tmp_path):  # noqa: F811
     with pytest.raises(UserError, match=f"process {holder.pid} on"):
         opened(config(resume=True))
     holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    holder.communicate()
     assert opened(config(resume=True)) is None
 
 
