@@ -1,5 +1,6 @@
 """What can go wrong while something is loaded from the Hub or a folder, as one message."""
 
-import httpx
+from huggingface_hub.errors import HfHubHTTPError
 
-CLIENT_ERROR = httpx.HTTPError  # `huggingface_hub` asks through httpx
+# The base of the HTTP library's errors: `huggingface_hub` 1 asks through httpx, 2 through httpx2.
+CLIENT_ERROR: type[Exception] = next(c for c in HfHubHTTPError.__mro__ if c.__name__ == "HTTPError")

@@ -122,7 +122,7 @@ class PretrainingRun:
             if line or stop:
                 # A line that is written only because of the stop is cut off again by the resumed
                 # run, which finishes its window.
-                length = self.metrics.sync() if self.metrics else 0
+                length = self._sync_metrics()
                 values = self._flush_metrics(done)
                 if not line:
                     unfinished = {"metrics_bytes": length, "window": values.tolist()}
@@ -241,6 +241,13 @@ class PretrainingRun:
             setting=("learning_rate", "warmup_ratio", "precision"),
         )
 
+    def _sync_metrics(self) -> int:
+        """Flush the lines to the disk; returns their length, 0 where no file is written."""
+        if self.metrics is None:
+            return 0
+        with saving(self.metrics.path):
+            return self.metrics.sync()
+
     def _write(self, row: dict) -> None:
         if self.metrics is not None:
             with saving(self.metrics.path):
@@ -278,8 +285,7 @@ class PretrainingRun:
     def _checkpoint(self, step: int, micro_batches: list[MicroBatch], unfinished: dict) -> None:
         """Save. unfinished: what replaces `metrics_bytes`, and the window, in an early stop."""
         began = time.monotonic()
-        with saving(self.folder / "metrics.jsonl"):
-            length = self.metrics.sync() if self.metrics else 0
+        length = self._sync_metrics()
         state = {
             "metrics_bytes": length,
             "figures": self.figures,

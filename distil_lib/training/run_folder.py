@@ -84,6 +84,8 @@ def saving(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
+        if isinstance(error, FileNotFoundError):
+            reason = "its folder was deleted or moved"
         raise UserError(
             f"{path} could not be written ({reason}).",
             "Repair that, then resume: what was saved before is complete.",

@@ -228,7 +228,7 @@ def test_a_grid_runs_once_seeds_outermost_and_an_arm_is_its_settings(
     ("where", "call", "left"),
     [
         (
-            "distil_lib.training.loop.save_checkpoint",
+            "distil_lib.training.resume.save_checkpoint",
             2,
             ["seed 0, T 2", "sst2, seed 0"],
         ),  # in the student's last step

@@ -207,7 +207,7 @@ def test_no_network(small_run, tmp_path):
     assert (
         "wikimedia/wikipedia" in done.stderr
         and "network" in done.stderr
-        and 'default corpus: "docs"' in done.stderr
+        and 'the corpus "docs"' in done.stderr
     )
     assert not (tmp_path / "output").exists()
 
