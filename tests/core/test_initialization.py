@@ -124,7 +124,7 @@ def test_an_unknown_strategy_is_refused_with_those_there_are():
 
 
 # -------------------------------------------------------------------------------------- the copying
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("layers", [*STRATEGIES, [5, 1], [2]])
 def test_the_student_is_the_teacher_cut_to_the_chosen_layers(
     teacher, ids, layers, dtype, tolerance
@@ -140,7 +140,7 @@ def test_the_student_is_the_teacher_cut_to_the_chosen_layers(
     assert (states - reference).abs().max() / reference.abs().max() < tolerance
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("name", ["bert", "roberta"])
 def test_so_are_its_logits_where_the_teacher_has_a_head(name, ids, dtype, tolerance):
     teacher = randomize(TEACHERS[name](), std=0.1).eval().to(dtype)

@@ -5,11 +5,11 @@ what is refused.
 import json
 
 import datasets
-import httpx
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
+from distil_lib.common.hub import CLIENT_ERROR
 from distil_lib.errors import UserError
 from distil_lib.tasks.metrics import GLUE
 from distil_lib.tasks.registry import TASKS, Task, find_task, fingerprint, load_task
@@ -339,7 +339,7 @@ def test_a_folder_or_a_split_that_is_not_there(tmp_path):
     [
         ConnectionError("reset by peer"),
         RuntimeError("wrapped"),
-        httpx.ConnectTimeout("timed out"),
+        CLIENT_ERROR("timed out"),
         datasets.exceptions.DatasetNotFoundError("no such repository"),
     ],
 )
