@@ -57,7 +57,9 @@ def script(tmp_path_factory):
 def start(command, **options) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes, **options)
+    # Shells start background jobs with Ctrl-C ignored, and whoever runs these tests may be one.
+    reset = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen(command, env=environment, **pipes, **reset, **options)
 
 
 def several(launcher) -> list[str]:
