@@ -8,11 +8,14 @@
 Pages are measured after their scripts have run, with all that folds open.
 """
 
+import functools
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import ConsoleMessage, Page, Playwright, Request
 
 HERE = Path(__file__).parent
@@ -71,6 +74,18 @@ class Visit:
     characters: int  # of visible text
     fonts: list[str]  # web fonts that were loaded
     dark: bool  # the theme that the page chose
+
+
+@functools.cache
+def missing_browser() -> str | None:
+    """Why no browser can be driven here; None where one can."""
+    if find_chromium() is None:
+        return "Chromium is not installed"
+    node = compute_driver_executable()[0]
+    done = subprocess.run([node, "--version"], capture_output=True, text=True)
+    if done.returncode == 0:
+        return None
+    return f"Playwright's driver does not start ({done.stderr.strip()})"
 
 
 def find_chromium() -> str | None:

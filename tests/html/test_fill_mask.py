@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import NARROW, WIDE, Browser, Visit, find_chromium
+from browser import NARROW, WIDE, Browser, Visit, missing_browser
 
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
@@ -23,8 +23,8 @@ from distil_lib.text.docstrings import docstrings, paragraphs
 from distil_lib.text.documentation import documentation_files
 from distil_lib.text.documents import split_of
 
-CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+MISSING = missing_browser()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 STATIC = PROJECT / "book" / "_static"
 SENTENCES = [
     "If the file does not exist, a [MASK] is raised.",

@@ -10,12 +10,21 @@ from pathlib import Path
 
 import pytest
 import yaml
-from browser import FONTS, NARROW, WIDE, Browser, Visit, find_chromium, is_installed
+from browser import (
+    FONTS,
+    NARROW,
+    WIDE,
+    Browser,
+    Visit,
+    find_chromium,
+    is_installed,
+    missing_browser,
+)
 from pages import check_site, page_files
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
-CHROMIUM = find_chromium()
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+MISSING = missing_browser()
+needs_chromium = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 # The longest line of code that a wide window must show whole. Longer ones scroll.
 CODE_COLUMNS = 100
 OWN_FONTS = {"Source Sans 3", "Source Code Pro"}
@@ -143,7 +152,7 @@ def limited(request, playwright):
     """(name, browser): a browser that finds one family of installed fonts only."""
     if not is_installed(request.param):
         pytest.skip(f"the {request.param} fonts are not installed")
-    with Browser(playwright, CHROMIUM, fonts=request.param) as browser:
+    with Browser(playwright, find_chromium(), fonts=request.param) as browser:
         yield request.param, browser
 
 
