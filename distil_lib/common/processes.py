@@ -76,7 +76,8 @@ def run_program(
             raise
         _leave_processes()
         if said:
-            print(said, flush=True)
+            # In one write: with PYTHONUNBUFFERED, print makes two, and those of ranks interleave.
+            print(f"{said}\n", end="", flush=True)
 
 
 def _leave_processes() -> None:

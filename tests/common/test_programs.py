@@ -56,6 +56,7 @@ def script(tmp_path_factory):
 
 def start(command, **options) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONUNBUFFERED"] = "1"  # each write of a program is one: lines must stay whole
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # Shells start background jobs with Ctrl-C ignored, and whoever runs these tests may be one.
     reset = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
