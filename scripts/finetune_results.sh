@@ -1,5 +1,5 @@
 #!/bin/sh
-# The records of chapters 8 and 9: each model on each task, with several seeds. `make results` runs it; some five hours on 2 cores.
+# The records of chapters 7 and B: each model on each task, with several seeds. `make results` runs it; some five hours on 2 cores.
 #
 #   scripts/finetune_results.sh docs teacher student       # the documentation's tasks, for two of the models
 #   scripts/finetune_results.sh real                       # those of the Hub, for all models

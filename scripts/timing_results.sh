@@ -1,5 +1,5 @@
 #!/bin/sh
-# The records of chapters 11 and 12: Table 3's stop-watch, and the ladders. For a machine that does nothing else; an hour and a half on 2 cores.
+# The records of chapters 9 and E: Table 3's stop-watch, and the ladders. For a machine that does nothing else; an hour and a half on 2 cores.
 # What is recorded already is not measured again. The backends of OpenVINO are measured where it is installed; without it they are left out.
 #
 #   scripts/timing_results.sh models      # fine-tunes the default models on the documentation's tasks: may share the machine
