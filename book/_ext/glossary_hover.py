@@ -16,8 +16,9 @@ from sphinx.environment import BuildEnvironment
 def definitions(env: BuildEnvironment) -> dict[str, nodes.paragraph]:
     """{anchor: first paragraph} of every glossary of the book."""
     found: dict[str, nodes.paragraph] = {}
-    for name in {document for document, _ in env.get_domain("std").objects.values()}:
-        for item in env.get_doctree(name).findall(nodes.definition_list_item):
+    objects = env.get_domain("std").get_objects()
+    for document in {document for _, _, kind, document, _, _ in objects if kind == "term"}:
+        for item in env.get_doctree(document).findall(nodes.definition_list_item):
             paragraph = next(iter(item.findall(nodes.paragraph)), None)
             if paragraph is not None:
                 terms = (child for child in item if isinstance(child, nodes.term))
