@@ -11,7 +11,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ WORDS, WORDS_OF_THE_START = 2000, 1200
 CODE_CELLS, VISIBLE_LINES, VISIBLE_IMPORTS, COLUMNS = 25, 199, 5, 100
 WORDS_A_MINUTE, MINUTES_OFF = 200, 2
 SETUP = "set-up"  # the id of the cell that every page begins with
-PROMPTS = {"Show the checks", "Show the plot", "Show the set-up", "Show the solution"}
+PROMPTS = {f"Show the {what}" for what in ("checks", "plot", "set-up", "solution", "code")}
 FOLDED = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 # Only states are hidden; and a sentence says who does what.
 AVOIDED = re.compile(
@@ -41,6 +41,9 @@ EXERCISE = re.compile(r"`{3,}\{exercise\}(?P<title>.*)\n:label: *(?P<label>\S+)"
 SOLUTION = re.compile(r"`{3,}\{solution(?:-start)?\} *(\S+)")
 TIME = re.compile(r"\*\*Time:\*\* (\d+) minutes? to read, .*\bto run")
 NUMBER = re.compile(r"(?<![\w.^{])\d[\d,]*(?:\.\d+)?")
+CELL_NUMBER = re.compile(
+    r"(?<![A-Za-z_])(?:(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+)
 # What a number in a sentence may be a name of, instead of a finding.
 NAMES = re.compile(
     r"\b(tables?|figures?|fig\.|chapters?|sections?|equations?|pages?|layers?)\s+\d[\d.]*",
@@ -110,7 +113,7 @@ class Page:
         return {
             float(number.replace(",", "").replace("_", ""))
             for text in texts
-            for number in re.findall(r"(?<![A-Za-z_])(?:\d[\d,_]*(?:\.\d+)?|\.\d+)", text)
+            for number in CELL_NUMBER.findall(text)
         }
 
 
@@ -122,13 +125,28 @@ def read_page(path: Path) -> Page:
     return Page(path.stem, json.loads(path.read_text(encoding="utf-8"))["cells"])
 
 
-def glossary_terms(path: Path) -> set[str]:
-    """The terms of a glossary: its lines that are not indented."""
+def glossary_entries(path: Path) -> dict[str, str]:
+    """{term: what is said of it}; the terms are the glossary's lines that are not indented."""
     inside = path.read_text(encoding="utf-8").partition("```{glossary}\n")[2].partition("\n```")[0]
-    return {line.strip() for line in inside.splitlines() if line[:1].strip()}
+    parts = re.split(r"^(\S.*)$", inside, flags=re.MULTILINE)
+    return {term.strip(): said for term, said in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def faults_of(page: Page, terms: set[str]) -> list[str]:
+def glossary_faults(path: Path, unwritten: Collection[str] = ()) -> Iterator[str]:
+    """Terms without a page that explains them. `unwritten`: pages that are not judged yet."""
+    for term, said in glossary_entries(path).items():
+        named = re.search(r"^  Page: \[\]\(([\w.]+)\)$", said, re.MULTILINE)
+        page = path.parent / named[1] if named else path
+        if not named or not page.is_file():
+            yield f"{term}: its page {named[1] if named else ''} is not there"
+        elif page.stem not in unwritten:
+            text = read_page(page).markdown.lower()
+            words = re.findall(r"[\w-]+", term.lower().replace("'s", ""))
+            if not all(word[:5] in text for word in words):
+                yield f"{term}: {page.name} does not speak of it"
+
+
+def faults_of(page: Page, terms: Collection[str]) -> list[str]:
     """One sentence for every fault; [] for a page as it should be."""
     found = [*shared_faults(page, terms)]
     if page.on_main_path:
@@ -200,7 +218,7 @@ def lettered_faults(page: Page) -> Iterator[str]:
         yield "it does not begin with 'For whom'"
 
 
-def shared_faults(page: Page, terms: set[str]) -> Iterator[str]:
+def shared_faults(page: Page, terms: Collection[str]) -> Iterator[str]:
     for cell in page.code:
         text = source(cell)
         for line in text.splitlines():
@@ -242,6 +260,8 @@ def quiz_faults(page: Page) -> Iterator[str]:
         if len(right) != 1 or len(choices) < 2:
             yield f"{name}: {len(right)} right answers of {len(choices)}"
         for choice in choices:
+            if re.search(r"[`$]|\*\w", choice["choice"]):
+                yield f"{name}: markup in '{choice['choice']}', which is plain HTML"
             begins = "Right:" if choice["right"] else "Wrong:"
             explanation = choice["why"].strip()
             if not explanation.startswith(begins) or len(explanation.split()) < 4:
@@ -263,15 +283,19 @@ def first_line(text: str) -> str:
 def unknown_numbers(text: str, known: set[float]) -> list[str]:
     """The numbers of a sentence that are no rounding of a known one.
 
-    Shares may be told in percent, and large numbers in thousands or millions; signs, and the
-    numbers of tables, figures and chapters, are left out.
+    Shares may be told in percent or as 1 in so many, and large numbers in thousands or millions;
+    signs, and the numbers of tables, figures and chapters, are left out.
     """
-    text, unknown = NAMES.sub("", re.sub(r"\{\w+\}`[^`]*`", "", text)), []
-    for found in NUMBER.finditer(text.replace("{,}", ",")):
+    text = NAMES.sub("", re.sub(r"\{\w+\}`[^`]*`", "", text)).replace("{,}", ",")
+    unknown = []
+    for found in NUMBER.finditer(text):
         digits = found[0].rstrip(",").replace(",", "")
         value, half = float(digits), 0.5000001 * 10 ** -len(digits.partition(".")[2])
-        after = text.replace("{,}", ",")[found.end() :].replace("\\", "")
+        after = text[found.end() :].replace("\\", "")
         scales = [1.0, *(s for word, s in SCALES.items() if after.startswith(word))]
-        if not any(abs(k * scale - value) <= half for k in known for scale in scales):
+        known_here = (
+            {1 / k for k in known if k} if text[: found.start()].endswith("1 in ") else known
+        )
+        if not any(abs(k * scale - value) <= half for k in known_here for scale in scales):
             unknown.append(found[0].rstrip(","))
     return unknown
