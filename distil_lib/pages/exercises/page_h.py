@@ -1,0 +1,102 @@
+"""The exercises of page H, on auditing the sources."""
+
+from collections.abc import Callable
+from math import ceil, floor
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from distil_lib.pages.exercises import Exercise
+from distil_lib.pages.paper_numbers import table
+
+VALUES = 1001  # percentages with one decimal, from 0.0 to 100.0
+RUNS, RIGHT, EXAMPLES, TASKS = 5, 40, 71, 9
+
+
+def right_answers(percent: float, examples: int, rounding: float = 0.05) -> list[int]:
+    """Which numbers of right answers are printed as this percentage."""
+    low, high = ((percent + r) / 100 * examples for r in (-rounding, rounding))
+    return list(range(ceil(low - 1e-9), floor(high + 1e-9) + 1))
+
+
+def impossible(examples: int) -> float:
+    """The share of printed percentages that no number of right answers gives."""
+    return sum(not right_answers(value / 10, examples) for value in range(VALUES)) / VALUES
+
+
+def never_exact(examples: int) -> float:
+    """The same without rounding: percentages that are exact to the last digit."""
+    return sum(value * examples % 1000 != 0 for value in range(VALUES)) / VALUES
+
+
+def scores(mnli: float = 84.7) -> tuple[pd.Series, pd.Series]:
+    """Table 1's nine scores of DistilBERT and of BERT-base, with this score on MNLI."""
+    glue = table(1).drop(columns="Score")
+    bert = glue.loc["BERT-base"].copy()
+    bert["MNLI"] = mnli
+    return glue.loc["DistilBERT"], bert
+
+
+def mean_quotient(mnli: float = 84.7) -> float:
+    student, bert = scores(mnli)
+    return float(100 * (student / bert).mean())
+
+
+def quotient_of_means() -> float:
+    student, bert = scores()
+    return float(100 * student.mean() / bert.mean())
+
+
+def luck(runs: int = RUNS, differences: int = 2, tasks: int = TASKS) -> float:
+    """Standard deviation, in points, of the difference of medians of `runs` runs on WNLI."""
+    k = np.arange(EXAMPLES + 1)
+    below = binom.cdf(k, EXAMPLES, RIGHT / EXAMPLES)
+    chance = np.diff(binom.sf(runs // 2, runs, below), prepend=0)
+    deviation = np.sqrt((chance * k**2).sum() - (chance * k).sum() ** 2)
+    return float(np.sqrt(differences) * deviation * 100 / EXAMPLES / tasks)
+
+
+def _less_than(count: Callable[[int], float]) -> Callable[[int], float]:
+    """The other share: of the percentages that are possible."""
+    return lambda examples: 1 - count(examples)
+
+
+EXERCISES = {
+    "ex-h-1": Exercise(
+        answer=4.2,
+        mistakes={
+            "This is the mean of the printed marks. Each mark may have been larger.": 4.1,
+            "This is the largest mean of the true marks. How is it printed?": 4.15,
+            "The mean of rounded numbers is as uncertain as one of them, not as all three.": 4.3,
+        },
+    ),
+    "ex-h-2": Exercise(
+        answer=mean_quotient,
+        mistakes={
+            "With 86.7 on MNLI, which is a misprint: use 84.7.": lambda: mean_quotient(86.7),
+            "This is the quotient of the means. Divide task by task first.": quotient_of_means,
+            "This is a share. Give percent.": lambda: mean_quotient() / 100,
+        },
+        tolerance=3e-4,
+    ),
+    "ex-h-3": Exercise(
+        answer=impossible,
+        inputs=lambda: [(71,), (277,), (872,), (1043,)],
+        mistakes={
+            "This is the share of the values that are possible.": _less_than(impossible),
+            "A printed value stands for all that round to it.": never_exact,
+            "Divide by the 1,001 printed values.": lambda n: impossible(n) * VALUES,
+        },
+        tolerance=1e-4,
+    ),
+    "ex-h-4": Exercise(
+        answer=luck,
+        mistakes={
+            "This is the scatter of one score. A difference has two.": lambda: luck(differences=1),
+            "This is for single runs. The median of five scatters less.": lambda: luck(runs=1),
+            "WNLI is one of nine tasks of the macro score.": lambda: luck(tasks=1),
+        },
+        tolerance=1e-2,
+    ),
+}
