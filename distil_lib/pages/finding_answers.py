@@ -76,7 +76,7 @@ def _grid_answer(names: Mapping[str, str], grid: str = GRID) -> Answer:
 
 
 def _listed(results: Mapping[str, Result]) -> str:
-    texts = [f"{name} {result}" for name, result in results.items()]
+    texts = [f"{name}: {result}" for name, result in results.items()]
     return "; ".join(texts) + f" {next(iter(results.values())).unit}"
 
 
@@ -150,7 +150,7 @@ def t_squared() -> list[Answer]:
     """L_ce alone at T = 4, with the factor and without."""
     with_it = short_runs("temperature")["4"][0]["kl"]
     without = short_runs("temperature-divided")["4"][0]["kl"]
-    text = f"almost nothing under AdamW: KL {with_it:.3f} with it, {without:.3f} without, nats"
+    text = f"KL {with_it:.3f} nats with it, {without:.3f} without"
     return [Answer("02_temperature", text, SCALE, 20, 1)]
 
 
@@ -164,7 +164,7 @@ def labels_and_soft_targets() -> list[Answer]:
         d = np.array([runs[name][s][-1] - runs["the soft target"][s][-1] for s in range(3)])
         low, high = t_interval(d)
         results[f"{name} minus the soft target"] = Result(d.mean(), low, high, int(low > 0))
-    text = f"held-out loss after six passes: {text} nats"
+    text = f"Held-out loss after six passes: {text} nats"
     return [Answer("01_soft_targets", text, "64 blocks, read six times", 0, 3, results)]
 
 

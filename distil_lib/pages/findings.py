@@ -17,6 +17,7 @@ from distil_lib.pages import result_answers as results
 from distil_lib.pages.finding_answers import Answer, Result
 
 PAGE = "what_we_found"
+WITHIN_A_SENTENCE = r"(?:[^.|]|\.\d)"  # written ~ in a phrase
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Finding:
         question: in a sentence.
         short: the answer in a few words; figures follow it.
         answered: gives the answers of all experiments, the one that decides first.
-        phrases: patterns by which a page's text is known to speak about the question.
+        phrases: patterns by which a page's text is known to speak about the question; `~` stands
+            for a character that does not end the sentence.
     """
 
     name: str
@@ -71,15 +73,15 @@ FINDINGS = [
         answers.temperature,
         (
             r"best (of the \w+ )?temperature",
-            r"temperature[^.|]{0,80}(teaches best|is best|better than|worse than)",
-            r"T = (1|4|8)\$?[^.|]{0,60}(nearer|further|better|worse|behind)",
+            r"temperature~{0,80}(teaches best|is best|better than|worse than)",
+            r"T = (1|4|8)\$?~{0,60}(nearer|further|better|worse|behind)",
             r"best of the (six|three|four)",
         ),
     ),
     Finding(
         "T squared",
         "What does the factor T squared change for soft targets alone?",
-        "Almost nothing:",
+        "Almost nothing.",
         answers.t_squared,
         (r"without \$T\^2\$", r"without the factor"),
     ),
@@ -123,21 +125,24 @@ FINDINGS = [
         "What is the start from the teacher's layers worth?",
         "More than anything else:",
         answers.copied_layers,
-        (r"random (start|weights|initialization)[^.|]{0,80}(nats|behind|worse|further)",),
+        (r"random (start|weights|initialization)~{0,80}(nats|behind|worse|further)",),
     ),
     Finding(
         "Which layers",
         "Which of the teacher's layers should the student keep?",
         "Those that include the lowest; 0, 1, 2 and 0, 2, 4 are level:",
         answers.which_layers,
-        (r"`alternate`[^.|]{0,120}(nats|better|worse|ahead|behind|nearer)", r"layers 0, 1, 2\b"),
+        (
+            r"`alternate`~{0,120}(nats|better|worse|ahead|behind|nearer)",
+            r"layers 0, 1, 2\b",
+        ),
     ),
     Finding(
         "Copied head",
         "What is the copied MLM head worth?",
         "A new one is worse:",
         answers.copied_head,
-        (r"new head[^.|]{0,80}nats", r"head[^.|]{0,60}costs [\d.]+ nats"),
+        (r"new head~{0,80}nats", r"head~{0,60}costs [\d.]+ nats"),
     ),
     Finding(
         "Teacher and tasks",
@@ -145,8 +150,8 @@ FINDINGS = [
         "Yes, after a full training:",
         results.teacher_and_tasks,
         (
-            r"without (a |the )?teacher[^|]{0,160}points",
-            r"points[^|]{0,160}without (a |the )?teacher",
+            r"without (a |the )?teacher~{0,160}points",
+            r"points~{0,160}without (a |the )?teacher",
             r"teacher's (words|answers) (are|were) worth",
         ),
     ),
@@ -162,21 +167,21 @@ FINDINGS = [
         "And on SST-2, MRPC, STS-B and IMDb?",
         "Little can be seen, because the small teacher knows little about them.",
         results.real_tasks,
-        (r"77\.5[^|]{0,80}77\.2",),
+        (r"77\.5~{0,80}77\.2",),
     ),
     Finding(
         "Second teacher",
         "Does a second teacher help when the student is fine-tuned on questions?",
         "We cannot say:",
         results.second_teacher,
-        (r"second teacher[^.|]{0,120}points",),
+        (r"second teacher~{0,120}points",),
     ),
     Finding(
         "Luck of the development sets",
         "Which of the paper's four effects lie within the luck of GLUE's development sets?",
         "One of the four.",
         results.luck_of_the_development_sets,
-        (r"equally good[^.|]{0,120}0\.31", r"0\.31[^.|]{0,120}equally good"),
+        (r"equally good~{0,120}0\.31", r"0\.31~{0,120}equally good"),
     ),
     Finding(
         "Ninety-seven percent",
@@ -211,7 +216,10 @@ FINDINGS = [
         "How much faster is the library's training step than a textbook's?",
         "",
         results.training_step,
-        (r"textbook[^.|]{0,80}(6\.0|six) times", r"(6\.0|six) times[^.|]{0,80}textbook"),
+        (
+            r"textbook~{0,80}(6\.0|six) times",
+            r"(6\.0|six) times~{0,80}textbook",
+        ),
     ),
     Finding(
         "A real teacher",
@@ -301,7 +309,7 @@ def speaks_about(text: str, finding: Finding) -> str:
     """The words by which a page's text speaks about a question; "" if it does not."""
     text = " ".join(text.split())
     for phrase in finding.phrases:
-        if match := re.search(phrase, text):
+        if match := re.search(phrase.replace("~", WITHIN_A_SENTENCE), text):
             return match[0]
     return ""
 
