@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PrinterCallback
 
 from distil_lib.common.files import atomic_folder, check_writable, write_result
@@ -62,6 +62,14 @@ from distil_lib.tasks.registry import TASKS, find_task, fingerprint, load_task
 
 def _device() -> torch.device:
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def drawn_rows(rows: Dataset, number: int) -> Dataset:
+    """So many rows, drawn at random, the same ones for all models; all of them for 0."""
+    if not 0 < number < len(rows):
+        return rows
+    drawn = random_stream(0, 0, 0).permutation(len(rows))[:number]
+    return rows.select(sorted(drawn.tolist()))
 
 
 class Finetuning:
@@ -115,9 +123,8 @@ class Finetuning:
                 "Add its file, or predict nothing.",
                 setting="predict",
             )
-        if "train" in data and 0 < config.train_rows < len(data["train"]):
-            rows = random_stream(0, 0, 0).permutation(len(data["train"]))[: config.train_rows]
-            data["train"] = data["train"].select(sorted(rows.tolist()))
+        if "train" in data:
+            data["train"] = drawn_rows(data["train"], config.train_rows)
         self.data = {
             split: fingerprint(DatasetDict({split: data[split]}))
             for split in data

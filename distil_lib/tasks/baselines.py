@@ -2,6 +2,7 @@
 
     task, data = load_task("doc-same")
     baselines(task, data)        # {"majority": {"accuracy and F1": ...}, "bag of words": {...}}
+    baseline_answers(task, data) # the same systems' answers, one for each example
 
 These stand beside every score: a task on which words alone do as well as a model needs no language
 model.
@@ -9,7 +10,7 @@ model.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.sparse
@@ -25,19 +26,36 @@ def baselines(
 ) -> dict[str, dict[str, float]]:
     """The figures of two systems that learn from `data["train"]`.
 
-    "majority" is the one class that scores best on the training split, the mean label, or the
-    commonest answer of the training questions. "bag of words" is logistic or ridge regression on
-    TF-IDF of words and pairs of neighbouring words, for two texts also of their products,
-    differences and overlap; of a context, the sentence that shares most words with the question.
-
     Args:
         task: the task.
         data: its splits.
         split: the one that is scored; by default the one that the task reports.
     """
+    truth = references(task, data[split or task.evaluation[0]])
+    answers = baseline_answers(task, data, split)
+    return {system: task.compute(given, truth) for system, given in answers.items()}
+
+
+def references(task: Task, rows: Dataset) -> Sequence:
+    """The right answers, as `task.compute` wants them."""
+    if task.kind == "question answering":
+        return [answers["text"] for answers in rows["answers"]]
+    return list(rows["label"])
+
+
+def baseline_answers(
+    task: Task, data: Mapping[str, Dataset], split: str | None = None
+) -> dict[str, Sequence]:
+    """What two systems that learn from `data["train"]` answer to each example of a split.
+
+    "majority" is the one class that scores best on the training split, the mean label, or the
+    commonest answer of the training questions. "bag of words" is logistic or ridge regression on
+    TF-IDF of words and pairs of neighbouring words, for two texts also of their products,
+    differences and overlap; of a context, the sentence that shares most words with the question.
+    Arguments as those of `baselines`.
+    """
     train, test = data["train"], data[split or task.evaluation[0]]
     if task.kind == "question answering":
-        references = [answers["text"] for answers in test["answers"]]
         commonest = Counter(
             text for answers in train["answers"] for text in answers["text"]
         ).most_common(1)[0][0]
@@ -45,11 +63,8 @@ def baselines(
             nearest_sentence(question, context)
             for question, context in zip(test["question"], test["context"], strict=True)
         ]
-        return {
-            "majority": task.compute([commonest] * len(test), references),
-            "bag of words": task.compute(nearest, references),
-        }
-    labels, truth = np.asarray(train["label"]), np.asarray(test["label"])
+        return {"majority": [commonest] * len(test), "bag of words": nearest}
+    labels = np.asarray(train["label"])
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"
     )
@@ -69,10 +84,7 @@ def baselines(
             LogisticRegression(C=3.0, max_iter=300),
         )
         bag = model.fit(features[0], labels).predict(features[1])
-    return {
-        "majority": task.compute(np.full(len(truth), constant), truth),
-        "bag of words": task.compute(bag, truth),
-    }
+    return {"majority": np.full(len(test), constant), "bag of words": bag}
 
 
 def _texts(rows: Dataset) -> list[list[str]]:

@@ -40,6 +40,20 @@ def parameters(config: PretrainedConfig) -> int:
     return embeddings + config.num_hidden_layers * layer + head
 
 
+def resident_bytes(
+    student: PretrainedConfig, teacher: PretrainedConfig | None = None, teacher_bytes: int = 4
+) -> int:
+    """What a GPU holds whatever the batch, in bytes; what each token needs comes on top.
+
+    Args:
+        student: configuration of the model that is trained in fp32 with AdamW: weights, gradients
+            and two means of 4 bytes each.
+        teacher: configuration of its teacher, of which only the weights are there.
+        teacher_bytes: of each of them, 2 with `teacher_dtype: bfloat16`.
+    """
+    return 16 * parameters(student) + (teacher_bytes * parameters(teacher) if teacher else 0)
+
+
 @dataclass(frozen=True)
 class ForwardCost:
     """FLOPs of a forward pass, per token of the batch.

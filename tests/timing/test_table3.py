@@ -17,6 +17,7 @@ from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.timing import table3 as timing
 from distil_lib.timing.__main__ import main
 from distil_lib.timing.protocol import (
+    fastest_visits,
     interleaved_rounds,
     pinned_process,
     rotated,
@@ -76,6 +77,21 @@ def test_every_round_visits_each_once_and_each_begins_equally_often():
         and [visits[n - 1] for n in found["b"]] == ["b"] * 6
     )
     assert rotated("abc", 1) == ["b", "c", "a"]
+
+
+def test_the_fastest_visit_is_the_one_that_was_not_disturbed():
+    """Oracle: times that are known, of a machine that is slow for a stretch of the visits."""
+    truth, calls = {"a": 2.0, "b": 1.0}, []
+
+    def visit(name, text):
+        calls.append((name, text))
+        return truth[name] * text * (3 if 2 <= len(calls) < 6 else 1)
+
+    visits = {name: lambda text, name=name: visit(name, text) for name in truth}
+    found = fastest_visits(visits, [1, 10], number=4)
+    assert {name: each.tolist() for name, each in found.items()} == {"a": [2, 20], "b": [1, 10]}
+    assert sorted(calls[:8]) == [("a", 1)] * 4 + [("b", 1)] * 4  # a text after the other
+    assert len(calls) == 16
 
 
 def test_a_system_that_is_twice_as_slow_is_found_so_on_a_machine_that_slows_down():

@@ -21,6 +21,7 @@ from distil_lib.training.costs import (
     forward_cost,
     head_share,
     parameters,
+    resident_bytes,
     run_cost,
     step_cost,
 )
@@ -175,3 +176,22 @@ def test_the_disk_of_tokenized_text(tmp_path):
 def test_hours():
     assert device_hours(3600 * 8e12, peak=4e12) == 2
     assert device_hours(3600 * 8e12, peak=4e12, utilization=0.25) == 8
+
+
+def test_resident_bytes_are_those_of_a_model_in_training():
+    model = Student(STUDENT)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    moments = [
+        value
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name != "step"
+    ]
+    weights = list(model.parameters())
+    held = [*weights, *(p.grad for p in weights), *moments]
+    assert resident_bytes(STUDENT) == sum(tensor.nbytes for tensor in held)
+    teacher = resident_bytes(STUDENT, TEACHER, teacher_bytes=2) - resident_bytes(STUDENT)
+    assert teacher == 2 * parameters(TEACHER)

@@ -1,0 +1,92 @@
+"""Exercises of chapter 7: metrics, the paired bootstrap, how many examples a point takes."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from distil_lib.common.paths import PROJECT
+from distil_lib.finetune.records import read_record, split_numbers
+from distil_lib.pages.exercises import Exercise
+
+POINTS = 100
+ROOT = math.sqrt((6 + 2) * (6 + 1) * (1 + 2) * (1 + 1))
+
+
+def _difference(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
+    ahead = (student == labels).astype(float) - (teacher == labels)
+    return float(POINTS * (ahead * drawn).sum() / drawn.sum())
+
+
+def _unweighted(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
+    return _difference(student, teacher, labels, np.ones(len(labels)))
+
+
+def _other_sign(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
+    return _difference(teacher, student, labels, drawn)
+
+
+def _share(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
+    return _difference(student, teacher, labels, drawn) / POINTS
+
+
+def _draws() -> list[tuple[np.ndarray, ...]]:
+    rows = ([1, 0, 1, 1, 0, 1], [1, 1, 0, 0, 0, 1], [1, 0, 1, 0, 0, 0], [2, 0, 1, 0, 3, 0])
+    other = ([0, 1, 1], [1, 1, 0], [0, 1, 0], [0, 3, 1])
+    return [tuple(map(np.array, rows)), tuple(map(np.array, other))]
+
+
+def _right() -> np.ndarray:
+    """(2, N) whether teacher and student are right, of seed 0 on doc-package."""
+    files = (
+        PROJECT / "data" / "results" / who / "doc-package.json" for who in ("teacher", "student")
+    )
+    records = [read_record(file) for file in files]
+    answers = [split_numbers(record["seeds"]["0"]["predictions"]["test"]) for record in records]
+    return np.stack(answers) == split_numbers(records[0]["labels"]["test"])
+
+
+def _needed() -> float:
+    right = _right()
+    return float(1.96**2 * (right[0] != right[1]).mean() / 0.01**2)
+
+
+def _unpaired() -> float:
+    p = _right().mean(1)
+    return float(1.96**2 * (p * (1 - p)).sum() / 0.01**2)
+
+
+EXERCISES = {
+    "ex-07-1": Exercise(
+        answer=POINTS * 4 / ROOT,
+        mistakes={
+            "That is the accuracy: seven of ten answers are right.": 70,
+            "That is F1, which does not count true negatives.": POINTS * 12 / 15,
+            "You left out the root below the fraction.": POINTS * 4 / ROOT**2,
+            "Right as a correlation; give it in points out of 100.": 4 / ROOT,
+        },
+    ),
+    "ex-07-2": Exercise(
+        answer=_difference,
+        inputs=_draws,
+        mistakes={
+            "Each example counts once in your function: weigh it by `drawn`.": _unweighted,
+            "You have the teacher minus the student.": _other_sign,
+            "Right as a share; give it in points out of 100.": _share,
+        },
+    ),
+    "ex-07-3": Exercise(
+        answer=_needed,
+        tolerance=0.01,
+        mistakes={
+            "That is for two independent samples. In pairs, only examples on which one model is "
+            "right and the other wrong count.": _unpaired,
+            "That is one standard error of a point. An interval of 95% has 1.96 to either side.": (
+                lambda: _needed() / 1.96**2
+            ),
+            "You forgot to square one point: the standard error is a root.": (
+                lambda: 1.96 * _needed() / 1.96**2 * 0.01
+            ),
+        },
+    ),
+}

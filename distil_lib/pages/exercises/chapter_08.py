@@ -1,0 +1,94 @@
+"""Exercises of chapter 8, on ablations."""
+
+import numpy as np
+
+from distil_lib.ablation.paired_effects import paired_differences, t_interval
+from distil_lib.pages.exercises import Exercise
+from distil_lib.pages.grid_results import distinguishable, grid_values, judged, searched
+
+REFERENCE = {0: 50.0, 1: 52.0, 2: 51.0}
+OTHER = {0: 49.4, 1: 51.0, 2: 50.6}
+
+
+def half_width(values: dict[int, float], reference: dict[int, float]) -> float:
+    """Of the paired 95% interval."""
+    low, high = t_interval(paired_differences(values, reference))
+    return (high - low) / 2
+
+
+def _not_paired(values: dict[int, float], reference: dict[int, float]) -> float:
+    """As if it were not known which seed is which."""
+    n = len(values)
+    pooled = (np.var(list(values.values()), ddof=1) + np.var(list(reference.values()), ddof=1)) / 2
+    return float(2.776445 * np.sqrt(2 * pooled / n))
+
+
+def _population(values: dict[int, float], reference: dict[int, float]) -> float:
+    """With n under the root of the deviation instead of n - 1."""
+    n = len(values)
+    return half_width(values, reference) * float(np.sqrt((n - 1) / n))
+
+
+def paired_effect(values: dict[int, float], reference: dict[int, float]) -> tuple[float, ...]:
+    """Mean, low and high of the paired differences."""
+    d = paired_differences(values, reference)
+    return (float(d.mean()), *t_interval(d))
+
+
+def _all_seeds(values: dict[int, float], reference: dict[int, float]) -> tuple[float, ...]:
+    """Pairs whatever stands at the same place, not the same seed."""
+    d = np.array(list(values.values())) - np.array(list(reference.values())[: len(values)])
+    return (float(d.mean()), *t_interval(d))
+
+
+def _normal(values: dict[int, float], reference: dict[int, float]) -> tuple[float, ...]:
+    """1.96 in place of Student's t."""
+    d = paired_differences(values, reference)
+    half = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
+    return (float(d.mean()), float(d.mean() - half), float(d.mean() + half))
+
+
+def nearer() -> set[str]:
+    """The searched arms that end nearer to the teacher than the triple loss."""
+    effects = judged("kl")
+    return {arm for arm in searched() if distinguishable(effects[arm]) and effects[arm].mean < 0}
+
+
+EXERCISES = {
+    "ex-08-1": Exercise(
+        answer=lambda: half_width(OTHER, REFERENCE),
+        mistakes={
+            "This ignores which seed is which. Subtract seed by seed first.": lambda: _not_paired(
+                OTHER, REFERENCE
+            ),
+            "Divide the squares by n - 1, which is 2 here.": lambda: _population(OTHER, REFERENCE),
+        },
+        tolerance=5e-3,
+        hint="Not yet. Take the three differences, their standard deviation, and 4.303 / sqrt(3).",
+    ),
+    "ex-08-2": Exercise(
+        answer=paired_effect,
+        inputs=lambda: [
+            (grid_values("kl")["without-mlm"], grid_values("kl")["triple"]),
+            ({2: 1.0, 0: 3.0, 1: 2.5}, {0: 2.0, 1: 2.2, 2: 1.4, 3: 9.0}),
+        ],
+        mistakes={
+            "You paired by place. Pair the values that have the same seed.": _all_seeds,
+            "With so few seeds 1.96 is too small. Take Student's t with n - 1 degrees.": _normal,
+        },
+    ),
+    "ex-08-3": Exercise(
+        answer=nearer,
+        mistakes={
+            "Two of these are not distinguishable from the triple loss.": lambda: {
+                arm for arm in searched() if judged("kl")[arm].mean < 0
+            },
+            "These are further from the teacher: a smaller KL is better.": lambda: {
+                arm
+                for arm in searched()
+                if distinguishable(judged("kl")[arm]) and judged("kl")[arm].mean > 0
+            },
+            "The paper's four arms are not asked for.": lambda: nearer() | {"without-mlm"},
+        },
+    ),
+}

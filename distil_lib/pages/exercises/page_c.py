@@ -1,0 +1,81 @@
+"""Exercises of page C, on statistics."""
+
+import itertools
+
+import numpy as np
+
+from distil_lib.ablation.paired_effects import holm, sign_flip_test, t_test
+from distil_lib.pages.exercises import Exercise
+from distil_lib.pages.grid_results import FOUR, grid_values
+
+P_VALUES = [0.01, 0.04, 0.03, 0.20]
+
+
+def _without_maximum() -> list[float]:
+    """Holm's factors, and no rule that the order is kept."""
+    factors = {0.01: 4, 0.03: 3, 0.04: 2, 0.20: 1}
+    return [p * factors[p] for p in P_VALUES]
+
+
+def _one_sided(differences: list[float]) -> float:
+    """Counts the sums on the side of ours alone."""
+    d = np.array(differences)
+    sums = [np.dot(signs, d) for signs in itertools.product((1, -1), repeat=len(d))]
+    ours = d.sum()
+    return float(np.mean([s * np.sign(ours) >= abs(ours) - 1e-9 for s in sums]))
+
+
+def _strictly_further(differences: list[float]) -> float:
+    """Leaves out the sums that are as far out as ours."""
+    d = np.array(differences)
+    sums = [np.dot(signs, d) for signs in itertools.product((1, -1), repeat=len(d))]
+    return float(np.mean([abs(s) > abs(d.sum()) + 1e-9 for s in sums]))
+
+
+def pairing_gain(arm: str) -> float:
+    """Correlation over the seeds of an arm's held-out loss with the reference's."""
+    loss = grid_values("mlm_loss")
+    x, y = ([loss[name][seed] for seed in range(5)] for name in (arm, "triple"))
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def gains_most() -> str:
+    """Which of the paper's four arms has the highest correlation."""
+    return max(FOUR, key=pairing_gain)
+
+
+EXERCISES = {
+    "ex-c-1": Exercise(
+        answer=lambda: holm(P_VALUES),
+        mistakes={
+            "These are Bonferroni's: four times each. Holm's factors fall: 4, 3, 2, 1.": lambda: [
+                min(1, 4 * p) for p in P_VALUES
+            ],
+            "None may be smaller than the one before, in rising order.": _without_maximum,
+        },
+    ),
+    "ex-c-2": Exercise(
+        answer=sign_flip_test,
+        inputs=lambda: [([-0.8, -1.2, -1.0],), ([1.0, 2.0, 3.0, -0.5],), ([0.1, 0.4, -0.2],)],
+        mistakes={
+            "Count both sides: a sum as far below 0 counts too.": _one_sided,
+            "Count those that are as far out as well: yours is one of them.": _strictly_further,
+            "That is the t-test, which assumes a normal distribution.": t_test,
+        },
+    ),
+    "ex-c-3": Exercise(
+        answer=1 - 0.95**11,
+        mistakes={
+            "The chances do not add: two measures may be fooled at once.": 0.55,
+            "That is the chance that none of them is fooled.": 0.95**11,
+        },
+    ),
+    "ex-c-4": Exercise(
+        answer=gains_most,
+        mistakes={
+            "Without soft targets a student goes its own way: low correlation.": "without-ce",
+            "A random start shares less with the reference.": "random-start",
+            "Close. One other arm follows the reference almost exactly.": "without-mlm",
+        },
+    ),
+}
