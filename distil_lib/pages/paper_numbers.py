@@ -10,6 +10,7 @@ Chaumond and Wolf 2019, arXiv 1910.01108 (version 4).
 """
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import pandas as pd
 
@@ -47,6 +48,18 @@ class Interval:
     def meets(self, other: "Interval") -> bool:
         """Whether the two have a value in common, but for rounding of floats."""
         return self.low <= other.high + 1e-9 and other.low <= self.high + 1e-9
+
+
+def right_answers(percent: float, examples: int, rounding: float = 0.05) -> list[int]:
+    """Which numbers of right answers are printed as a percentage: [] exposes an impossible one.
+
+    Args:
+        percent: as it is printed, such as 44.4.
+        examples: how many answers there were.
+        rounding: half a unit of the last digit that was printed.
+    """
+    low, high = ((percent + r) / 100 * examples for r in (-rounding, rounding))
+    return list(range(ceil(low - 1e-9), floor(high + 1e-9) + 1))
 
 
 def paper_numbers(name: str) -> pd.DataFrame:

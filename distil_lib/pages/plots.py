@@ -64,7 +64,8 @@ def show_source(thing: Callable[..., Any] | type) -> Any:
 
 def working_lines(source: str) -> str:
     """Source code without docstrings and without statements that only raise."""
-    lines, dropped = source.splitlines(), set()
+    lines = source.splitlines()
+    dropped: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue

@@ -25,7 +25,7 @@ WORDS, WORDS_OF_THE_START = 2000, 1200
 CODE_CELLS, VISIBLE_LINES, VISIBLE_IMPORTS, COLUMNS = 25, 199, 5, 100
 WORDS_A_MINUTE, MINUTES_OFF = 200, 2
 SETUP = "set-up"  # the id of the cell that every page begins with
-PROMPTS = {f"Show the {what}" for what in ("checks", "plot", "set-up", "solution", "code")}
+PROMPTS = re.compile(r"Show the (checks|plot|set-up|solution|code|table)")
 FOLDED = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 # Only states are hidden; and a sentence says who does what.
 AVOIDED = re.compile(
@@ -225,8 +225,8 @@ def shared_faults(page: Page, terms: Collection[str]) -> Iterator[str]:
             if len(line) > COLUMNS:
                 yield f"a line of {len(line)} columns: {line.strip()[:40]}"
         tags = set(cell["metadata"].get("tags", []))
-        prompt = cell["metadata"].get("mystnb", {}).get("code_prompt_show")
-        if "hide-input" in tags and cell.get("id") != SETUP and prompt not in PROMPTS:
+        prompt = cell["metadata"].get("mystnb", {}).get("code_prompt_show", "")
+        if "hide-input" in tags and cell.get("id") != SETUP and not PROMPTS.match(prompt):
             yield f"a folded cell without one of the prompts: {first_line(text)}"
 
     for caption, alt in page.figures:

@@ -24,19 +24,15 @@ PAGES = sorted(BOOK.glob("*.ipynb"))
 NOT_YET = {
     "00_start_here",
     "01_soft_targets",
-    "02_temperature",
     "03_the_student",
     "04_initialization",
     "05_triple_loss",
     "06_pretraining",
     "07_evaluation",
-    "08_ablations",
-    "09_cpu_timing",
     "a_text_and_masking",
     "b_distilling_twice",
     "e_on_a_device",
     "f_where_the_time_goes",
-    "h_audit",
 }
 
 QUIZ = """

@@ -11,7 +11,7 @@ import pytest
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.errors import UserError
 from distil_lib.pages import paper_numbers as paper
-from distil_lib.pages.paper_numbers import Interval, paper_numbers, table
+from distil_lib.pages.paper_numbers import Interval, paper_numbers, right_answers, table
 from distil_lib.tasks.metrics import macro_score
 
 NAMES = ("table1", "table2", "table3", "table4", "abstract_and_text", "releases", "secondary")
@@ -183,3 +183,15 @@ def test_a_planted_fault_is_found(copy, old, new, fault):
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     assert fault in faults(path)
+
+
+def test_right_answers_are_those_that_round_to_the_percentage():
+    """Oracle: every number of right answers, printed by Python, which no tie disturbs here."""
+    for examples in (7, 71, 277):
+        printed = [f"{100 * k / examples:.1f}" for k in range(examples + 1)]
+        for value in range(1001):
+            expected = [k for k, text in enumerate(printed) if text == f"{value / 10:.1f}"]
+            assert right_answers(value / 10, examples) == expected
+    assert right_answers(91.25, 800, 0.005) == [730]
+    # A tie may be rounded either way: 1 of 800 is 0.125%.
+    assert right_answers(0.12, 800, 0.005) == right_answers(0.13, 800, 0.005) == [1]

@@ -1,23 +1,16 @@
 """The exercises of page H, on auditing the sources."""
 
 from collections.abc import Callable
-from math import ceil, floor
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
 from distil_lib.pages.exercises import Exercise
-from distil_lib.pages.paper_numbers import table
+from distil_lib.pages.paper_numbers import right_answers, table
 
 VALUES = 1001  # percentages with one decimal, from 0.0 to 100.0
 RUNS, RIGHT, EXAMPLES, TASKS = 5, 40, 71, 9
-
-
-def right_answers(percent: float, examples: int, rounding: float = 0.05) -> list[int]:
-    """Which numbers of right answers are printed as this percentage."""
-    low, high = ((percent + r) / 100 * examples for r in (-rounding, rounding))
-    return list(range(ceil(low - 1e-9), floor(high + 1e-9) + 1))
 
 
 def impossible(examples: int) -> float:
@@ -39,11 +32,13 @@ def scores(mnli: float = 84.7) -> tuple[pd.Series, pd.Series]:
 
 
 def mean_quotient(mnli: float = 84.7) -> float:
+    """Mean of the nine quotients, in percent."""
     student, bert = scores(mnli)
     return float(100 * (student / bert).mean())
 
 
 def quotient_of_means() -> float:
+    """Quotient of the two means, in percent."""
     student, bert = scores()
     return float(100 * student.mean() / bert.mean())
 
