@@ -123,12 +123,12 @@ def test_a_short_distillation_may_keep_its_learning_rate(teacher_folder, batches
     loss, counted = TripleLoss(0.0, 1.0, 0.0), []
     student = initialize_student(teacher, "first", dropout=0.0)
     short_distillation(
-        student, teacher, loss, batches, 1e-2, decay=False, after_step=counted.append
+        student, teacher, loss, batches, 1e-3, decay=False, after_step=counted.append
     )
     assert counted == [1, 2, 3, 4, 5]
 
     by_hand = initialize_student(teacher, "first", dropout=0.0).train()
-    (optimizer,) = build_optimizers(by_hand, learning_rate=1e-2)
+    (optimizer,) = build_optimizers(by_hand, learning_rate=1e-3)
     for batch in batches:
         mask = batch.labels != -100
         logits = by_hand(batch.input_ids).logits[mask]
