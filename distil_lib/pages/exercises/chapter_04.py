@@ -54,7 +54,7 @@ EXERCISES = {
         answer=1,
         mistakes={
             "`spread`, `alternate` and `first` keep layer 0, but none of the three best cuts does.": 0,
-            "Layer 5 is in two of the three worst cuts. Sort from the lowest KL upwards.": 5,
+            "Layer 5 is in all of the three worst cuts. Sort from the lowest KL upwards.": 5,
         },
     ),
 }
