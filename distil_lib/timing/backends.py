@@ -1,4 +1,4 @@
-"""One checkpoint, made faster in several ways: the backends that chapter 9 compares.
+"""One checkpoint, made faster in several ways: the backends that page D compares.
 
     folder = prepare("data/student", Path("runs/comparison"))   # the checkpoint and its ONNX files
     run = build("onnx int8", folder, threads=1)                   # or `Unavailable`, which says why
