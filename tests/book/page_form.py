@@ -25,7 +25,7 @@ WORDS, WORDS_OF_THE_START = 2000, 1200
 CODE_CELLS, VISIBLE_LINES, VISIBLE_IMPORTS, COLUMNS = 25, 199, 5, 100
 WORDS_A_MINUTE, MINUTES_OFF = 200, 2
 SETUP = "set-up"  # the id of the cell that every page begins with
-PROMPTS = re.compile(r"Show the (checks|plot|set-up|solution|code|table)")
+PROMPTS = re.compile(r"Show (the|how) \w+")
 FOLDED = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 # Only states are hidden; and a sentence says who does what.
 AVOIDED = re.compile(

@@ -21,19 +21,7 @@ from page_form import (
 BOOK = Path(__file__).parents[2] / "book"
 PAGES = sorted(BOOK.glob("*.ipynb"))
 # Pages that have not been rewritten yet. A page leaves the set when it has been.
-NOT_YET = {
-    "00_start_here",
-    "01_soft_targets",
-    "03_the_student",
-    "04_initialization",
-    "05_triple_loss",
-    "06_pretraining",
-    "07_evaluation",
-    "a_text_and_masking",
-    "b_distilling_twice",
-    "e_on_a_device",
-    "f_where_the_time_goes",
-}
+NOT_YET: set[str] = set()
 
 QUIZ = """
 <details class="quiz" name="{0}"><summary>A tenth</summary>
