@@ -95,7 +95,9 @@ class LossCode:
 
     def loss(self, parts: Sequence[Answers]) -> Tensor:
         """The triple loss, weighted 5, 2 and 1."""
-        return sum((w * x for w, x in zip(ALPHAS, self.losses(parts), strict=True)), torch.zeros(()))
+        return sum(
+            (w * x for w, x in zip(ALPHAS, self.losses(parts), strict=True)), torch.zeros(())
+        )
 
 
 RIGHT = LossCode()
@@ -103,10 +105,12 @@ RIGHT = LossCode()
 
 # -------------------------------------------------------------------- what is wrong
 def both_sides(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0) -> Tensor:
+    """The teacher on both sides."""
     return soft_target_loss(teacher, teacher, mask, temperature) + 0 * student.sum()
 
 
 def over_places(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0) -> Tensor:
+    """A softmax over axis 1 of (B, L, V), the places."""
     log_s = F.log_softmax(student / temperature, dim=1)
     log_t = F.log_softmax(teacher / temperature, dim=1)
     per_token = F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(-1)
@@ -116,12 +120,14 @@ def over_places(student: Tensor, teacher: Tensor, mask: Tensor, temperature: flo
 def no_t_squared(
     student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0
 ) -> Tensor:
+    """T^2 forgotten."""
     return soft_target_loss(student, teacher, mask, temperature) / temperature**2
 
 
 def reduction_mean(
     student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0
 ) -> Tensor:
+    """A mean over tokens and vocabulary."""
     log_s = F.log_softmax(student[mask] / temperature, dim=-1)
     log_t = F.log_softmax(teacher[mask] / temperature, dim=-1)
     terms = F.kl_div(log_s, log_t, reduction="none", log_target=True)
@@ -129,6 +135,7 @@ def reduction_mean(
 
 
 def batchmean(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0) -> Tensor:
+    """A sum divided by the number of sentences."""
     log_s = F.log_softmax(student * mask[..., None] / temperature, dim=-1)
     log_t = F.log_softmax(teacher * mask[..., None] / temperature, dim=-1)
     return temperature**2 * F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
@@ -137,16 +144,17 @@ def batchmean(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float
 def with_padding(
     student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0
 ) -> Tensor:
+    """The mask forgotten."""
     return soft_target_loss(student, teacher, None, temperature)
 
 
-def reversed_kl(
-    student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0
-) -> Tensor:
+def reversed_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 2.0) -> Tensor:
+    """Student and teacher exchanged."""
     return soft_target_loss(teacher, student, mask, temperature)
 
 
 def in_train_mode(teacher: nn.Module, text: Text) -> StudentOutput:
+    """Dropout disturbs the teacher."""
     with torch.no_grad():
         out = teacher.train()(text.corrupted, text.counted)
     teacher.eval()
@@ -154,19 +162,23 @@ def in_train_mode(teacher: nn.Module, text: Text) -> StudentOutput:
 
 
 def other_blanks(teacher: nn.Module, text: Text) -> StudentOutput:
+    """The teacher sees other blanks."""
     with torch.no_grad():
         return teacher.eval()(text.again, text.counted)
 
 
 def labels_everywhere(words: Tensor, masked: Tensor, counted: Tensor) -> Tensor:
+    """No -100 at visible tokens."""
     return torch.where(counted, words, IGNORED)
 
 
 def mean_of_means(tokens: Sequence[int]) -> list[float]:
+    """Each micro-batch weighs the same."""
     return [1 / len(tokens)] * len(tokens)
 
 
 def cosine_over_places(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """The default axis 1 of (B, L, H), the places."""
     return (1 - F.cosine_similarity(student, teacher, dim=1)).mean()
 
 
@@ -244,6 +256,7 @@ class Toy(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, ids: Tensor, mask: Tensor) -> StudentOutput:
+        """(B, L) ids and their mask to states and logits."""
         x, weight = self.embed(ids), mask[..., None].double()
         mixed = x + (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
         hidden = self.dropout(torch.tanh(mixed))

@@ -40,9 +40,7 @@ EXERCISES = {
                 lambda positions, types, skipped: positions[skipped:]
             ),
             "Leave out the first rows, not the last: RoBERTa counts its positions from 2 on.": (
-                lambda positions, types, skipped: (
-                    (positions + types[0])[: len(positions) - skipped]
-                )
+                lambda positions, types, skipped: (positions + types[0])[: len(positions) - skipped]
             ),
             "Add type 0 alone: no token of a single text has another type.": (
                 lambda positions, types, skipped: (positions + types.sum(0))[skipped:]
@@ -53,7 +51,7 @@ EXERCISES = {
     "ex-04-3": Exercise(
         answer=1,
         mistakes={
-            "`spread`, `alternate` and `first` keep layer 0, but none of the three best cuts does.": 0,
+            "Three strategies keep layer 0, but none of the three best cuts does.": 0,
             "Layer 5 is in all of the three worst cuts. Sort from the lowest KL upwards.": 5,
         },
     ),
