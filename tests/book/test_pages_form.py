@@ -201,10 +201,14 @@ def test_a_lettered_page_says_what_it_is_and_for_whom():
     ]
 
 
-def test_a_first_chapter_is_shorter():
+def test_the_first_chapter_is_shorter_and_has_headings_of_its_own():
     longer = replaced("A finding.", "word " * 1000)
     assert any("more than 1200" in fault for fault in found_in(longer, "00_start_here"))
     assert not any("words, more" in fault for fault in found_in(longer))
+    own = replaced("## By hand", "## Fill in a blank")
+    assert found_in(own, "00_start_here") == [] != found_in(own)
+    moved = replaced("## Take away", "## To take away")
+    assert any("headings are" in fault for fault in found_in(moved, "00_start_here"))
 
 
 def test_numbers_of_a_sentence_are_roundings_of_known_ones():
