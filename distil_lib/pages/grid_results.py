@@ -100,7 +100,7 @@ def judged(measure: str, name: str = "mini") -> dict[str, AnyEffect]:
         # A random start draws its weights: it says nothing about the scatter of the others.
         together = pooled_effects(values, grid.reference, [*FOUR[1:], *alike])
         alone = paired_effects(values, grid.reference, arms=OWN_SCATTER)
-        search = [*alone, *(e for e in together if e.arm in alike)]
+        search: list[AnyEffect] = [*alone, *(e for e in together if e.arm in alike)]
         for e, p in zip(search, holm([e.p for e in search]), strict=True):
             found[e.arm] = replace(e, p_holm=p)
     return {arm: found[arm] for arm in grid.arms if arm in found}

@@ -29,10 +29,11 @@ WORDS_DO_AS_WELL = ("doc-same", "doc-signature")  # no model beats a bag of word
 
 
 @cache
-def _kept(student: str, teacher: str, task: str) -> dict[str, float]:
-    names = [name.partition("/") for name in (student, teacher)]
-    records = [read_record(RESULTS / who / f"{own or task}.json") for who, _, own in names]
-    return retention(*records, resamples=1000)
+def _kept(student: str, teacher: str, task: str, reference: str = "") -> dict[str, float]:
+    """Retention on a task; `reference` is the teacher's file where it has another name."""
+    mine = read_record(RESULTS / student / f"{task}.json")
+    theirs = read_record(RESULTS / teacher / f"{reference or task}.json")
+    return retention(mine, theirs, resamples=1000)
 
 
 def over_tasks(student: str, teacher: str, tasks: Sequence[str] = SUITE) -> Result:
@@ -97,7 +98,7 @@ def _exists(who: str, task: str) -> bool:
 
 def second_teacher() -> list[Answer]:
     """A teacher for fine-tuning too, on the documentation's questions."""
-    k = _kept("student/doc-qa-distilled", "student/doc-qa", "")
+    k = _kept("student", "student", "doc-qa-distilled", "doc-qa")
     low, high = k["difference_low"], k["difference_high"]
     verdict = 0 if low <= 0 <= high else int(np.sign(k["difference"]))
     found = {"second teacher": Result(k["difference"], low, high, verdict, 2, "points")}

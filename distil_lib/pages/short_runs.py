@@ -62,6 +62,8 @@ def short_distillation(
     warmup_steps: int = 3,
     max_grad_norm: float = float("inf"),
     bf16: bool = False,
+    decay: bool = True,
+    after_step: Callable[[int], Any] | None = None,
 ) -> list[float]:
     """One optimizer step of AdamW a batch, on masked tokens; `student` is trained in place.
 
@@ -74,6 +76,8 @@ def short_distillation(
         warmup_steps: steps in which it rises to that.
         max_grad_norm: gradients are clipped to this norm.
         bf16: compute products in bf16.
+        decay: False keeps the learning rate at its height in all steps, without a warm-up.
+        after_step: is called with the number of steps that have been taken.
 
     Returns:
         L_ce of each step before it was taken, in nats.
@@ -81,17 +85,20 @@ def short_distillation(
     batches = list(batches)
     step = DistillationStep(student.train(), teacher, loss, soft_targets="masked")
     (optimizer,) = build_optimizers(student, learning_rate=learning_rate)
-    schedule = linear_schedule(optimizer, warmup_steps, len(batches))
-    losses = []
+    schedule = linear_schedule(optimizer, warmup_steps, len(batches)) if decay else None
+    losses: list[float] = []
     for batch in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             out = step(batch)
         out.loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), max_grad_norm)
         optimizer.step()
-        schedule.step()
+        if schedule:
+            schedule.step()
         optimizer.zero_grad()
         losses.append(out.ce.item())
+        if after_step:
+            after_step(len(losses))
     student.eval()
     return losses
 

@@ -15,6 +15,7 @@ from distil_lib.masking import MicroBatch
 from distil_lib.pages import short_runs
 from distil_lib.pages.short_runs import CachedTeacher, recorded_runs, short_distillation
 from distil_lib.teacher import load_teacher
+from distil_lib.training.optimization import build_optimizers
 
 
 @pytest.fixture
@@ -112,5 +113,27 @@ def test_short_distillation_is_adamw_with_a_linear_schedule(teacher_folder, batc
         optimizer.zero_grad()
         expected.append(value.item())
     assert losses == pytest.approx(expected, rel=1e-4)
+    for a, b in zip(student.parameters(), by_hand.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_a_short_distillation_may_keep_its_learning_rate(teacher_folder, batches):
+    """Oracle: torch's own optimizer at one rate; the callback counts the steps."""
+    teacher = load_teacher(teacher_folder)
+    loss, counted = TripleLoss(0.0, 1.0, 0.0), []
+    student = initialize_student(teacher, "first", dropout=0.0)
+    short_distillation(
+        student, teacher, loss, batches, 1e-3, decay=False, after_step=counted.append
+    )
+    assert counted == [1, 2, 3, 4, 5]
+
+    by_hand = initialize_student(teacher, "first", dropout=0.0).train()
+    (optimizer,) = build_optimizers(by_hand, learning_rate=1e-3)
+    for batch in batches:
+        mask = batch.labels != -100
+        logits = by_hand(batch.input_ids).logits[mask]
+        nn.functional.cross_entropy(logits, batch.labels[mask]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
     for a, b in zip(student.parameters(), by_hand.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-4)

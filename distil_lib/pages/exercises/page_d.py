@@ -1,0 +1,72 @@
+"""The exercises of page D."""
+
+import numpy as np
+
+from distil_lib.pages.exercises import Exercise
+
+
+def _bf16(x: float) -> float:
+    """The nearest of the numbers with eight binary digits."""
+    if x == 0:
+        return 0.0
+    unit = 2.0 ** (np.floor(np.log2(abs(x))) - 7)
+    return float(np.rint(x / unit) * unit)
+
+
+def _cut_off(x: float) -> float:
+    unit = 2.0 ** (np.floor(np.log2(abs(x))) - 7)
+    return float(np.trunc(x / unit) * unit)
+
+
+def _fp16(x: float) -> float:
+    unit = 2.0 ** (np.floor(np.log2(abs(x))) - 10)
+    return float(np.rint(x / unit) * unit)
+
+
+def _best_batch(latency: dict[int, float], bound: float) -> int:
+    return max((n for n in latency if latency[n] <= bound), key=lambda n: n / latency[n])
+
+
+EXERCISES = {
+    "ex-d-1": Exercise(
+        answer=[(2 + 2 / 12) / 3, 3 / (2 + 2 / 12)],
+        mistakes={
+            "The last layer does not vanish: every token still gives a key and a value.": [
+                2 / 3,
+                1.5,
+            ],
+            "That is DistilBERT, with six layers.": [(5 + 2 / 12) / 6, 6 / (5 + 2 / 12)],
+            "Key *and* value stay: two of the twelve parts.": [
+                (2 + 1 / 12) / 3,
+                3 / (2 + 1 / 12),
+            ],
+        },
+        hint="A layer has 12 parts, 3 layers have 36. How many of them are left?",
+    ),
+    "ex-d-2": Exercise(
+        answer=_bf16,
+        mistakes={
+            "You cut the digits off. Round to the nearest number.": _cut_off,
+            "That is half precision, with eleven binary digits. bfloat16 has eight.": _fp16,
+        },
+        inputs=lambda: [(np.pi,), (-0.1,), (1.006,), (300.9,), (0.02,)],
+        tolerance=1e-6,
+        hint="Find the power of two below |x|. The unit of the eighth digit is 2^7 times smaller.",
+    ),
+    "ex-d-3": Exercise(
+        answer=_best_batch,
+        mistakes={
+            "You took the largest batch that is allowed. It need not give most texts a second.": (
+                lambda latency, bound: max(n for n in latency if latency[n] <= bound)
+            ),
+            "You forgot the bound.": lambda latency, bound: max(
+                latency, key=lambda n: n / latency[n]
+            ),
+        },
+        inputs=lambda: [
+            ({1: 6.0, 2: 7.0, 4: 13.0, 8: 30.0, 16: 45.0}, 32.0),
+            ({1: 2.0, 2: 3.0, 4: 9.0}, 9.0),
+        ],
+        hint="Texts a second are the batch divided by its latency. Compare the allowed batches.",
+    ),
+}

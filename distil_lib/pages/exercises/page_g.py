@@ -1,0 +1,68 @@
+"""Exercises of page G: a step of an LSTM, its parameters, and texts at once."""
+
+import math
+
+from distil_lib.pages.exercises import Exercise
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+FIRST_CELL = _sigmoid(1) * math.tanh(1)
+FIRST_STATE = _sigmoid(1) * math.tanh(FIRST_CELL)
+
+
+def _second_state(cell: float, state: float) -> float:
+    gate = _sigmoid(state)
+    return gate * math.tanh(gate * cell + gate * math.tanh(state))
+
+
+def _parameters(inputs: int, cells: int, projection: int) -> int:
+    return 4 * cells * (inputs + projection + 2) + projection * cells
+
+
+def _one_bias(inputs: int, cells: int, projection: int) -> int:
+    return 4 * cells * (inputs + projection + 1) + projection * cells
+
+
+def _no_projection(inputs: int, cells: int, projection: int) -> int:
+    return 4 * cells * (inputs + projection + 2)
+
+
+def _full_state(inputs: int, cells: int, projection: int) -> int:
+    return 4 * cells * (inputs + cells + 2) + projection * cells
+
+
+EXERCISES = {
+    "ex-g-1": Exercise(
+        answer=_second_state(FIRST_CELL, FIRST_STATE),
+        tolerance=4e-3,
+        mistakes={
+            "You started from c = 0: the cell is carried along.": _second_state(0.0, FIRST_STATE),
+            "You started from h = 0: the state goes into all gates.": _second_state(
+                FIRST_CELL, 0.0
+            ),
+            "That is the state after the first word.": FIRST_STATE,
+        },
+    ),
+    "ex-g-2": Exercise(
+        answer=_parameters,
+        inputs=lambda: [(512, 4096, 512), (16, 8, 4)],
+        tolerance=1e-9,
+        mistakes={
+            "PyTorch's LSTM has two biases for each of its four blocks.": _one_bias,
+            "The projection is a matrix too.": _no_projection,
+            "With a projection the state that goes round has the projection's size.": _full_state,
+        },
+    ),
+    "ex-g-3": Exercise(
+        answer=15,
+        tolerance=1e-6,
+        mistakes={
+            "Round up: with 14 it is still a little below BERT's.": 14,
+            "That is the ratio of bytes. Compare operations per byte.": 29,
+            "You compared the operations alone.": 2,
+        },
+    ),
+}
