@@ -27,11 +27,11 @@ WORDS, WORDS_OF_THE_START = 2000, 1200
 CODE_CELLS, VISIBLE_LINES, VISIBLE_IMPORTS, COLUMNS = 25, 199, 5, 100
 WORDS_A_MINUTE, MINUTES_OFF = 200, 2
 SETUP = "set-up"  # the id of the cell that every page begins with
-PROMPTS = re.compile(r"Show the (checks|plot|set-up|solution|code|table)")
+PROMPT = re.compile(r"Show (the|how) \w")  # such as "Show the checks"; not "Show code cell source"
 FOLDED = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 # Only states are hidden; and a sentence says who does what.
 AVOIDED = re.compile(
-    r"\b(hidden words?|one can|can be told|whoever|nobody|somebody)\b", re.IGNORECASE
+    r"\b(hidden words?|(?<!of )one can|can be told|whoever|nobody|somebody)\b", re.IGNORECASE
 )
 QUIZ = re.compile(
     r'<details class="quiz(?P<right> right)?" name="(?P<name>[\w-]+)">\s*'
@@ -48,7 +48,8 @@ CELL_NUMBER = re.compile(
 )
 # What a number in a sentence may be a name of, instead of a finding.
 NAMES = re.compile(
-    r"\b(tables?|figures?|fig\.|chapters?|sections?|equations?|pages?|layers?)\s+\d[\d.]*",
+    r"\b(tables?|figures?|fig\.|chapters?|sections?|equations?|pages?|layers?)\s+\d[\d.]*"
+    r"|\b95% (?=(\w+ )?(interval|bar))|\b(intervals?|bars?) of 95%",
     re.IGNORECASE,
 )
 SCALES = {"%": 100, " per": 100, " poi": 100, " tho": 1e-3, " mil": 1e-6, " MB": 1e-6, " bil": 1e-9}
@@ -232,8 +233,8 @@ def shared_faults(page: Page, terms: Collection[str]) -> Iterator[str]:
                 yield f"a line of {len(line)} columns: {line.strip()[:40]}"
         tags = set(cell["metadata"].get("tags", []))
         prompt = cell["metadata"].get("mystnb", {}).get("code_prompt_show", "")
-        if "hide-input" in tags and cell.get("id") != SETUP and not PROMPTS.match(prompt):
-            yield f"a folded cell without one of the prompts: {first_line(text)}"
+        if "hide-input" in tags and cell.get("id") != SETUP and not PROMPT.match(prompt):
+            yield f"a folded cell without a prompt of its own: {first_line(text)}"
 
     for caption, alt in page.figures:
         if not caption or len(alt.split()) < 5:
