@@ -21,15 +21,17 @@ HEADINGS = (
     "On real text", "Drag it", "The paper and ours", "Exercises", "Take away", "Next",
 )  # fmt: skip
 OPTIONAL = "Drag it"
+# The first page shows what it is about before all else, and has headings of its own between these.
+OF_THE_START = ("What you will learn", "Predict first", "Exercises", "Take away", "Next")
 WORDS, WORDS_OF_THE_START = 2000, 1200
 CODE_CELLS, VISIBLE_LINES, VISIBLE_IMPORTS, COLUMNS = 25, 199, 5, 100
 WORDS_A_MINUTE, MINUTES_OFF = 200, 2
 SETUP = "set-up"  # the id of the cell that every page begins with
-PROMPTS = re.compile(r"Show (the|how) \w+")
+PROMPT = re.compile(r"Show (the|how) \w")  # such as "Show the checks"; not "Show code cell source"
 FOLDED = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 # Only states are hidden; and a sentence says who does what.
 AVOIDED = re.compile(
-    r"\b(hidden words?|one can|can be told|whoever|nobody|somebody)\b", re.IGNORECASE
+    r"\b(hidden words?|(?<!of )one can|can be told|whoever|nobody|somebody)\b", re.IGNORECASE
 )
 QUIZ = re.compile(
     r'<details class="quiz(?P<right> right)?" name="(?P<name>[\w-]+)">\s*'
@@ -46,7 +48,8 @@ CELL_NUMBER = re.compile(
 )
 # What a number in a sentence may be a name of, instead of a finding.
 NAMES = re.compile(
-    r"\b(tables?|figures?|fig\.|chapters?|sections?|equations?|pages?|layers?)\s+\d[\d.]*",
+    r"\b(tables?|figures?|fig\.|chapters?|sections?|equations?|pages?|layers?)\s+\d[\d.]*"
+    r"|\b95% (?=(\w+ )?(interval|bar))|\b(intervals?|bars?) of 95%",
     re.IGNORECASE,
 )
 SCALES = {"%": 100, " per": 100, " poi": 100, " tho": 1e-3, " mil": 1e-6, " MB": 1e-6, " bil": 1e-9}
@@ -171,13 +174,13 @@ def main_path_faults(page: Page) -> Iterator[str]:
             yield f"{number} {what}, more than {limit}"
 
     headings = re.findall(r"^## (.+?)\s*$", page.prose, re.MULTILINE)
-    expected = [h for h in HEADINGS if h != OPTIONAL]
-    if page.name.startswith("00"):  # the front page begins with the models and has other parts too
-        headings = [h for h in headings if h in HEADINGS]
-        expected = [h for h in expected if h in headings]
-    if [h for h in headings if h != OPTIONAL] != expected or (
-        OPTIONAL in headings and headings[headings.index(OPTIONAL) - 1] != "On real text"
-    ):
+    expected = [heading for heading in HEADINGS if heading != OPTIONAL]
+    given = [heading for heading in headings if heading != OPTIONAL]
+    if page.name.startswith("00"):
+        expected, given = list(OF_THE_START), [h for h in headings if h in OF_THE_START]
+    elif OPTIONAL in headings and headings[headings.index(OPTIONAL) - 1] != "On real text":
+        given = []
+    if given != expected:
         yield f"headings are {' | '.join(headings)}"
     before = page.markdown.partition("\n## ")[0]
     if not re.match(r"# .+\n", before) or not re.search(r"^\*[^*].*?\*$", before, re.M | re.DOTALL):
@@ -230,8 +233,8 @@ def shared_faults(page: Page, terms: Collection[str]) -> Iterator[str]:
                 yield f"a line of {len(line)} columns: {line.strip()[:40]}"
         tags = set(cell["metadata"].get("tags", []))
         prompt = cell["metadata"].get("mystnb", {}).get("code_prompt_show", "")
-        if "hide-input" in tags and cell.get("id") != SETUP and not PROMPTS.match(prompt):
-            yield f"a folded cell without one of the prompts: {first_line(text)}"
+        if "hide-input" in tags and cell.get("id") != SETUP and not PROMPT.match(prompt):
+            yield f"a folded cell without a prompt of its own: {first_line(text)}"
 
     for caption, alt in page.figures:
         if not caption or len(alt.split()) < 5:

@@ -159,8 +159,8 @@ def test_a_sound_page_has_no_faults():
         (lambda cells: cells.pop(5), "ex-02-1 has no solution that is checked"),
         (unfolded(3), "a plot in sight: plt.plot"),
         (unfolded(4), "checks in sight: assert"),
-        (added(code("x = 1", "Show code cell source")), "without one of the prompts: x = 1"),
-        (added({**code("x = 1"), "metadata": {"tags": ["hide-input"]}}), "without one of the pr"),
+        (added(code("x = 1", "Show code cell source")), "without a prompt of its own: x"),
+        (added({**code("x = 1"), "metadata": {"tags": ["hide-input"]}}), "without a prompt"),
         (shown("figure", "caption", ""), "without caption or alternative text"),
         (shown("image", "alt", "A plot."), "without caption or alternative text"),
         (shown("figure", "caption", "It knows 54.9% of the words."), "caption: no cell prints"),
@@ -189,16 +189,20 @@ def test_a_lettered_page_says_what_it_is_and_for_whom():
     ]
 
 
-def test_a_first_chapter_is_shorter():
+def test_the_first_chapter_is_shorter_and_has_headings_of_its_own():
     longer = replaced("A finding.", "word " * 1000)
     assert any("more than 1200" in fault for fault in found_in(longer, "00_start_here"))
     assert not any("words, more" in fault for fault in found_in(longer))
+    own = replaced("## By hand", "## Fill in a blank")
+    assert found_in(own, "00_start_here") == [] != found_in(own)
+    moved = replaced("## Take away", "## To take away")
+    assert any("headings are" in fault for fault in found_in(moved, "00_start_here"))
 
 
 def test_numbers_of_a_sentence_are_roundings_of_known_ones():
     known = {0.5462, 66362880.0, 12.0, 0.031}
     sound = "54.6% / 0.55 / 66,362,880 / 66.4 million / 12 / -0.03 / 3.1 points / 1 in 32"
-    named = r"Table 4 / Figures 2.1 / $54.6\%$ / BERT2 / 66{,}362{,}880 / {cite}`wang2019`"
+    named = r"Table 4 / Figures 2.1 / $54.6\%$ / BERT2 / 95% intervals / intervals of 95%"
     wrong = "54.7% / 0.56 / 66.3 million / 13 / 0.3 / 54.6 / 3.1 / 66,362,881"
     for text in f"{sound} / {named}".split(" / "):
         assert unknown_numbers(text, known) == [], text
