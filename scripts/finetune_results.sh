@@ -4,6 +4,7 @@
 #   scripts/finetune_results.sh docs teacher student       # the documentation's tasks, for two of the models
 #   scripts/finetune_results.sh real                       # those of the Hub, for all models
 #
+# Afterwards, the bag of words on the same rows: python -m distil_lib.finetune.words_alone data/results/teacher/*.json
 # What is recorded already is not run again: it may be stopped at any time and started again, or be started twice for two models.
 # Models and their tasks are small: one recipe, chosen on the student with one seed among 3e-4 and 8e-4 and on the teacher among 1e-4 and
 # 3e-4. They were pretrained on 64 tokens at a time, and the documentation's tasks are cut there; the other tasks teach them later positions.

@@ -66,7 +66,9 @@ class ForwardCost:
     head: float
 
 
-def forward_cost(config: PretrainedConfig, block_size: int, head_share: float = 1.0) -> ForwardCost:
+def forward_cost(
+    config: PretrainedConfig, block_size: float, head_share: float = 1.0
+) -> ForwardCost:
     """FLOPs of one model on blocks of `block_size` tokens.
 
     Args:

@@ -6,18 +6,19 @@ Oracles: the example's values on paper, and the library's `TripleLoss` with glob
 import pytest
 
 from distil_lib.losses import TokenCounts, TripleLoss
-from distil_lib.pages import bugs
-from distil_lib.pages.bugs import BUGS, CHECKS, RIGHT, caught_by
+from distil_lib.pages import bug_checks, bugs
+from distil_lib.pages.bug_checks import CHECKS, caught_by
+from distil_lib.pages.bugs import BUGS, RIGHT
 
 
 def test_the_right_code_passes_every_check_and_has_the_values_on_paper():
     assert caught_by(RIGHT) == []
-    losses = [float(x) for x in RIGHT.losses([bugs.hand_example()])]
-    assert losses == pytest.approx(bugs.by_hand(), abs=1e-12)
+    losses = [float(x) for x in RIGHT.losses([bug_checks.hand_example()])]
+    assert losses == pytest.approx(bug_checks.by_hand(), abs=1e-12)
 
 
 def test_the_right_code_is_the_librarys_triple_loss_over_two_micro_batches():
-    x = bugs.hand_example()
+    x = bug_checks.hand_example()
     parts = [bugs.Answers(**{k: v[i : i + 1] for k, v in vars(x).items()}) for i in (0, 1)]
     counts = TokenCounts(6, 2, 6)
     expected = sum(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from distil_lib.losses import soft_target_loss
-from distil_lib.pages import bugs
+from distil_lib.pages import bug_checks, bugs
 from distil_lib.pages.exercises import Exercise
 
 
@@ -19,7 +19,7 @@ def _batches() -> list[tuple[Any, ...]]:
 
 
 def _masked_only() -> float:
-    x = bugs.hand_example()
+    x = bug_checks.hand_example()
     return float(soft_target_loss(x.student_logits, x.teacher_logits, x.masked))
 
 
@@ -28,7 +28,7 @@ EXERCISES = {
         answer=_masked_only,
         mistakes={
             "That is the mean over all six tokens. Only tokens 3 and 5 are masked.": (
-                lambda: bugs.by_hand()[0]
+                lambda: bug_checks.by_hand()[0]
             ),
             "The factor T² = 4 is missing.": lambda: _masked_only() / 4,
             "That is the sum. Divide by the two masked tokens.": math.log(2),
