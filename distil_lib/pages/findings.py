@@ -130,7 +130,7 @@ FINDINGS = [
     Finding(
         "Which layers",
         "Which of the teacher's layers should the student keep?",
-        "Those that include the lowest; 0, 1, 2 and 0, 2, 4 are level:",
+        "Of the named choices 0, 1, 2 and 0, 2, 4, which are not distinguishable:",
         answers.which_layers,
         (
             r"`alternate`~{0,120}(nats|better|worse|ahead|behind|nearer)",
@@ -165,7 +165,7 @@ FINDINGS = [
     Finding(
         "Real tasks",
         "And on SST-2, MRPC, STS-B and IMDb?",
-        "Little can be seen, because the small teacher knows little about them.",
+        "Most of a real teacher; the small one knows too little to tell.",
         results.real_tasks,
         (r"77\.5~{0,80}77\.2",),
     ),

@@ -78,18 +78,29 @@ def _last_line(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
 
 
+REAL_TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "imdb": "IMDb"}
+
+
 def real_tasks() -> list[Answer]:
-    """Medians of teacher, student and student without a teacher."""
+    """What a real teacher's student keeps; medians of the small teacher and its students."""
+    kept, seeds = [], 0
+    for task, name in REAL_TASKS.items():
+        if _exists("real/student", task) and _exists("real/teacher", task):
+            k = _kept("real/student", "real/teacher", task, task)
+            kept.append(f"{name} {k['retention']:.1f}% ({k['low']:.1f} to {k['high']:.1f})")
+            seeds = len(read_record(RESULTS / "real" / "student" / f"{task}.json")["seeds"])
+    text = "a real teacher's student keeps: " + "; ".join(kept)
+    real = Answer("07_evaluation", text, "6 and 3 layers x 384", 1500, seeds)
     texts = []
-    for task, name in {"sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "imdb": "IMDb"}.items():
+    for task, name in REAL_TASKS.items():
         medians = []
         for who in ("teacher", "student", "student-without-teacher"):
             record = read_record(RESULTS / who / f"{task}.json") if _exists(who, task) else None
             found = median_and_quartiles(record)[record["split"]] if record else {}
             medians.append(f"{found[record['metric']]['median']:.1f}" if record else "-")
         texts.append(f"{name} {', '.join(medians)}")
-    text = "teacher, student, student without teacher: " + "; ".join(texts)
-    return [Answer("07_evaluation", text, "default student, 2,600 steps", 2600, 5)]
+    text = "the small teacher, student, student without teacher: " + "; ".join(texts)
+    return [real, Answer("07_evaluation", text, "default student, 2,600 steps", 2600, 5)]
 
 
 def _exists(who: str, task: str) -> bool:
@@ -200,4 +211,4 @@ def a_real_teacher() -> list[Answer]:
         f"{teacher['accuracy']:.1%} of the masked tokens after {teacher['step']:,} steps; its "
         f"student {student['accuracy']:.1%} after {student['step']:,}"
     )
-    return [Answer("", text, "6 and 3 layers x 384", 0, 1)]
+    return [Answer("07_evaluation", text, "6 and 3 layers x 384", 0, 1)]
