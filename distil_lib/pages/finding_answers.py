@@ -181,7 +181,9 @@ def weights_of_the_losses() -> list[Answer]:
 
 def all_or_masked_tokens() -> list[Answer]:
     """Soft targets on all tokens, in equal steps and in equal time."""
-    runs = json.loads((PROJECT / "benchmarks" / "results" / "positions.json").read_text())["runs"]
+    runs = json.loads(
+        (PROJECT / "benchmarks" / "results" / "positions.json").read_text(encoding="utf-8")
+    )["runs"]
     by: dict[str, dict[int, Any]] = {}
     for run in runs:
         by.setdefault(run["arm"], {})[run["seed"]] = run["curve"][-1]
