@@ -76,7 +76,7 @@ chapters: $(READY) ## execute the chapters and compare each output with the stor
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadscope --durations 10 $(CHAPTER)
 
 html: book ## build the book, then check links, hosts and every page in a browser
-	$(BIN)/python -m pytest -rs tests/html
+	$(BIN)/python -m pytest -rs tests/html -n 2
 
 lab: $(READY) ## open JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir book
