@@ -3,6 +3,7 @@
 Oracles: make's own list of targets, the programs' own parsers, and the interpreter.
 """
 
+import json
 import os
 import re
 import shlex
@@ -194,3 +195,16 @@ def test_places_exist():
     }
     assert len(named) >= 8
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_headline_says_what_the_chapter_on_evaluation_asserts():
+    """Oracle: the chapter, whose cells compare the same numbers with the records."""
+    (headline,) = [part for part in README.split("\n\n") if part.startswith("A student with half")]
+    notebook = json.loads((ROOT / "book" / "07_evaluation.ipynb").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(line for c in notebook["cells"] for line in c["source"]).split())
+    said = re.findall(
+        r"[\d.]+%? ?(?:points )?on [\w-]+ \([\d.]+ to [\d.]+\)", " ".join(headline.split())
+    )
+    assert len(said) == 3
+    for claim in [*said, "98.5%", "(96.2 to 101.1)"]:
+        assert claim in text, claim

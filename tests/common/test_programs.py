@@ -3,6 +3,7 @@
 Oracles: what `kill`, Ctrl-C and a refusal mean to a shell (143, 130, 2), and the process table.
 """
 
+import io
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from helpers import free_port
 
 from distil_lib import launch
+from distil_lib.common.processes import run_program
 
 ROOT = Path(__file__).parents[2]
 CPU = ROOT / "distil_lib" / "training" / "accelerate_configs" / "cpu.yaml"
@@ -96,6 +98,20 @@ def test_programs_that_are_done_give_0(script):
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert set(out.split()) == {"done"} and "error" not in err
+
+
+def test_a_result_is_one_write(monkeypatch):
+    """Where Python does not buffer, a second write for the line's end lets another rank between."""
+    writes = []
+
+    class Output(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", Output())
+    run_program(lambda: "done")
+    assert [text for text in writes if text] == ["done\n"]
 
 
 @pytest.mark.parametrize(
