@@ -20,6 +20,7 @@ from distil_lib.training.config import PretrainConfig
 from distil_lib.training.costs import step_cost
 from distil_lib.training.final_model import save_final_model
 from distil_lib.training.metrics_file import MetricsFile
+from distil_lib.training.processes import start_workers
 from distil_lib.training.progress import Throughput, Window
 from distil_lib.training.resume import load_state, save_state
 from distil_lib.training.run_folder import saving
@@ -100,9 +101,12 @@ class PretrainingRun:
     def _train_steps(self, first: int, positions: dict[str, dict] | None) -> int:
         """The steps from `first` on; returns the number that is done at the end."""
         config, done = self.config, first
-        batches = self.setup.batches(first, positions)
-        # A stream has no end of its own.
-        for number, micro_batches in zip(range(first, self.setup.steps), batches, strict=False):
+        loader = self.setup.batches(first, positions)
+        # A stream has no end of its own. Only `zip` holds the iterator: an error that leaves the
+        # loop ends the workers.
+        for number, micro_batches in zip(
+            range(first, self.setup.steps), start_workers(loader), strict=False
+        ):
             # The randomness of a step (dropout) depends on nothing but seed, step and rank:
             # nothing to save, nothing to restore.
             seed = config.seed * 1_000_003 + number

@@ -8,13 +8,16 @@
 """
 
 import contextlib
+import multiprocessing
 import signal
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from distil_lib.errors import UserError
 
@@ -64,11 +67,17 @@ class SharedErrors:
         return values
 
 
-def leave_signals_to_the_main_process(worker: int = 0) -> None:
-    """A data loader's `worker_init_fn`.
+def start_workers(loader: DataLoader) -> Iterator:
+    """The loader's iterator, whose worker processes SIGINT and SIGTERM do not end.
 
-    Batch systems and terminals signal a whole process group: the main process saves and stops,
-    and needs its workers until then. They end with it.
+    Batch systems and terminals signal a whole process group: the main process saves and stops, and
+    needs its workers until then. What starts them, from Python 3.14 on a process of its own, must
+    live as long as they do. All of these inherit the mask, from their start.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    if multiprocessing.get_start_method() != "fork":
+        resource_tracker.ensure_running()  # its start would end the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -43,11 +43,7 @@ from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.models import load_run_teacher, model_fingerprint, new_model
 from distil_lib.training.optimization import LinearByProgress, build_optimizers, linear_schedule
-from distil_lib.training.processes import (
-    SharedErrors,
-    known_to_all,
-    leave_signals_to_the_main_process,
-)
+from distil_lib.training.processes import SharedErrors, known_to_all
 from distil_lib.training.run_folder import open_run, saved_precision
 from distil_lib.training.sharding import check_launch_backend, fsdp_plugin, name_layers
 
@@ -118,7 +114,6 @@ class TrainingSetup:
         options: dict[str, Any] = {
             "batch_size": None,
             "pin_memory": self.device.type == "cuda",
-            "worker_init_fn": leave_signals_to_the_main_process,
         }
         if self.blocks.streaming:
             stream = StreamBatches(

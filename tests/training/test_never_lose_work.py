@@ -6,6 +6,8 @@ Oracles: what is on the disk, exit codes, and the schedule of a run without a ti
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -187,6 +189,35 @@ def test_a_signal_to_the_whole_group_saves_and_stops_with_data_loader_workers(
     assert done.code == code and "Traceback" not in done.err, done.err
     assert f"stopped by {signal.Signals(number).name} and saved at step" in done.out
     assert list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+STARTS_WORKERS = """
+import multiprocessing, os, signal, sys, time
+import psutil
+from torch.utils.data import DataLoader
+from distil_lib.training.processes import start_workers
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: print("asked to stop"))
+    loader = DataLoader(range(10), batch_size=None, num_workers=1, prefetch_factor=1)
+    batches = start_workers(loader)
+    next(batches)
+    started = psutil.Process().children(recursive=True)
+    os.killpg(0, signal.SIGTERM)
+    gone, alive = psutil.wait_procs(started, timeout=0.5)
+    print(len(gone), "gone", bool(alive), sum(batches))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_signal_to_the_group_ends_nothing_that_a_data_loader_has_started(method, tmp_path):
+    """Oracle: the processes that are alive afterwards; the forkserver is Python 3.14's default."""
+    (tmp_path / "starts_workers.py").write_text(STARTS_WORKERS)
+    command = [sys.executable, tmp_path / "starts_workers.py", method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.stdout.splitlines() == ["asked to stop", "0 gone True 45"], done.stderr
 
 
 def test_a_signal_to_the_groups_of_two_processes_with_workers(small_run, program, tmp_path):
