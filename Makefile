@@ -45,6 +45,7 @@ test check core unit chapters execute: export OMP_NUM_THREADS = 1
 test check core unit chapters execute lab: export ORT_DISABLE_TELEMETRY = 1  # ONNX Runtime asks the network otherwise
 test check core unit chapters execute: export TOKENIZERS_PARALLELISM = false
 test chapters execute: export TQDM_DISABLE = 1
+test chapters execute: export DISTIL_FIGURES = static  # as on the page, see distil_lib/pages/figures
 test chapters execute: export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 
 book: $(READY) ## build the HTML from the stored notebooks and print the page to open

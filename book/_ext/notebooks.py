@@ -9,6 +9,7 @@ stored.
 """
 
 import argparse
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -152,6 +153,7 @@ def main() -> None:
             write(notebook, path)
     else:
         failed = False
+        os.environ["DISTIL_FIGURES"] = "static"  # figures to drag are alive on the page, not before
         with ThreadPoolExecutor(2) as pool:  # each kernel computes on one thread (Makefile)
             runs = {path: pool.submit(execute, path) for path in arguments.chapters}
             for path, run in runs.items():
