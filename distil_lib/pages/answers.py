@@ -1,7 +1,7 @@
 """What the models of a page answer, computed in Python: figures show it until a model is loaded.
 
-    logits("teacher", SENTENCE)        # (V,) at the blank, with the weights that the page unpacks
-    attentions("student", SENTENCE)    # (layers, heads, L, L)
+logits("teacher", SENTENCE)        # (V,) at the blank, with the weights that the page unpacks
+attentions("student", SENTENCE)    # (layers, heads, L, L)
 """
 
 import base64

@@ -55,7 +55,8 @@ def _picture() -> "Picture":
 FIGURE = Figure(
     title="Teacher and student at every temperature",
     alt="Bars of ten words and of the other 8,182 words at T = 2, for “If the file does not exist, "
-    "a [MASK] is raised.”: ???",
+    "a [MASK] is raised.”: “valueerror” has 6.3% by the teacher and 3.9% by the student, each "
+    "further word less, and the other words together have 79% and 81%.",
     picture=_picture,
     data=_data,
     models=True,
