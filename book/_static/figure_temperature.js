@@ -5,12 +5,12 @@ Figures.define("temperature", (figure) => {
   const { make, softmax, entropy, kl, sum, format, percent, scale, leading, unpack } = Figures;
   const NAMES = ["teacher", "student"], WORDS = 10, SMALL = 1e-8, LARGE = 10; // the range of pulls, which are drawn by their logarithm
   const RANGE = [0.25, 64], ALL = Array.from({ length: 25 }, (_, k) => 2 ** (k / 3 - 2));
-  const data = figure.data, thousandths = (text) => Float32Array.from(unpack(text, Int16Array), (z) => z / 1000);
+  const data = figure.data;
 
   const moveT = figure.slider({ key: "T", label: "Temperature T", min: RANGE[0], max: RANGE[1], value: 2, log: true });
   figure.sentence({
     value: data.text,
-    recorded: { logits: data.logits.map(thousandths), word: (id) => data.words[id] },
+    recorded: { logits: data.logits.map((text) => unpack(text, Float32Array)), word: (id) => data.words[id] },
     compute: (models, text) => ({
       logits: NAMES.map((name) => {
         const { ids, place } = models[name].read(text);

@@ -58,7 +58,7 @@ const Figures = (() => {
     for (let n = 0; found.size < count; n++) for (const order of orders) if (found.size < count) found.add(order[n]);
     return [...found].sort((a, b) => lists[0][b] - lists[0][a]);
   }
-  // Numbers that Python has packed (distil_lib/pages/answers.py): whole ones, as many bytes each as `Kind` has.
+  // Numbers that Python has packed (distil_lib/pages/answers.py): of one `Kind` of typed array.
   const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6, maximumSignificantDigits: digits });
 

@@ -56,8 +56,9 @@ def attentions(name: str, text: str) -> np.ndarray:
 
 
 def packed(numbers: np.ndarray, kind: str) -> str:
-    """Whole numbers as text; `kind` is "u1" or "i2". `Figures.unpack` reads it."""
-    return base64.b64encode(np.rint(numbers).astype(f"<{kind}").tobytes()).decode()
+    """Numbers as text; `kind` is "u1", rounded to whole ones, or "f4". `Figures.unpack` reads it."""
+    numbers = np.rint(numbers) if kind == "u1" else numbers
+    return base64.b64encode(numbers.astype(f"<{kind}").tobytes()).decode()
 
 
 def leading(lists: Sequence[np.ndarray], count: int) -> list[int]:

@@ -51,7 +51,7 @@ def _data() -> dict[str, Any]:
     for cut in cuts:
         p = softmax(logits("teacher", SENTENCE, cut))
         words = leading([p, whole], WORDS)
-        numbers = [[float(np.float32(x[w]).round(4)) for x in (whole, p)] for w in words]
+        numbers = [[float(np.float32(x[w]).round(6)) for x in (whole, p)] for w in words]
         answers["".join(map(str, cut))] = [
             [name, *pair] for name, pair in zip(names(words), numbers, strict=True)
         ]

@@ -14,7 +14,7 @@ WORDS = 10
 
 
 def _data() -> dict[str, Any]:
-    """The logits of both models for the first sentence, in thousandths, and its leading words."""
+    """The logits of both models for the first sentence, and its leading words."""
     from distil_lib.export.browser import stored_model
     from distil_lib.pages.answers import SENTENCE, leading, logits, packed
 
@@ -22,7 +22,7 @@ def _data() -> dict[str, Any]:
     tokenizer = stored_model("teacher")[1]
     return {
         "text": SENTENCE,
-        "logits": [packed(1000 * z, "i2") for z in both],
+        "logits": [packed(z, "f4") for z in both],
         "words": {id: tokenizer.convert_ids_to_tokens(id) for id in leading(both, WORDS)},
     }
 
