@@ -46,8 +46,8 @@ def test_recorded_and_live_shares_are_those_of_transformers(figure):
         theirs = attentions(name, OTHER)
         assert mine.shape == theirs.shape and np.allclose(mine.sum(-1), 1, atol=1e-5)
         assert np.abs(mine - theirs).max() < 1e-4
-    assert np.allclose(rows(live), table(OTHER, 8, 4, 9), atol=6e-3)
-    assert not np.allclose(rows(live), table(OTHER, 8, 5, 9), atol=6e-3)
+    assert np.allclose(rows(live), table(OTHER, 8, 4, 9), atol=8e-3)
+    assert not np.allclose(rows(live), table(OTHER, 8, 5, 9), atol=8e-3)
 
 
 @pytest.mark.parametrize("width, dark", [(1200, False), (360, True)])
@@ -63,7 +63,7 @@ def test_heads_and_tokens_are_chosen_by_mouse_and_keyboard(width, dark, figure):
     assert live.state | {"text": ""} == {"text": "", "teacher": 12, "student": 3, "token": 13}
     live.page.keyboard.press("ArrowLeft")
     live.settle()
-    assert np.allclose(rows(live), table(SENTENCE, 12, 3, 12), atol=6e-3)
+    assert np.allclose(rows(live), table(SENTENCE, 12, 3, 12), atol=8e-3)
     assert live.status.startswith("“.” looks: the teacher’s head 0 of layer 3 mostly to")
     checked = live.page.locator(".drag-body [aria-checked=true]")
     assert [x.get_attribute("tabindex") for x in checked.all()] == ["0"] * 3
