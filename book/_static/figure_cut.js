@@ -35,7 +35,7 @@ Figures.define("cut", (figure) => {
   // The strip: a point a cut, a row for each number of layers that are left.
   const x = scale([0, 4], [30, 390]), y = (cut) => 8 + 17 * (6 - cut.length);
   const svg = figure.svg(400, 150, "Held-out KL to the whole teacher of all 63 cuts, before any training");
-  svg.style.maxWidth = "640px";
+  svg.style.maxWidth = "540px";
   const dots = order.map((cut) => make("circle", { cx: x(kl[cut]), cy: y(cut), r: 3.5, fill: "var(--paper)", stroke: "var(--teacher)" }, make("title", {}, `${said(cut)}: ${format(kl[cut])}`)));
   const here = make("path", { d: "M0-8L8 0L0 8L-8 0Z", fill: "var(--student)", stroke: "var(--ink)" }), ahead = make("g", {});
   const handle = make("g", {}, make("rect", { x: 16, y: -4, width: 384, height: 112, fill: "transparent" }), dots, ahead, here);

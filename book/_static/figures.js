@@ -167,7 +167,7 @@ const Figures = (() => {
 
     // A sentence for the models. `compute(models, text)` gives what the figure draws, as `figure.answer`. Until the reader asks for a
     // sentence of his own it is `recorded`, the answer to the first one, and nothing is loaded.
-    sentence({ label = "A sentence with one blank, written [MASK] or ___", value, recorded, compute }) {
+    sentence({ label = "A sentence with one blank: [MASK] or three underscores", value, recorded, compute }) {
       let asked = value;
       this.answer = recorded;
       this.text({ key: "text", label, value });
