@@ -5,15 +5,16 @@ attentions("student", SENTENCE)    # (layers, heads, L, L)
 """
 
 import base64
+import copy
 import functools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import DistilBertForMaskedLM
 
 from distil_lib.export.browser import as_packed, stored_model
-from distil_lib.initialization import initialize_student
 from distil_lib.student import Student
 
 SENTENCE = "If the file does not exist, a [MASK] is raised."
@@ -41,7 +42,9 @@ def logits(name: str, text: str, layers: Sequence[int] | None = None) -> np.ndar
     """
     model = page_model(name)
     if layers is not None:
-        model = initialize_student(model, layers).eval()
+        model = copy.deepcopy(model)
+        stack = model.distilbert.transformer
+        stack["layer"] = nn.ModuleList(stack["layer"][i] for i in layers)
     ids = input_ids(text)
     return model(ids, None, ids == stored_model(name)[1].mask_token_id).logits[0].numpy()
 
