@@ -86,7 +86,7 @@ def test_bad_ids_are_seen_before_the_file_is_loaded(make, tmp_path, monkeypatch)
     """The library takes 8 GB of memory for an id of two thousand million."""
     make(tmp_path)
     monkeypatch.setattr(library.AutoTokenizer, "from_pretrained", pytest.fail)
-    with pytest.raises(UserError, match="repeats ids|to 2000000000"):
+    with pytest.raises(UserError, match=r"repeats ids|to 2000000000"):
         load_tokenizer(tmp_path)
 
 
