@@ -13,7 +13,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help slow encoder cache setup book site test check lint types core unit chapters html pictures oldest hooks lab execute address cells tokenizer teacher student results lock clean distclean
+.PHONY: help doctor slow encoder cache setup book site test check lint types core unit chapters html pictures oldest hooks lab execute address cells tokenizer teacher student results lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -38,6 +38,9 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+doctor: $(READY) ## say what this machine can do, and what to expect of each command
+	@$(BIN)/python scripts/doctor.py
 
 # --------------------------------------------------------------------------------------------------------- book, tests
 # Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores.

@@ -27,7 +27,8 @@ body {{ margin: 0; width: 1200px; height: 630px; display: flex; align-items: cen
 h1 {{ font-size: 84px; font-weight: 600; line-height: 1; margin: 0 0 28px }}
 p {{ margin: 0 }}
 img {{ width: 600px; flex: none }}
-</style><div><h1>Distilling BERT</h1><p>Executed notebooks that rebuild DistilBERT on two CPU cores</p></div>
+</style><div><h1>Distilling BERT</h1>
+<p>Executed notebooks that rebuild DistilBERT on two CPU cores</p></div>
 <img src="{static}/distillation.svg">"""
 
 
