@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from test_figures import MISSING, browser, figure, pages  # noqa: F401 (fixtures)
+from figures_harness import needs_browser
 from torch.nn.functional import cross_entropy
 
 from distil_lib import soft_target_loss
 from distil_lib.pages.figures import labels
 
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = needs_browser
 T = torch.tensor(labels.TEACHER, dtype=torch.float64)
 S = torch.tensor(labels.STUDENT, dtype=torch.float64)
 
@@ -36,7 +36,7 @@ def drawn_labels(live, t, n: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     "t, s", [(T, S), (torch.tensor([0.0, 1, 0, 0]).double(), torch.tensor([0.1, 0.2, 0.3, 0.4]))]
 )
-def test_the_ruler_is_entropy_plus_kl(t, s, figure):  # noqa: F811
+def test_the_ruler_is_entropy_plus_kl(t, s, figure):
     s = s.double()
     state = "&".join(f"{k}={','.join(map(str, p.tolist()))}" for k, p in (("t", t), ("s", s)))
     live = figure("labels", state)
@@ -53,7 +53,7 @@ def test_the_ruler_is_entropy_plus_kl(t, s, figure):  # noqa: F811
 
 
 @pytest.mark.parametrize("width, dark", [(1265, False), (360, True)])
-def test_a_bar_that_is_dragged_leaves_a_distribution(width, dark, figure):  # noqa: F811
+def test_a_bar_that_is_dragged_leaves_a_distribution(width, dark, figure):
     live = figure("labels", width=width, dark=dark)
     bar(live, "student: exception").scroll_into_view_if_needed()
     box = bar(live, "student: exception").bounding_box()
@@ -80,7 +80,7 @@ def test_a_bar_that_is_dragged_leaves_a_distribution(width, dark, figure):  # no
     assert live.state["t"] == [0, 1, 0, 0] and sum(live.state["s"]) == pytest.approx(1)
 
 
-def test_the_mean_gradient_of_labels_settles_on_the_soft_one(figure):  # noqa: F811
+def test_the_mean_gradient_of_labels_settles_on_the_soft_one(figure):
     live = figure("labels", "seed=7")
     live.page.emulate_media(reduced_motion="reduce")
     assert live.evaluate("figure.shown.mean") == []
@@ -103,7 +103,7 @@ def test_the_mean_gradient_of_labels_settles_on_the_soft_one(figure):  # noqa: F
     assert np.linalg.norm(np.array(shown["mean"]) - soft) < 3 * shown["typical"] < 0.03
 
 
-def test_labels_come_one_after_the_other_where_motion_is_welcome(figure):  # noqa: F811
+def test_labels_come_one_after_the_other_where_motion_is_welcome(figure):
     live = figure("labels", "seed=7")
     live.page.emulate_media(reduced_motion="no-preference")
     live.page.click("text=Draw 100 labels")

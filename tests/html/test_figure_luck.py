@@ -2,17 +2,15 @@
 
 import numpy as np
 import pytest
-from test_figures import MISSING, browser, figure, pages  # noqa: F401 (fixtures)
+from figures_harness import needs_browser
 
 from distil_lib.pages.figures import luck as drawn
 from distil_lib.pages.luck import DEVELOPMENT_SETS, equally_good
 from distil_lib.pages.paper_numbers import table
 
-browsing = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
-
-@browsing
-def test_each_number_is_python_s(figure):  # noqa: F811
+@needs_browser
+def test_each_number_is_python_s(figure):
     live = figure("luck")
     for n, share in ((71, 0.28), (50, 0.02), (277, 0.6), (872, 0.13), (10_000, 0.45)):
         live.evaluate(f"(figure.set('n', {n}), figure.set('share', {share}), null)")
@@ -29,8 +27,8 @@ def test_each_number_is_python_s(figure):  # noqa: F811
         assert f"at most {round(most * n / 100)} example" in says
 
 
-@browsing
-def test_a_slider_and_a_dot_move_the_same_number(figure):  # noqa: F811
+@needs_browser
+def test_a_slider_and_a_dot_move_the_same_number(figure):
     live = figure("luck", width=360, dark=True)
     assert "of two examples or more 0.82" in live.status  # as chapter 7 says of WNLI
     live.page.click("text=MRPC")
