@@ -155,14 +155,14 @@ def test_a_fault_of_a_workflow_is_seen(name, old, new):
 
 
 def test_machines_run_what_people_run():
-    """Each push is held to `make test`, by .ci/run; what is deployed is what `make book` builds."""
+    """Each push is held to `make test`, by .ci/run; what is deployed is what `make site` builds."""
     commands = {
         step["run"]
         for text in WORKFLOWS.values()
         for step in steps(yaml.safe_load(text))
         if "run" in step
     }
-    assert {".ci/run", "make check", "make oldest", "make book"} <= commands
+    assert {".ci/run", "make check", "make oldest", "make site"} <= commands
     assert (
         os.access(ROOT / ".ci" / "run", os.X_OK)
         and (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
@@ -176,6 +176,11 @@ def test_machines_run_what_people_run():
         f"{upload['with']['path']}/index.html"
         in re.search(r"^book:.*\n(?:\t.*\n)+", MAKEFILE, re.MULTILINE)[0]
     )
+    assert re.search(r"^site: book ", MAKEFILE, re.MULTILINE)
+    # Without the history no page would say when it was stored.
+    checkout = steps(yaml.safe_load(WORKFLOWS["book"]))[0]
+    assert checkout["uses"].startswith("actions/checkout@")
+    assert checkout["with"]["fetch-depth"] == 0
 
 
 @pytest.mark.parametrize(
