@@ -23,6 +23,7 @@ SITE = ROOT / "_build" / "html"
 JOINED = SITE / "_print.html"  # beside the pages, whose pictures and styles it uses
 OUTPUT = ROOT / "_build" / "distilling-bert.pdf"
 LEFT_OUT = "book/api"
+PLACEHOLDER = BeautifulSoup("", "html.parser")
 PAGE = """<!doctype html><html lang="en" data-theme="light" data-mode="light"><head>
 <meta charset="utf-8"><title>Distilling BERT</title>{styles}{scripts}</head>
 <body class="printed-book"><div class="bd-main"><div class="bd-content">
@@ -69,11 +70,18 @@ def article_of(page: str, html: str, pages: set[str], site: str) -> Tag:
     article = BeautifulSoup(html, "html.parser", parse_only=only).article
     for tag in article.select("script, .headerlink, .copybtn, form"):
         tag.decompose()
+    for folded in article.select("details.hide"):
+        if "solution" in folded.summary.text:  # an answer is printed, a check is not
+            folded["class"].remove("hide")
+    drawings = []  # which name their own parts
+    for svg in article.select("svg:not(svg svg)"):
+        place = PLACEHOLDER.new_tag("svg")
+        svg.replace_with(place)
+        drawings.append((place, svg))
     for tag in article.find_all(id=True):
-        if tag.find_parent("svg") is None and tag.name != "svg":  # a drawing names its own parts
-            tag["id"] = anchor(page, tag["id"])
+        tag["id"] = anchor(page, tag["id"])
     for tag in article.find_all(href=True):
-        if tag.find_parent("svg") is not None or urlsplit(tag["href"]).scheme:
+        if urlsplit(tag["href"]).scheme:
             continue
         path, fragment = resolve(page, tag["href"])
         name = path.removesuffix(".html")
@@ -86,6 +94,8 @@ def article_of(page: str, html: str, pages: set[str], site: str) -> Tag:
     for tag in article.find_all(src=True):
         if not urlsplit(tag["src"]).scheme:
             tag["src"] = resolve(page, tag["src"])[0]
+    for place, svg in drawings:
+        place.replace_with(svg)
     article["id"] = anchor(page)
     return article
 
