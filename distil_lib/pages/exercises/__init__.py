@@ -74,7 +74,11 @@ def check(label: str, attempt: Any) -> str:
     Raises:
         UserError: if there is no such exercise.
     """
-    exercise = find_exercise(label)
+    return judge(find_exercise(label), attempt)
+
+
+def judge(exercise: Exercise, attempt: Any) -> str:
+    """The same for an exercise that is at hand: "Right.", or a hint."""
     try:
         given = _outcomes(exercise, attempt)
     except Exception as error:  # of the reader's own function: her mistake is shown, not raised
