@@ -13,7 +13,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor slow encoder cache setup book site test check lint types core unit chapters html pictures oldest hooks lab execute address cells tokenizer teacher student results lock clean distclean
+.PHONY: help doctor slow encoder cache setup book site test check lint types core unit chapters html pdf pictures oldest hooks lab execute address cells tokenizer teacher student results lock clean distclean slides
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -84,6 +84,9 @@ site: book ## build what GitHub Pages serves, in _build/html, and check its link
 
 html: book ## build the book, then check links, hosts and every page in a browser
 	$(BIN)/python -m pytest -rs tests/html -n 2
+
+pdf: book ## print the book to one PDF, _build/distilling-bert.pdf (needs Chromium)
+	$(BIN)/python scripts/pdf.py
 
 pictures: book ## draw the pictures that other sites and the README show, from the built pages (needs Chromium)
 	$(BIN)/python scripts/pictures.py
@@ -159,3 +162,7 @@ clean: ## delete what was built; environment, runs and caches stay
 
 distclean: clean ## delete the environment too
 	rm -rf $(VENV) .venv-oldest *.egg-info
+
+# ----------------------------------------------------------------------------------------------------------- for teachers
+slides: $(READY) ## write the slides of the course into _build/slides, one HTML file a week
+	$(BIN)/python book/_ext/slides.py _build/slides

@@ -7,6 +7,7 @@ says what stands on each slide: slides are separated by `---`, and a line such a
 
     {figure fig-02-entropy}       {claim 02_temperature}        {equation eq-02-loss}
     {question quiz-02-1}          {take-away 02_temperature}    {answer quiz-02-1}
+    {table 08_ablations}, the first of the page
 
 is replaced by that part of the book, so that a slide cannot disagree with its page. A deck is one
 HTML file that asks nothing of any host: pictures are inside, formulas are MathML.
@@ -36,7 +37,9 @@ FACES = {
     "400-italic": ("italic", 400),
     "600-normal": ("normal", 600),
 }
-PART = re.compile(r"^\{(claim|take-away|figure|question|answer|equation) ([\w-]+)\}$", re.MULTILINE)
+PART = re.compile(
+    r"^\{(claim|table|take-away|figure|question|answer|equation) ([\w-]+)\}$", re.MULTILINE
+)
 CHOICE = re.compile(
     r'<details class="quiz(?P<right> right)?" name="(?P<name>[\w-]+)"><summary>(?P<text>.*?)'
     r"</summary>(?P<why>.*?)</details>",
@@ -48,8 +51,12 @@ TEX = (
     (r"\\(tfrac|dfrac)", r"\\frac"),
     (r"\\[bB]igg?[lr]?(?![a-z])|\\textstyle|\[1ex\]", ""),
     (r"\\dots(?![a-z])", r"\\ldots"),
-    (r"\\hat\s*(\w|\\\w+)", r"{\\hat{\1}}"),
     (r"\\(log|ln|max)(?![a-z])(?!_)\s*", r"\\\1\\,"),
+)
+# docutils sets the index of an accented letter below it instead of beside it.
+ACCENTED = re.compile(
+    r"<munderover>\s*(<mi>[^<]*</mi>)((?:(?!<munderover>).)*?)(<mo[^>]*>[ˆ¯]</mo>)\s*</munderover>",
+    re.DOTALL,
 )
 ROLES = (
     (r"\s*\{cite(:\w)?\}`[^`]*`", ""),
@@ -71,10 +78,12 @@ class Book:
 
 def formula(tex: str, block: bool = False) -> str:
     """LaTeX as MathML, with its source as alternative text."""
+    label = f' aria-label="{escape(tex.strip())}"'
     for old, new in TEX:
         tex = re.sub(old, new, tex)
     mathml = tex2mathml(tex.strip(), as_block=block)
-    return mathml.replace("<math", f'<math aria-label="{escape(tex.strip())}"', 1)
+    mathml = ACCENTED.sub(r"<msub><mover>\1\3</mover>\2</msub>", mathml)
+    return re.sub(r' xmlns="[^"]*"', lambda _: label, mathml, count=1)
 
 
 @functools.cache
@@ -131,6 +140,8 @@ def read_book(folder: Path = BOOK) -> Book:
             ends = text.partition("\n## Take away\n")[2].partition("\n\n**")[0]
             heading = f"<h2>Take away: {escape(title[1])}</h2>"
             found["take-away", path.stem] = heading + markdown(ends.strip())
+        if table := re.search(r"^\|.+\|$\n(^\|.+\|$\n?)+", text, re.MULTILINE):
+            found["table", path.stem] = markdown(table[0])  # the first of the page
         found |= _quizzes(text)
         for label, tex in re.findall(r"```\{math\}\n:label: (\S+)\n(.*?)\n```", text, re.DOTALL):
             found["equation", label] = f'<div class="equation">{formula(tex, block=True)}</div>'

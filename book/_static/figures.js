@@ -51,6 +51,15 @@ const Figures = (() => {
     const f = log ? Math.log : Number;
     return (x) => from + ((f(x) - f(a)) / (f(b) - f(a))) * (to - from);
   };
+  const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}%`);
+  // The first places of several lists of scores, from each in turn, until there are so many; in the order of the first list.
+  function leading(lists, count) {
+    const orders = lists.map((list) => [...list.keys()].sort((a, b) => list[b] - list[a])), found = new Set();
+    for (let n = 0; found.size < count; n++) for (const order of orders) if (found.size < count) found.add(order[n]);
+    return [...found].sort((a, b) => lists[0][b] - lists[0][a]);
+  }
+  // Numbers that Python has packed (distil_lib/pages/answers.py): whole ones, as many bytes each as `Kind` has.
+  const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6, maximumSignificantDigits: digits });
 
   // ------------------------------------------------------------------------------------------------------------------ one figure
@@ -93,7 +102,9 @@ const Figures = (() => {
       });
     }
 
+    // While there is a note (models load, a sentence has no blank), it is said instead.
     say(text) {
+      text = this.note || text;
       if (this.status.textContent !== text) this.status.textContent = text;
     }
 
@@ -154,6 +165,44 @@ const Figures = (() => {
       };
     }
 
+    // A sentence for the models. `compute(models, text)` gives what the figure draws, as `figure.answer`. Until the reader asks for a
+    // sentence of his own it is `recorded`, the answer to the first one, and nothing is loaded.
+    sentence({ label = "A sentence with one blank, written [MASK] or ___", value, recorded, compute }) {
+      let asked = value;
+      this.answer = recorded;
+      this.text({ key: "text", label, value });
+      const ask = async (text) => {
+        try {
+          const models = text !== value && (await this.models());
+          if (text !== asked) return; // there is a newer question
+          this.answer = models ? compute(models, text.replace(/\[mask\]|_{3,}/gi, "[MASK]")) : recorded;
+          this.note = "";
+        } catch (error) {
+          if (text === asked) this.note = error.message;
+        }
+        this.body.setAttribute("aria-busy", Boolean(this.note)); // dims the answer to the question before
+        this.redraw();
+      };
+      this.draw(({ text }) => {
+        if (text !== asked) ask((asked = text));
+      });
+    }
+
+    // A table with a bar for each number; the function that this gives back fills it. A row is a name and, for each further column,
+    // its bars: `of` whom, from where to where on the track (0 to 1), perhaps a mark for what it was, and the number as text.
+    bars(columns, label) {
+      const body = make("tbody");
+      this.body.append(make("table", { class: "drag-bars", "aria-label": label },
+        make("thead", {}, make("tr", {}, columns.map((name) => make("th", { scope: "col" }, name)))), body));
+      const bar = ({ of, from = 0, to, mark, text }) => make("div", { class: `drag-bar of-${of}` },
+        make("div", { class: "drag-track", "aria-hidden": "true" },
+          make("i", { style: `left:${100 * from}%;width:${100 * (to - from)}%` }),
+          mark === undefined ? [] : make("b", { style: `left:${100 * mark}%` })),
+        make("span", {}, text));
+      return (rows) => body.replaceChildren(...rows.map(([name, ...cells]) =>
+        make("tr", {}, make("th", { scope: "row" }, name), cells.map((bars) => make("td", {}, bars.map(bar))))));
+    }
+
     button(label, function_) {
       const button = make("button", { type: "button", onclick: function_ }, label);
       this.controls.append(button);
@@ -201,9 +250,10 @@ const Figures = (() => {
 
     // Teacher and student, fetched once for all figures of a page.
     async models() {
-      this.say("Loading both models, once …");
+      this.note = "Loading both models, once …";
+      this.redraw();
       const found = await Promise.all(["teacher", "student"].map(loadModel));
-      this.say("");
+      this.note = "";
       return { teacher: found[0], student: found[1] };
     }
   }
@@ -269,7 +319,7 @@ const Figures = (() => {
 
   return {
     define: (name, function_) => { defined[name] = function_; },
-    make, sum, softmax, entropy, crossEntropy, kl, random, scale, format, reduced,
+    make, sum, softmax, entropy, crossEntropy, kl, random, scale, format, percent, leading, unpack, reduced,
     data: {}, loaded: {}, live: elements,
   };
 })();

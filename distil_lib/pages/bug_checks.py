@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distil_lib.pages.bugs import RIGHT, Answers, LossCode, Text
@@ -109,8 +110,9 @@ def gradients_beside_right(code: LossCode, steps: int = 60) -> list[tuple[float,
                 each.loss([each.answers(student, teacher, half) for half in halves]).backward()
                 of_all = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
                 gradients.append(torch.cat(of_all))
-            cosine = torch.cosine_similarity(*gradients, dim=0).item()
-            found.append((float(gradients[0].norm() / gradients[1].norm()), cosine))
+            wrong, right = gradients
+            cosine = F.cosine_similarity(wrong, right, dim=0)
+            found.append((float(wrong.norm() / right.norm()), float(cosine)))
             optimizer.step()
     return found
 

@@ -125,7 +125,8 @@ def plan_run(config: PretrainConfig) -> str:
     precision, why = choose_precision(torch.device(device))
     quicker, reason = config.precision == "fp32" and precision == "bf16", ""
     if config.precision == "auto":
-        config, reason = replace(config, precision=precision), f" ({why})"
+        settings = {"precision": precision}
+        config, reason = replace(config, **settings), f" ({why})"  # type: ignore[arg-type]
     if config.batch_size < world:
         raise UserError(
             f"A batch of {config.batch_size} cannot be shared by {world} processes.",

@@ -282,7 +282,8 @@ def test_contents_and_chapters_agree():
     named = [page["file"] for page in pages]
     files = [
         p.relative_to(ROOT).with_suffix("").as_posix()
-        for p in [*(ROOT / "book").iterdir(), *(ROOT / "book" / "api").iterdir()]
+        for folder in (".", "api", "teachers")
+        for p in (ROOT / "book" / folder).iterdir()
         if p.suffix in (".ipynb", ".md")
     ]
     assert sorted(named) == sorted(files)

@@ -223,6 +223,25 @@ def test_one_python_for_the_book_conda_and_the_container():
     assert f"\nFROM python:{conda}-" in (ROOT / ".devcontainer" / "Dockerfile").read_text()
 
 
+def test_every_way_in_takes_the_versions_of_the_lock():
+    """conda, Binder (which reads environment.yml), the container and make name no versions of their
+    own. Colab keeps its own torch and numpy: the set-up cell installs the library alone.
+    """
+    *_, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert "-r requirements.lock" in pip["pip"]
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make setup"
+    assert re.search(r"^LOCK := requirements\.lock$", MAKEFILE, re.MULTILINE)
+    assert re.search(r"^setup: \$\(READY\)", MAKEFILE, re.MULTILINE)
+    assert re.search(r"^\t\$\(BIN\)/python -m pip install .*-r \$\(LOCK\)$", MAKEFILE, re.MULTILINE)
+    files = [ROOT / "environment.yml", *(ROOT / ".devcontainer").iterdir(), ROOT / "Makefile"]
+    cells = ROOT / "book" / "_ext" / "notebooks.py"
+    assert '"--no-deps", "-e"' in cells.read_text(encoding="utf-8")
+    for path in [*files, cells]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b(torch|numpy|transformers|jupyter-book)\s*[=<>~]=", text), path
+
+
 def test_oldest_versions_are_named():
     """`make oldest` promises something only for what has a lower bound."""
     extras = PROJECT["project"]["optional-dependencies"]

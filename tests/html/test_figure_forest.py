@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from test_figures import MISSING, browser, figure, pages  # noqa: F401
+from figures_harness import needs_browser
 
 from distil_lib.pages.figures import forest
 from distil_lib.pages.grid_results import ARM_NAMES, DIGITS, FOUR, judged, with_half_width
 
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = needs_browser
 
 
 def rows(live) -> dict[str, dict]:

@@ -1,6 +1,6 @@
 """Chapter 5: twelve bugs of the triple loss, their curves, their gradients, and what catches them.
 
-    python -m distil_lib.pages.figures.bugs     # trains the toys and writes the record, in a minute
+python -m distil_lib.pages.figures.bugs     # trains the toys and writes the record, in a minute
 """
 
 import json

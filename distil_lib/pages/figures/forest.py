@@ -51,16 +51,16 @@ def data() -> dict[str, Any]:
             "full": max(abs(x) for e in arms.values() for x in (e[1], e[2], *e[5])),
             "paper": measure == "documentation",  # in points as well, though of other tasks
         }  # fmt: skip
-    arms = list(judged("kl"))
+    names = list(judged("kl"))
     groups = {
-        "all": ("all nineteen", arms),
+        "all": ("all nineteen", names),
         "paper": ("the paper's four", FOUR),
-        "alone": ("one loss alone, no teacher", arms[4:8]),
-        "start": ("start and layers", arms[8:14]),
-        "recipe": ("temperature, tokens, weights", arms[14:]),
+        "alone": ("one loss alone, no teacher", names[4:8]),
+        "start": ("start and layers", names[8:14]),
+        "recipe": ("temperature, tokens, weights", names[14:]),
     }
     return {
-        "names": {arm: ARM_NAMES[arm] for arm in arms},
+        "names": {arm: ARM_NAMES[arm] for arm in names},
         "groups": groups,
         "paper": paper_effects(),
         "measures": measures,
