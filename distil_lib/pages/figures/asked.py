@@ -1,7 +1,8 @@
 """Chapter 6: who gets asked, in a block of real text: share, smoothing, epochs.
 
-    python -m distil_lib.pages.figures.asked     # writes the record: the block, and how often the
-                                                 # corpus has each of its tokens
+    python -m distil_lib.pages.figures.asked     # writes the record
+
+The record has the block, and how often the corpus has each of its tokens.
 """
 
 import json
@@ -54,7 +55,8 @@ def _picture() -> "Picture":
     for share, line in ((0.2, "-"), (0.15, "--")):
         values = [100 * coverage(share, epochs) for epochs in range(21)]
         axes.plot(values, line, label=f"{share:.0%} in each epoch")
-    axes.set(xlabel="epochs", ylabel="asked at least once (%)", ylim=(0, 100), xticks=[0, 3, 10, 20])
+    axes.set(xlabel="epochs", ylabel="asked at least once (%)", ylim=(0, 100))
+    axes.set_xticks([0, 3, 10, 20])
     axes.legend(frameon=False, loc="lower right")
     return figure
 
