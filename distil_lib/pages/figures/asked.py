@@ -6,6 +6,7 @@ The record has the block, and how often the corpus has each of its tokens.
 """
 
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from distil_lib.common.paths import PROJECT, data_folder
@@ -25,7 +26,8 @@ def measured() -> dict[str, Any]:
 
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     blocks = load_blocks(CORPUS, tokenizer, 64)
-    ids = [int(i) for i in blocks.train[BLOCK]["input_ids"]]
+    block = next(islice(blocks.train, BLOCK, None))
+    ids = [int(i) for i in block["input_ids"]]
     return {
         "command": "python -m distil_lib.pages.figures.asked",
         "corpus": CORPUS,
