@@ -4,9 +4,9 @@
 Figures.define("replay", (figure) => {
   const { make, scale, format } = Figures, { training, held_out: held } = figure.data, first = training[0], last = training.at(-1), every = training[1].step - first.step;
   const set = figure.slider({ key: "step", label: "Step", min: first.step, max: last.step, step: every, value: 200, text: (step) => step.toLocaleString("en") });
-  const svg = figure.svg(600, 370, "Losses and held-out figures over the steps"), lines = make("g"), grip = make("circle", { r: 10, fill: "var(--teacher)", stroke: "var(--paper)", "stroke-width": 2 }), table = make("tbody");
+  const svg = figure.svg(600, 370, "Losses and held-out figures over the steps"), lines = make("g"), grip = make("circle", { r: 10, fill: "var(--teacher)", stroke: "var(--paper)", "stroke-width": 2 }), table = make("div", { style: "display: grid; gap: 0.3rem 1.5rem; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); margin-top: 0.5rem" });
   svg.append(lines, grip);
-  figure.body.append(make("table", {}, table));
+  figure.body.append(table);
   const STYLES = [["var(--teacher)", null], ["var(--student)", "8 4"], ["var(--third)", "2 4"]], percent = (x) => `${(100 * x).toFixed(1)}%`;
   const panels = [
     [training, 20, [["ce", "L_ce"], ["mlm", "L_mlm"], ["cos", "L_cos"]].map(([name, label]) => [(row) => row[name] / first[name], label]), "losses, of their first value"],
@@ -34,12 +34,11 @@ Figures.define("replay", (figure) => {
     }), path(`M${x(step)} 40V340`, { stroke: "var(--ghost)" }), text((38 + width) / 2, 372, `step, to ${last.step.toLocaleString("en")}`, "middle"));
     grip.setAttribute("transform", `translate(${x(step)} 352)`);
     const fallen = (first.ce - now.ce) / (first.ce - last.ce);
-    const cells = [
-      ["triple loss", format(now.loss), "gradient norm", format(now.norm)], ["L_ce", format(now.ce), "learning rate", now.lr.toPrecision(3)],
-      ["L_mlm", format(now.mlm), "million tokens", (now.tokens / 1e6).toFixed(2)], ["L_cos", format(now.cos), "minutes", (now.seconds / 60).toFixed(1)],
-      evaluated ? ["held-out KL", format(evaluated.kl), "right", percent(evaluated.accuracy)] : ["held-out KL", "–", "right", "–"],
-    ];
-    table.replaceChildren(...cells.map((row) => make("tr", {}, row.map((cell) => make("td", {}, cell)))));
+    const said = {
+      "triple loss": format(now.loss), L_ce: format(now.ce), L_mlm: format(now.mlm), L_cos: format(now.cos), "gradient norm": format(now.norm), "learning rate": now.lr.toPrecision(3),
+      "million tokens": (now.tokens / 1e6).toFixed(2), minutes: (now.seconds / 60).toFixed(1), "held-out KL": evaluated ? format(evaluated.kl) : "–", right: evaluated ? percent(evaluated.accuracy) : "–",
+    };
+    table.replaceChildren(...Object.entries(said).map(([name, value]) => make("span", { style: "display: flex; justify-content: space-between", "data-name": name }, `${name} `, make("b", {}, value))));
     figure.say(`Step ${step}: ${percent(fallen)} of the fall of L_ce is over after ${percent(step / last.step)} of the steps. ${evaluated ? `Held out, at step ${evaluated.step}, the student guesses as the teacher in ${percent(evaluated.agreement)} of all cases.` : "The first evaluation is at step " + held[0].step + "."}`);
   });
   new ResizeObserver(() => figure.redraw()).observe(svg);

@@ -32,8 +32,10 @@ def test_each_figure_is_that_of_the_log(log, figure):
         row, evaluated = training[step], held_out.get(step // 200 * 200)
         fallen = (first["ce"] - row["ce"]) / (first["ce"] - last["ce"])
         assert live.status.startswith(f"Step {step}: {fallen:.1%} of the fall")
-        cells = live.evaluate("[...figure.body.querySelectorAll('td')].map((e) => e.textContent)")
-        shown = dict(zip(cells[::2], cells[1::2], strict=True))
+        shown = live.evaluate(
+            """Object.fromEntries([...figure.body.querySelectorAll("[data-name]")].map((e) =>
+            [e.dataset.name, e.querySelector("b").textContent]))"""
+        )
         for label, name in (("triple loss", "loss"), ("L_ce", "ce"), ("L_cos", "cos")):
             assert float(shown[label]) == pytest.approx(row[name], rel=6e-3)
         assert float(shown["L_mlm"]) == pytest.approx(row["mlm"], rel=6e-3)
