@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,15 +17,16 @@ from distil_lib.text.tokenizer import load_tokenizer
 EPOCHS = 2000
 
 
-@pytest.fixture(scope="module")
+@cache
 def block():
     recorded = json.loads(asked.RECORD.read_text(encoding="utf-8"))
     return load_tokenizer(data_folder("tokenizer")), recorded
 
 
-def masked_by_the_library(block, share: float, smoothing: float) -> np.ndarray:
+@cache
+def masked_by_the_library(share: float, smoothing: float) -> np.ndarray:
     """(EPOCHS, tokens that can be masked) bool."""
-    tokenizer, recorded = block
+    tokenizer, recorded = block()
     counts = np.ones(len(tokenizer))
     counts[recorded["ids"]] = recorded["counts"]
     masking = DynamicMasking(tokenizer, share, smoothing, seed=1, counts=counts)
@@ -33,17 +35,17 @@ def masked_by_the_library(block, share: float, smoothing: float) -> np.ndarray:
     return chosen[:, 1:-1].numpy()  # without [CLS] and [SEP]
 
 
-def test_the_record_is_a_block_of_the_corpus(block):
-    tokenizer, recorded = block
+def test_the_record_is_a_block_of_the_corpus():
+    tokenizer, recorded = block()
     assert tokenizer.convert_ids_to_tokens(recorded["ids"]) == recorded["tokens"]
     assert len(recorded["ids"]) == 64 and min(recorded["counts"]) > 0
     # The page of chapter 6 asserts that its block and its counts are these.
 
 
 @needs_browser
-@pytest.mark.parametrize("share, smoothing", [(0.2, 0.0), (0.15, 0.7), (0.4, 1.5)])
-def test_chances_and_coverage_are_the_librarys(share, smoothing, block, figure):
-    chosen = masked_by_the_library(block, share, smoothing)
+@pytest.mark.parametrize("share, smoothing", [(0.2, 0.0), (0.2, 0.7), (0.4, 1.5)])
+def test_chances_and_coverage_are_the_librarys(share, smoothing, figure):
+    chosen = masked_by_the_library(share, smoothing)
     live = figure("asked", f"share={share}&smoothing={smoothing}&epochs=4")
     said = live.evaluate("[...figure.body.querySelectorAll('p [title]')].map((e) => e.title)")
     assert said[0].endswith("never masked") and said[-1].endswith("never masked")
@@ -59,15 +61,15 @@ def test_chances_and_coverage_are_the_librarys(share, smoothing, block, figure):
 
 
 @needs_browser
-def test_smoothing_slows_coverage_as_the_caption_says(block, figure):
-    chosen = masked_by_the_library(block, 0.2, 0.7)[: EPOCHS // 3 * 3]
+def test_smoothing_slows_coverage_as_the_caption_says(figure):
+    chosen = masked_by_the_library(0.2, 0.7)[: EPOCHS // 3 * 3]
     live = figure("asked", "smoothing=0.7")  # 20% and 3 epochs, as in the beginning
     assert "expected 37.0%" in live.status
     assert chosen.reshape(-1, 3, 62).any(1).mean() == pytest.approx(0.37, abs=0.01)
 
 
 @needs_browser
-def test_what_is_drawn_follows_the_chances(block, figure):
+def test_what_is_drawn_follows_the_chances(figure):
     live = figure("asked", "share=0.2&smoothing=0.7&epochs=1")
     drawn = live.evaluate(
         """(async () => {
@@ -81,7 +83,7 @@ def test_what_is_drawn_follows_the_chances(block, figure):
         return found;
         })()"""
     )
-    drawn, expected = np.array(drawn), masked_by_the_library(block, 0.2, 0.7).mean(0)
+    drawn, expected = np.array(drawn), masked_by_the_library(0.2, 0.7).mean(0)
     assert not drawn[:, [0, -1]].any()
     assert set(drawn.sum(1)) == {12, 13}  # 12.4, rounded by chance
     spread = np.sqrt(expected * (1 - expected) / 120) + 0.011

@@ -51,5 +51,5 @@ FIGURE = Figure(
     ),
     picture=_picture,
     data=data,
-    height=620,
+    height=680,
 )
