@@ -42,6 +42,11 @@ def test_a_state_is_written_into_the_address_and_read_from_it(figure):
     assert live.page.url.endswith("#drag-amdahl?outside=0.2&layers=4&format=eager+fp32")
 
 
+def test_a_notebook_gets_a_frame_and_no_warning(recwarn):
+    assert "srcdoc=" in figures.drag("amdahl").data
+    assert not recwarn.list  # IPython warns of a bare <iframe>
+
+
 def test_an_unknown_figure_is_refused():
     with pytest.raises(UserError, match="no figure 'nothing'"):
         figures.find("nothing")
