@@ -127,8 +127,8 @@ class DistillationStep:
         weighted, ce, mlm = student.logits
         cos = torch.zeros_like(ce)
         if loss.alpha_cos:
-            both = (states_at(x, seen) for x in (student.last_hidden_state, teacher_hidden))
-            cos = cosine_loss(*both, reduction="sum")
+            mine, theirs = states_at(student.last_hidden_state, seen), states_at(teacher_hidden, seen)
+            cos = cosine_loss(mine, theirs, reduction="sum")
         return loss.combine(ce, mlm, cos, counts, weighted)
 
     def _ask_teacher(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
