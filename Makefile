@@ -88,7 +88,7 @@ site: book ## build what GitHub Pages serves, in _build/html, and check its link
 html: book ## build the book, then check links, hosts and every page in a browser
 	+@$(MAKE) --no-print-directory pages
 
-pages: # of the book as it was built last
+pages: $(READY) ## check links, hosts and every page of the book as it was built last
 	$(BIN)/python -m pytest -rs tests/html -n 2
 
 pdf: book ## print the book to one PDF, _build/distilling-bert.pdf (needs Chromium)
