@@ -41,6 +41,13 @@ class Live:
         """Wait for the next frame."""
         self.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
+    def bars(self) -> list[float]:
+        """How long each bar of the figure's tables is, as a share of its track."""
+        return self.evaluate(
+            """[...figure.body.querySelectorAll(".drag-track i")].map(
+            (bar) => bar.offsetParent && parseFloat(bar.style.width) / 100)"""
+        )
+
     def slide(self, key: str, *keys: str) -> None:
         for each in keys:
             self.page.press(f'[data-key="{key}"]', each)

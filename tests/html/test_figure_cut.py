@@ -27,7 +27,11 @@ def agrees(live, text: str, layers: list[int]) -> bool:
     words = leading([left, whole], cut.WORDS)
     names, mine = stored_model("teacher")[1].convert_ids_to_tokens(words), rows(live)
     wanted = [[whole[w], left[w]] for w in words]
-    return list(mine) == names and np.allclose([*mine.values()], wanted, atol=6e-3)
+    return (
+        list(mine) == names
+        and np.allclose([*mine.values()], wanted, atol=6e-3)
+        and np.allclose(live.bars(), np.ravel(wanted), atol=1e-4)
+    )
 
 
 @needs_browser
@@ -51,6 +55,19 @@ def test_recorded_and_live_answers_are_those_of_the_cut_model(figure):
 def test_it_is_driven_by_mouse_and_keyboard(width, dark, figure):
     live, order = figure("cut", width=width, dark=dark), sorted(CUTS, key=all_cuts().get)
     names = ["".join(map(str, each)) for each in order]
+    places = live.evaluate(
+        "[...figure.body.querySelectorAll('circle')].map("
+        "(c) => [c.cx, c.cy].map((v) => v.baseVal.value))"
+    )
+    x, y = np.transpose(places)  # one scale for all 63 values, one row for each number of layers
+    assert np.allclose(
+        (x - x[0]) / (x[-1] - x[0]),
+        [all_cuts()[c] / all_cuts()[order[-1]] for c in order],
+        atol=1e-4,
+    )
+    assert [np.unique(-y, return_inverse=True)[1][n] + 1 for n in range(63)] == [
+        len(c) for c in order
+    ]
     strip, six = live.page.locator("svg [role=slider]"), live.page.locator("circle").first
     live.drag(strip, six.bounding_box()["x"])
     assert live.state["layers"] == "012345" and "KL 0 nats: number 1 of 63" in live.status

@@ -64,6 +64,7 @@ def test_heads_and_tokens_are_chosen_by_mouse_and_keyboard(width, dark, figure):
     live.page.keyboard.press("ArrowLeft")
     live.settle()
     assert np.allclose(rows(live), table(SENTENCE, 12, 3, 12), atol=8e-3)
+    assert np.allclose(live.bars(), table(SENTENCE, 12, 3, 12).flatten(), atol=3e-3)
     assert live.status.startswith("“.” looks: the teacher’s head 0 of layer 3 mostly to")
     checked = live.page.locator(".drag-body [aria-checked=true]")
     assert [x.get_attribute("tabindex") for x in checked.all()] == ["0"] * 3
