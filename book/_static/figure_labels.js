@@ -20,6 +20,7 @@ Figures.define("labels", (figure) => {
     const rest = 1 - p[i];
     return distribution(p.map((q, j) => (j === i ? x : Math.max(least, rest > 1e-9 ? (q * (1 - x)) / rest : (1 - x) / 3))));
   };
+  const letters = (x, y, text, anchor = "middle") => make("text", { x, y, "text-anchor": anchor }, String(text));
   const whole = (low, high) => (given) => (/^\d+$/.test(given) && given >= low && given <= high ? Number(given) : undefined);
 
   figure.start("t", distribution([4, 2, 1, 1]), read(LEAST.t));
@@ -47,13 +48,13 @@ Figures.define("labels", (figure) => {
     const svg = figure.svg(260, 182, `Probabilities of the ${NAMES[key]}`);
     svg.style.cssText = "flex:1 1 15rem;max-width:24rem";
     both.append(svg);
-    svg.append(make("text", { x: 4, y: 12, "font-weight": 600 }, key === "t" ? "teacher t" : "student s"), make("line", { class: "axis", x1: 0, x2: 260, y1: 160, y2: 160 }));
+    svg.append(letters(4, 12, `${NAMES[key]} ${key}`, "start"), make("line", { class: "axis", x1: 0, x2: 260, y1: 160, y2: 160 }));
     return WORDS.map((word, i) => {
-      const x = 4 + 64 * i, value = make("text", { x: x + 30, "text-anchor": "middle" });
+      const x = 4 + 64 * i, value = letters(x + 30, 0, "");
       const bar = make("rect", { x: x + 8, width: 44, fill: COLORS[key], "fill-opacity": 0.75 });
       const grip = make("rect", { x: x + 4, width: 52, height: 5, rx: 2, fill: "var(--ink)" });
       const hold = make("g", {}, make("rect", { x, y: 15, width: 60, height: 146, fill: "transparent" }), bar, grip, value);
-      svg.append(hold, make("text", { x: x + 30, y: 176, "text-anchor": "middle" }, word));
+      svg.append(hold, letters(x + 30, 176, word));
       figure.handle(hold, {
         label: `${NAMES[key]}: ${word}`, min: LEAST[key], max: TOP[key], step: 0.01, vertical: true, text: (p) => `${format(100 * p)}%`,
         get: () => figure.state[key][i], set: (p) => figure.set(key, put(figure.state[key], i, p, LEAST[key])),
@@ -82,15 +83,15 @@ Figures.define("labels", (figure) => {
   const g = scale([-1, 1], [84, 346]);
   const svg = figure.svg(350, 176, "Gradient of the loss in each of the student's logits");
   svg.style.maxWidth = "34rem";
-  svg.append(make("text", { x: 215, y: 12, "text-anchor": "middle" }, "← raises a logit · gradient · lowers it →"));
+  svg.append(letters(215, 12, "← raises a logit · gradient · lowers it →"));
   for (const at of [-1, 0, 1]) {
-    svg.append(make("line", { class: "axis", x1: g(at), x2: g(at), y1: 20, y2: 158 }), make("text", { x: g(at), y: 172, "text-anchor": at > 0 ? "end" : "middle" }, String(at)));
+    svg.append(make("line", { class: "axis", x1: g(at), x2: g(at), y1: 20, y2: 158 }), letters(g(at), 172, at, at > 0 ? "end" : "middle"));
   }
   const arrows = WORDS.map((word, i) => {
     const middle = 37 + 34 * i, mean = make("path", { stroke: "var(--student)", "stroke-width": 7, fill: "none" });
     const last = make("path", { stroke: "var(--ink)", "stroke-width": 1.6, "stroke-dasharray": "4 3", fill: "none" });
     const head = make("path", { fill: "var(--ink)" }), soft = make("path", { stroke: "var(--teacher)", "stroke-width": 2.5, fill: "var(--paper)" });
-    svg.append(make("text", { x: 76, y: middle + 4, "text-anchor": "end" }, word), mean, last, head, soft);
+    svg.append(letters(76, middle + 4, word, "end"), mean, last, head, soft);
     return (softly, meanly, lastly) => {
       const x = g(softly), tip = g(lastly ?? 0), side = lastly > 0 ? -7 : 7;
       soft.setAttribute("d", `M${x} ${middle - 7}l6 7l-6 7l-6 -7z`);

@@ -3,10 +3,11 @@
 Figures.define("luck", (figure) => {
   const { make, sum, scale, format } = Figures;
   const SETS = figure.data.sets, [FEW, MANY] = [50, 10000], WIDTH = 350, WNLI = "var(--student)";
-  const show = (n) => `${Math.round(n).toLocaleString("en")} examples`;
+  const whole = (n) => Math.round(n).toLocaleString("en"), show = (n) => `${whole(n)} examples`;
+  const letters = (x, y, text = "", anchor = "middle") => make("text", { x, y, "text-anchor": anchor }, text);
   const setN = figure.slider({ key: "n", label: "Test examples n", min: FEW, max: MANY, value: 71, log: true, text: show });
   figure.slider({ key: "share", label: "Share on which exactly one of the two is right", min: 0.02, max: 0.6, step: 0.01, value: 0.28, text: (x) => `${format(100 * x)}%` });
-  for (const [name, n] of SETS) figure.button(`${name} ${n.toLocaleString("en")}`, () => setN(n));
+  for (const [name, n] of SETS) figure.button(`${name} ${whole(n)}`, () => setN(n));
   figure.toggle({ key: "zoom", label: "Zoom in on the range" });
 
   // log k! for each k, as far as it is asked for.
@@ -36,9 +37,9 @@ Figures.define("luck", (figure) => {
   const ghost = make("path", { fill: "none", stroke: WNLI, "stroke-width": 1.3, "stroke-dasharray": "4 2" });
   const outer = make("path", { fill: "var(--ghost)" }), inner = make("path", { fill: "var(--teacher)" });
   const ends = make("path", { stroke: "var(--ink)", "stroke-width": 1.5, fill: "none" });
-  const word = make("text", { x: WIDTH / 2, y: 12, "text-anchor": "middle" }), ticks = make("g");
+  const word = letters(WIDTH / 2, 12), ticks = make("g");
   svg.append(outer, inner, ghost, ends, word, make("line", { class: "axis", x1: 0, x2: WIDTH, y1: 150, y2: 150 }), ticks,
-    make("text", { x: WIDTH / 2, y: 186, "text-anchor": "middle" }, "difference in accuracy (points)"));
+    letters(WIDTH / 2, 186, "difference in accuracy (points)"));
   // Bars as one path, since there may be hundreds; each is as high as its probability, the highest 110 pixels.
   const bars = (found, x, chosen = () => true) => {
     const top = Math.max(...found.probability), step = 100 / found.n;
@@ -53,9 +54,9 @@ Figures.define("luck", (figure) => {
   strip.style.maxWidth = "36rem";
   const across = scale([FEW, MANY], [38, 340], true), up = scale([0.1, 40], [112, 8], true);
   const curve = make("path", { fill: "none", stroke: "var(--teacher)", "stroke-width": 2 });
-  strip.append(curve, make("text", { x: 190, y: 148, "text-anchor": "middle" }, "test examples"));
-  for (const points of [0.1, 1, 10]) strip.append(make("line", { class: "axis", x1: 38, x2: 340, y1: up(points), y2: up(points) }), make("text", { x: 34, y: up(points) + 4, "text-anchor": "end" }, `±${points}`));
-  for (const n of [100, 1000, 10000]) strip.append(make("text", { x: across(n), y: 130, "text-anchor": n > 5000 ? "end" : "middle" }, n.toLocaleString("en")));
+  strip.append(curve, letters(190, 148, "test examples"));
+  for (const points of [0.1, 1, 10]) strip.append(make("line", { class: "axis", x1: 38, x2: 340, y1: up(points), y2: up(points) }), letters(34, up(points) + 4, `±${points}`, "end"));
+  for (const n of [100, 1000, 10000]) strip.append(letters(across(n), 130, whole(n), n > MANY / 2 ? "end" : "middle"));
   const marks = SETS.map(([name, n]) => {
     const first = name === "WNLI", mark = make("path", { fill: first ? WNLI : "var(--paper)", stroke: first ? WNLI : "var(--ink)" }, make("title", {}, `${name}, ${n}`));
     strip.append(mark);
@@ -78,7 +79,7 @@ Figures.define("luck", (figure) => {
     ends.setAttribute("d", `M${x(-found.points)} 24v8M${x(-found.points)} 28H${x(found.points)}M${x(found.points)} 24v8`);
     word.textContent = `95 times in 100 within ±${format(found.points)} points`;
     ticks.replaceChildren(...[-1, -0.5, 0, 0.5, 1].map((part) =>
-      make("text", { x: x(part * wide), y: 167, "text-anchor": part === -1 ? "start" : part === 1 ? "end" : "middle" }, `${part > 0 ? "+" : ""}${part * wide}`)));
+      letters(x(part * wide), 167, `${part > 0 ? "+" : ""}${part * wide}`, { [-1]: "start", 1: "end" }[part])));
     const path = [];
     for (let m = FEW; m < MANY * 1.02; m *= 1.08) path.push(`${across(m)} ${up(coins(Math.round(m), share).points)}`);
     curve.setAttribute("d", `M${path.join("L")}`);
@@ -86,7 +87,7 @@ Figures.define("luck", (figure) => {
     dot.setAttribute("cx", across(n));
     dot.setAttribute("cy", up(found.points));
     figure.shown = found;
-    figure.say(`On ${found.differ} of ${n.toLocaleString("en")} examples exactly one of the two is right. Then equally good systems are, at least 95 times in 100, ` +
+    figure.say(`On ${found.differ} of ${whole(n)} examples exactly one of the two is right. Then equally good systems are, at least 95 times in 100, ` +
       `at most ${found.range} example${found.range === 1 ? "" : "s"} apart: ${format(found.points)} points of accuracy, or ${format(found.points / 9)} of a mean of nine tasks. ` +
       `The probability of a tie is ${found.tie.toFixed(2)}, of two examples or more ${found.apart.toFixed(2)}.`);
   });

@@ -311,7 +311,8 @@ const Figures = (() => {
       near.unobserve(e.target);
       mount(e.target);
     }), { rootMargin: "800px" });
-    document.querySelectorAll(".drag").forEach((element) => near.observe(element));
+    // The one in the address is wanted, however far down it stands.
+    document.querySelectorAll(".drag").forEach((e) => (location.hash.startsWith(`#drag-${e.dataset.name}?`) ? mount(e) : near.observe(e)));
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

@@ -47,6 +47,20 @@ def test_a_notebook_gets_a_frame_and_no_warning(recwarn):
     assert not recwarn.list  # IPython warns of a bare <iframe>
 
 
+def test_an_address_opens_a_figure_far_down_a_page(browser, tmp_path):
+    page = figures.standalone("amdahl").replace(
+        "<body>", '<body><div style="height:9000px">Text</div>'
+    )
+    path = tmp_path / "page.html"
+    path.write_text(page, encoding="utf-8")
+    window = browser.window()
+    window.page.goto(f"{path.as_uri()}#drag-amdahl?layers=3")
+    window.page.wait_for_selector(".drag-live", timeout=10_000)
+    window.page.wait_for_function("scrollY > 8000", timeout=10_000)
+    assert window.page.input_value('[data-key="layers"]') == "3"
+    window.page.context.close()
+
+
 def test_an_unknown_figure_is_refused():
     with pytest.raises(UserError, match="no figure 'nothing'"):
         figures.find("nothing")
