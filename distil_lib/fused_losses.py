@@ -82,17 +82,10 @@ def _hard(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sort_tokens(soft: Tensor, labelled: Tensor) -> tuple[Tensor, int, int]:
-    """Which tokens the losses see, in the order in which the fused form wants them.
+    """Places (N,) among the B L of masks (B, L): soft targets alone, both, a label alone; counts.
 
-    Call it where the masks are made, on the CPU: a GPU would have to be waited for.
-
-    Args:
-        soft: (B, L) bool, the tokens that L_ce sees.
-        labelled: (B, L) bool, those that L_mlm sees.
-
-    Returns:
-        Their places (N,) among the B L, those with soft targets alone first, with a label alone
-        last, both between; how many have soft targets; how many have a label.
+    Call it where the masks are made, on the CPU: a GPU would have to be waited for. The counts are
+    those of tokens with soft targets and of tokens with a label.
     """
     kinds = (soft & ~labelled, soft & labelled, ~soft & labelled)
     places = [kind.flatten().nonzero().flatten() for kind in kinds]
@@ -176,7 +169,6 @@ def fused_vocabulary_losses(
     """`soft_target_loss` and `mlm_loss`, summed over tokens and weighted, without the logits.
 
     The forward pass computes the gradient, weights included. A loss of weight 0 is not computed.
-    Numbers of tokens are known without asking the device, so that a GPU is not waited for.
 
     Args:
         states: (N, H), the student's at N tokens, ready to be projected, in the order of
