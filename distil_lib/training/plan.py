@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from distil_lib.common.hardware import (
     choose_precision,
@@ -25,18 +25,13 @@ from distil_lib.common.hardware import (
     matmul_ceiling,
     on_cpu,
 )
-from distil_lib.common.paths import cache_folder, locate
+from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
-from distil_lib.initialization import select_layers, student_config
-from distil_lib.model_folder import check_model_folder, loading
-from distil_lib.teacher import new_teacher
-from distil_lib.text.blocks import packed_blocks
-from distil_lib.text.sources import parse_corpus
-from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.costs import RunCost, parameters, run_cost
 from distil_lib.training.memory import StepMemory, optimizer_bytes, step_memory
 from distil_lib.training.models import check_positions
+from distil_lib.training.plan_inputs import corpus_tokens, planned_models
 from distil_lib.training.time_limit import parse_duration
 
 # What recorded steps reach of the machine's matrix products, at the least and at the most.
@@ -48,7 +43,6 @@ RECORDS = {
 # On a CPU the system sees more of a process than its tensors: the libraries, and what the C library
 # keeps of memory that was given back (up to 1.4 times the tensors in the runs that were measured).
 PROGRAM_BYTES, KEPT = 600e6, 1.4
-LETTERS_PER_WORDPIECE = 5  # bytes of English text
 UNKNOWN_TEXT = 10**9  # WordPieces, where a text's length is not known
 FOUND = "see What we found"  # the page
 FREE_SHARE = 0.9  # of the free memory: the rest is for what is not counted
@@ -133,9 +127,9 @@ def plan_run(config: PretrainConfig) -> str:
             "Choose a larger batch.",
             setting="batch_size",
         )
-    student, teacher = _models(config)
+    student, teacher = planned_models(config)
     check_positions(config.block_size, student)
-    tokens, exact = _corpus_tokens(config)
+    tokens, exact = corpus_tokens(config)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     if device == "cuda":
         free = float(torch.cuda.mem_get_info()[0])
@@ -147,61 +141,6 @@ def plan_run(config: PretrainConfig) -> str:
     return describe_plan(
         Plan(*models, device, world, reason, tokens, exact, ceiling, free, quicker)
     )
-
-
-def _models(config: PretrainConfig) -> tuple[PretrainedConfig, PretrainedConfig | None]:
-    """Configurations of what is trained and of its teacher."""
-    if config.teacher is not None:
-        teacher = _read_config(config.teacher)
-        choice, found = config.layer_choice(), teacher.num_hidden_layers
-        layers = config.student_layers or found // 2
-        if isinstance(choice, list):
-            layers = len(choice)
-            if not all(0 <= layer < found for layer in choice):
-                remedy = f"Its layers are 0 to {found - 1}."
-                problem = f"The teacher has no layers {choice}."
-                raise UserError(problem, remedy, setting="init_layers")
-        elif choice is not None:
-            select_layers(found, layers, choice)  # refuses what cannot be chosen
-        return student_config(teacher, layers, config.dropout), teacher
-    if config.alpha_ce or config.alpha_cos:
-        raise UserError(
-            "L_ce and L_cos need a teacher.",
-            "Choose a teacher, or set both weights to 0 to pretrain a BERT.",
-            setting=("teacher", "alpha_ce", "alpha_cos"),
-        )
-    if config.init_from is not None:
-        return _read_config(config.init_from), None
-    tokenizer = load_tokenizer(locate(config.tokenizer))
-    shape = (config.hidden_size, config.hidden_layers, config.heads)
-    with torch.device("meta"):  # no weights are made
-        return new_teacher(tokenizer, *shape).config, None
-
-
-def _read_config(name: str) -> PretrainedConfig:
-    name = locate(name)
-    check_model_folder(name)
-    with loading(name):
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
-
-
-def _corpus_tokens(config: PretrainConfig) -> tuple[int | None, bool]:
-    """(WordPieces that are trained on, whether they were counted); None where that is unknown."""
-    parts = parse_corpus(config.corpus)
-    local = Path(locate(config.tokenizer)).is_dir()
-    if local and not any(part.kind == "hub" for part in parts):
-        tokenizer = load_tokenizer(locate(config.tokenizer))
-        blocks = packed_blocks(config.corpus, tokenizer, config.block_size)
-        if blocks is not None:
-            return blocks * (config.block_size - 2), True
-    paths = [Path(part.name) for part in parts if part.kind == "path"]
-    if len(paths) < len(parts):
-        return None, False
-    if missing := [path for path in paths if not path.exists()]:
-        raise UserError(f"{missing[0]} does not exist.", "Name a file or a folder.", "corpus")
-    files = [f for path in paths for f in (path.rglob("*") if path.is_dir() else [path])]
-    size = sum(file.stat().st_size for file in files if file.is_file())
-    return size // LETTERS_PER_WORDPIECE, False
 
 
 # ---------------------------------------------------------------------------------------- in words
