@@ -145,6 +145,7 @@ def run_notebook(path: Path) -> tuple[int, dict[str, str]]:
         timeout=600,
         allow_errors=True,
         kernel_name="python3",
+        extra_arguments=["--log-level=40"],
         resources={"metadata": {"path": str(path.resolve().parent)}},
     )
     client.execute()
