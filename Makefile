@@ -13,7 +13,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help slow encoder cache setup book test check lint types core unit chapters html oldest hooks lab execute cells tokenizer teacher student results lock clean distclean slides
+.PHONY: help doctor slow encoder cache setup book site test check lint types core unit chapters html pages pdf pictures oldest hooks lab execute address cells tokenizer teacher student results lock clean distclean slides
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -39,12 +39,16 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+doctor: $(READY) ## say what this machine can do, and what to expect of each command
+	@$(BIN)/python scripts/doctor.py
+
 # --------------------------------------------------------------------------------------------------------- book, tests
 # Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores.
 test check core unit chapters execute: export OMP_NUM_THREADS = 1
 test check core unit chapters execute lab: export ORT_DISABLE_TELEMETRY = 1  # ONNX Runtime asks the network otherwise
 test check core unit chapters execute: export TOKENIZERS_PARALLELISM = false
 test chapters execute: export TQDM_DISABLE = 1
+test chapters execute: export DISTIL_FIGURES = static  # as on the page, see distil_lib/pages/figures
 test chapters execute: export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 
 book: $(READY) ## build the HTML from the stored notebooks and print the page to open
@@ -52,7 +56,10 @@ book: $(READY) ## build the HTML from the stored notebooks and print the page to
 	$(BIN)/jupyter-book build --quiet -W -n --keep-going .
 	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
-test: lint types unit chapters html ## everything that must hold: lint, types, library, chapters, built pages
+# Types and the book keep one core busy each, so they are done side by side; what follows takes two.
+test: $(READY) ## everything that must hold: lint, types, library, chapters, built pages
+	+@$(MAKE) --no-print-directory --jobs 2 lint types book
+	+@$(MAKE) --no-print-directory unit chapters pages
 
 check: lint types core ## what to run while editing: lint, types and the core's tests, in less than 90 seconds
 
@@ -75,14 +82,29 @@ slow: $(READY) ## the tests that `make test` leaves out, each of which has a qui
 chapters: $(READY) ## execute the chapters and compare each output with the stored one
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadscope --durations 10 $(CHAPTER)
 
+site: book ## build what GitHub Pages serves, in _build/html, and check its links, hosts and files
+	$(BIN)/python -m pytest -q tests/html/test_pages.py -k "links or serves or stand or says"
+
 html: book ## build the book, then check links, hosts and every page in a browser
+	+@$(MAKE) --no-print-directory pages
+
+pages: $(READY) ## check links, hosts and every page of the book as it was built last
 	$(BIN)/python -m pytest -rs tests/html -n 2
+
+pdf: book ## print the book to one PDF, _build/distilling-bert.pdf (needs Chromium)
+	$(BIN)/python scripts/pdf.py
+
+pictures: book ## draw the pictures that other sites and the README show, from the built pages (needs Chromium)
+	$(BIN)/python scripts/pictures.py
 
 lab: $(READY) ## open JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir book
 
 execute: $(READY) ## run the chapters and store their outputs (one of them: make execute CHAPTER=book/02_temperature.ipynb)
 	HF_HUB_OFFLINE=1 $(BIN)/python book/_ext/notebooks.py execute $(CHAPTER)
+
+address: $(READY) ## write the address of the remote `origin` into _config.yml and every chapter, for Colab
+	$(BIN)/python book/_ext/notebooks.py address $(CHAPTERS) $(wildcard book/teachers/*.ipynb)
 
 cells: $(READY) ## write the set-up cell, with the address of _config.yml, into every chapter
 	$(BIN)/python book/_ext/notebooks.py cells $(CHAPTER) $(wildcard book/teachers/*.ipynb)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from distil_lib.errors import UserError
-from distil_lib.fused_losses import Projection, fused_vocabulary_losses
+from distil_lib.fused_losses import Projection, fused_vocabulary_losses, sort_tokens
 from distil_lib.losses import IGNORED, TokenCounts, TripleLoss, TripleLossOutput, cosine_loss
 from distil_lib.masking import MicroBatch
+from distil_lib.student import states_at
 
 SOFT_TARGETS = ("all", "masked", "sample")
 
@@ -82,7 +83,8 @@ class DistillationStep:
         """The losses of one micro-batch, as its part of the mean over `counts` tokens.
 
         Args:
-            batch: (B, L) tokens.
+            batch: (B, L) tokens. Leave them on the CPU, which then knows how many tokens each loss
+                sees: nothing in the step waits for a GPU.
             counts: The numbers of tokens of the whole batch; those of this part by default.
         """
         loss, counts = self.loss, counts or self.count_tokens([batch])
@@ -91,28 +93,39 @@ class DistillationStep:
         masked = batch.labels != IGNORED if loss.alpha_mlm else nowhere
         # Logits are computed where a loss needs them and nowhere else; what follows has N = the
         # number of these positions in place of (B, L).
-        positions = soft | masked
-        labels, ce_mask = batch.labels[positions], soft[positions]
-        inputs = (batch.input_ids, batch.attention_mask, positions)
+        places, soft_tokens, labelled = sort_tokens(soft, masked)
+        counted = batch.loss_mask.flatten().nonzero().flatten()
+        # What is known goes to the device in one copy, which is not waited for.
+        known = [places, batch.labels.flatten()[places], counted]
+        device, together = next(self.student.parameters()).device, torch.cat(known)
+        together = together.pin_memory() if device.type == "cuda" else together
+        places, labels, counted = together.to(device, non_blocking=True).split([*map(len, known)])
+        batch = batch.to(device)
+        inputs = (batch.input_ids, batch.attention_mask)
         if not self.fused:
-            teacher_logits, teacher_hidden = self._ask_teacher(*inputs)
-            student = self.student(*inputs)
-            hidden, masks = (student.last_hidden_state, teacher_hidden), (ce_mask, batch.loss_mask)
+            teacher_logits, teacher_hidden = self._ask_teacher(*inputs, places)
+            student = self.student(*inputs, places)
+            hidden = (student.last_hidden_state, teacher_hidden)
+            ce_mask = torch.arange(len(places), device=device) < soft_tokens
+            masks = (ce_mask, batch.loss_mask)
             return loss(student.logits, teacher_logits, labels, *hidden, *masks, counts)
 
         # The fused form wants the teacher's logits at its own tokens alone, and chunk by chunk.
         lazy = {"project": Projection} if hasattr(self.teacher, "head") else {}
-        teacher_logits, teacher_hidden = self._ask_teacher(*inputs[:2], soft, **lazy)
+        teacher_logits, teacher_hidden = self._ask_teacher(*inputs, places[:soft_tokens], **lazy)
+        true_ids = labels[len(labels) - labelled :]
 
         def project(states: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            targets = (teacher_logits, labels, ce_mask, loss.temperature, *loss.weights(counts))
+            targets = (teacher_logits, true_ids, loss.temperature, *loss.weights(counts))
             return fused_vocabulary_losses(states, weight, bias, *targets)
 
-        student = self.student(*inputs, project=project)
+        student = self.student(*inputs, places, project=project)
         weighted, ce, mlm = student.logits
         cos = torch.zeros_like(ce)
         if loss.alpha_cos:
-            cos = cosine_loss(student.last_hidden_state, teacher_hidden, batch.loss_mask, "sum")
+            where = counted if len(counted) < batch.loss_mask.numel() else None
+            pair = [states_at(x, where) for x in (student.last_hidden_state, teacher_hidden)]
+            cos = cosine_loss(pair[0], pair[1], reduction="sum")
         return loss.combine(ce, mlm, cos, counts, weighted)
 
     def _ask_teacher(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:

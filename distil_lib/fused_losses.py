@@ -1,9 +1,10 @@
 """The two losses over the vocabulary without its logits: those of `losses`, chunk by chunk.
 
+    places, ce_tokens, mlm_tokens = sort_tokens(ce_mask, labels != -100)
     def project(states, weight, bias):              # the student calls it instead of projecting
-        return fused_vocabulary_losses(states, weight, bias, teacher_logits, labels, ce_mask,
+        return fused_vocabulary_losses(states, weight, bias, teacher_logits, true_ids,
                                        ce_weight=5 / ce_tokens, mlm_weight=2 / mlm_tokens)
-    weighted, ce_sum, mlm_sum = student(input_ids, positions=positions, project=project).logits
+    weighted, ce_sum, mlm_sum = student(input_ids, positions=places, project=project).logits
 
 With 30,522 words, the logits of 16,000 tokens are 2 GB, and the definition keeps several copies of
 them until its backward pass. None of it is needed. Let z = W h + b be a token's logits, s and t the
@@ -26,8 +27,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from distil_lib.losses import IGNORED
 
 # fp32 bytes of a chunk of logits, of which four or five are alive at once. On a CPU the cache asks
 # for small chunks, and the matrix's gradient, which each reads and writes, for large ones: of 2 to
@@ -57,7 +56,10 @@ class Projection:
             dtype = torch.get_autocast_dtype(device)
         self.states, self.weight, self.bias = states.to(dtype), weight.to(dtype), bias
 
-    def __getitem__(self, rows: Tensor) -> Tensor:
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
         dtype = torch.promote_types(self.states.dtype, torch.float32)
         return _product(self.states[rows], self.weight.t(), dtype).add_(self.bias)
 
@@ -79,26 +81,39 @@ def _hard(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return loss, log_p.exp_().scatter_add_(-1, labels, log_p.new_full(labels.shape, -1.0))
 
 
-def _chunks(ce_mask: Tensor, predicted: Tensor, size: int) -> Iterator[tuple[Tensor, int, int]]:
+def sort_tokens(soft: Tensor, labelled: Tensor) -> tuple[Tensor, int, int]:
+    """Which tokens the losses see, in the order in which the fused form wants them.
+
+    Call it where the masks are made, on the CPU: a GPU would have to be waited for.
+
+    Args:
+        soft: (B, L) bool, the tokens that L_ce sees.
+        labelled: (B, L) bool, those that L_mlm sees.
+
+    Returns:
+        Their places (N,) among the B L, those with soft targets alone first, with a label alone
+        last, both between; how many have soft targets; how many have a label.
+    """
+    kinds = (soft & ~labelled, soft & labelled, ~soft & labelled)
+    places = [kind.flatten().nonzero().flatten() for kind in kinds]
+    first, both, last = (len(some) for some in places)
+    return torch.cat(places), first + both, both + last
+
+
+def _chunks(tokens: int, soft: int, hard: int, size: int) -> Iterator[tuple[slice, int, int]]:
     """(rows, c, m): tokens of a chunk; the first c have soft targets, the last m a label.
 
-    Tokens with neither are left out. As the rest is sorted (soft targets only, both, label only),
-    either loss is on one slice of each chunk, and no logits are copied.
+    As tokens are sorted, either loss is on one slice of each chunk, and no logits are copied.
     """
-    kinds = (ce_mask & ~predicted, ce_mask & predicted, ~ce_mask & predicted)
-    groups = [kind.nonzero().flatten() for kind in kinds]
-    # In the sorted order, labels begin at `hard_from` and soft targets end at `soft_to`.
-    hard_from, soft_to = len(groups[0]), len(groups[0]) + len(groups[1])
-    order = torch.cat(groups)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        end = start + len(rows)
-        yield rows, max(min(end, soft_to) - start, 0), max(end - max(hard_from, start), 0)
+    for start in range(0, tokens, size):
+        end = min(start + size, tokens)
+        c, m = min(end, soft) - start, end - max(start, tokens - hard)
+        yield slice(start, end), max(c, 0), max(m, 0)
 
 
 class _FusedLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states, weight, bias, teacher, labels, ce_mask, options):
+    def forward(ctx, states, weight, bias, teacher, labels, options):
         T, ce_weight, mlm_weight, size, learning = options
         # Sums over chunks are kept in fp32 at least: in 16 bits small parts would be lost.
         student = Projection(states, weight, bias)
@@ -107,17 +122,19 @@ class _FusedLosses(torch.autograd.Function):
         ce, mlm = states.new_zeros((), dtype=wide), states.new_zeros((), dtype=wide)
         inputs = (states, weight, bias)
         gradients = [torch.zeros_like(x, dtype=wide) for x in inputs] if learning else []
-        # The teacher has a row for each token with soft targets: that token's place among them.
-        teacher_row = ce_mask.cumsum(0) - 1
-        for rows, c, m in _chunks(ce_mask, (labels != IGNORED) & bool(mlm_weight), size):
+        own = isinstance(teacher, Tensor)  # logits that somebody may still need
+        first_label = len(states) - len(labels)
+        for rows, c, m in _chunks(len(states), len(teacher), len(labels), size):
             # The one product that both losses share, and the only logits that exist at a time.
             z = student[rows]
-            soft, hard = slice(0, c), slice(len(rows) - m, len(rows))
+            soft, hard = slice(0, c), slice(len(z) - m, len(z))
             if m:  # first, because the soft targets use up the logits
-                loss, g_hard = _hard(z[hard], labels[rows[hard]])
+                end = rows.stop - first_label
+                loss, g_hard = _hard(z[hard], labels[end - m : end])
                 mlm += loss
             if c:
-                loss, g_soft = _soft(z[soft], teacher[teacher_row[rows[soft]]].to(wide), T)
+                answers = teacher[rows.start : rows.start + c]
+                loss, g_soft = _soft(z[soft], answers.to(wide, copy=own), T)
                 ce += loss
                 g_soft.mul_(ce_weight)  # written into z[:c]
             if not learning:
@@ -142,7 +159,7 @@ class _FusedLosses(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # the saved gradients are constants: a second derivative would be wrong
     def backward(ctx, gradient, *_):
-        return *(gradient * g for g in ctx.saved_tensors), None, None, None, None
+        return *(gradient * g for g in ctx.saved_tensors), None, None, None
 
 
 def fused_vocabulary_losses(
@@ -151,7 +168,6 @@ def fused_vocabulary_losses(
     bias: Tensor,
     teacher: Any,
     labels: Tensor,
-    ce_mask: Tensor | None = None,
     temperature: float = 2.0,
     ce_weight: float = 0.0,
     mlm_weight: float = 0.0,
@@ -160,15 +176,16 @@ def fused_vocabulary_losses(
     """`soft_target_loss` and `mlm_loss`, summed over tokens and weighted, without the logits.
 
     The forward pass computes the gradient, weights included. A loss of weight 0 is not computed.
+    Numbers of tokens are known without asking the device, so that a GPU is not waited for.
 
     Args:
-        states: (N, H), the student's at N tokens, ready to be projected.
+        states: (N, H), the student's at N tokens, ready to be projected, in the order of
+            `sort_tokens`.
         weight: (V, H), of the projection.
         bias: (V,), of the projection.
-        teacher: (n, V) logits or the `Projection` that gives them, a row for each of the n tokens
-            that `ce_mask` selects, in order; None if it selects none.
-        labels: (N,), the true id, or -100 at tokens that L_mlm does not see.
-        ce_mask: (N,) bool, the tokens that L_ce sees; None for none.
+        teacher: (n, V) logits or the `Projection` that gives them, a row for each of the first n
+            tokens, which have soft targets; None if none have.
+        labels: (m,), the true ids of the last m tokens.
         temperature: T of the soft targets.
         ce_weight: alpha_ce divided by the number of tokens that the mean is over.
         mlm_weight: The same for L_mlm.
@@ -177,11 +194,13 @@ def fused_vocabulary_losses(
     Returns:
         ce_weight ce + mlm_weight mlm with gradient; ce and mlm without, in nats summed over tokens.
     """
-    if ce_mask is None or not ce_weight:
-        ce_mask = torch.zeros_like(labels, dtype=torch.bool)
+    if teacher is None or not ce_weight:
+        teacher = states[:0]
+    if not mlm_weight:
+        labels = labels[:0]
     if chunk is None:
         bytes_at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"])
         chunk = max(bytes_at_once // (len(weight) * 4), 1)
     learning = torch.is_grad_enabled()  # which is off inside the function
     options = (temperature, ce_weight, mlm_weight, chunk, learning)
-    return _FusedLosses.apply(states, weight, bias, teacher, labels, ce_mask, options)
+    return _FusedLosses.apply(states, weight, bias, teacher, labels, options)

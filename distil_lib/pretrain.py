@@ -3,12 +3,14 @@
     accelerate launch distil_lib/pretrain.py --preset mini            # distil the default student
     accelerate launch distil_lib/pretrain.py --preset mini-teacher    # pretrain its teacher
     accelerate launch distil_lib/pretrain.py --preset mini --resume   # resume after a stop
+    accelerate launch distil_lib/pretrain.py --preset mini --plan     # only what it will need
 
 Section 3 of Sanh et al. (2019). The mean of each loss is taken over the tokens of the whole batch,
 wherever its parts are computed; gradients are exchanged once per optimizer step. So the same preset
 gives the same curve on any number of processes.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,11 +20,14 @@ from distil_lib.common.processes import end_with_launcher, run_program, shared_r
 if __name__ == "__main__":
     end_with_launcher()  # before the imports that take seconds
 
-from distil_lib.training.config import PROGRAM
+from distil_lib.training.config import PLAN, PROGRAM
 from distil_lib.training.loop import PretrainingRun
+from distil_lib.training.plan import plan_run
 
 
-def _run(arguments: Sequence[str]) -> None:
+def _run(arguments: Sequence[str]) -> str | None:
+    if f"--{PLAN}" in arguments:  # alone: what one process says holds for all
+        return plan_run(PROGRAM.parse(arguments)) if os.environ.get("RANK", "0") == "0" else None
     with shared_refusal():
         config = PROGRAM.parse(arguments)
     run = PretrainingRun(config, list(arguments))
@@ -37,6 +42,7 @@ def _run(arguments: Sequence[str]) -> None:
     finally:  # a message must not hang on the end of the progress bar
         if run.bar is not None:
             run.bar.close()
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,6 +34,16 @@ class StudentOutput:
     hidden_states: tuple[Tensor, ...] | None = None  # (B, L, H): the embeddings', then each layer's
 
 
+def states_at(hidden: Tensor, positions: Tensor | None) -> Tensor:
+    """(B, L, H) -> (N, H), the states at `positions` of `Student.forward`; None: all, as they are.
+
+    Which places a mask selects a GPU has to be asked, and waited for; places it need not.
+    """
+    if positions is None:
+        return hidden
+    return hidden[positions] if positions.dtype == torch.bool else hidden.flatten(0, 1)[positions]
+
+
 def layer_norm_eps(config: PreTrainedConfig) -> float:
     """What `initialize_student` took over from the teacher, else 1e-12: DistilBERT has no other."""
     return getattr(config, "layer_norm_eps", 1e-12)
@@ -174,15 +184,15 @@ class Student(nn.Module):
         Args:
             input_ids: (B, L).
             attention_mask: (B, L), 0 at padding; None if there is none.
-            positions: (B, L) bool, where logits are wanted; None for all. The vocabulary
-                projection is a third of the arithmetic, so ask for few.
+            positions: (B, L) bool, where logits are wanted, or the places (N,) among the B L;
+                None for all. The vocabulary projection is a third of the arithmetic: ask for few.
             output_hidden_states: Also return the output of the embeddings and of each layer.
             project: Called in place of the projection with states (N, H), matrix (V, H) and bias
                 (V,), to do its work at once: sharded weights are whole in the forward pass alone.
         """
         states = self.distilbert(input_ids, attention_mask)
         last = states[-1]
-        logits = self.head(last if positions is None else last[positions], project)
+        logits = self.head(states_at(last, positions), project)
         return StudentOutput(last, logits, tuple(states) if output_hidden_states else None)
 
     def head(self, hidden: Tensor, project: Project | None = None) -> Any:

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, PreTraine
 
 from distil_lib.errors import UserError
 from distil_lib.model_folder import FAMILIES, load_masked_lm
-from distil_lib.student import Project, StudentOutput, layer_norm_eps
+from distil_lib.student import Project, StudentOutput, layer_norm_eps, states_at
 from distil_lib.vocabulary import fit_vocabulary
 
 
@@ -50,7 +50,7 @@ class MaskedLM(nn.Module):
         options = {"attention_mask": attention_mask, "output_hidden_states": output_hidden_states}
         output = self.model.base_model(input_ids=input_ids, **options)
         last = output.last_hidden_state
-        logits = self.head(last if positions is None else last[positions], project)
+        logits = self.head(states_at(last, positions), project)
         return StudentOutput(last, logits, output.hidden_states)
 
     def head(self, hidden: Tensor, project: Project | None = None) -> Any:

@@ -266,6 +266,13 @@ def assert_user_error(finished: Finished, *words: str) -> None:
         assert word.lower() in finished.err.lower(), (word, finished.err)
 
 
+# In front of a program's text: it tries again as often as ever, and hardly waits in between.
+IMPATIENT = """
+import time
+time.sleep = lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.02))
+"""
+
+
 def shared_hub() -> Path | None:
     """The stand-in for the Hub, a program that some machines have beside the checkout."""
     server = Path(__file__).resolve().parents[2] / "shared" / "hub" / "serve.py"

@@ -12,19 +12,14 @@ from there when the form is first used, by a `<script>` element, which browsers 
 opened from a disk.
 """
 
-import functools
 from html import escape
 from pathlib import Path
 
-import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from transformers.utils import logging
 
-from distil_lib.common.paths import data_folder
-from distil_lib.export.browser import fill_blank, load_as_student, pack
-from distil_lib.text.tokenizer import load_tokenizer
+from distil_lib.export.browser import fill_blank, stored_model
 
 MODELS = ("teacher", "student")
 FILES = ("fill_mask.js", "fill_mask_demo.js")
@@ -51,17 +46,6 @@ ANSWER = """
     </section>"""
 
 
-@functools.cache
-def loaded(name: str):
-    """(model, tokenizer, script): a stored model and the script that it is packed into."""
-    folder = data_folder(name)
-    logging.disable_progress_bar()  # the build is quiet
-    model, tokenizer = load_as_student(folder), load_tokenizer(folder)
-    # It has been trained on blocks of that length; its positions beyond are still random.
-    trained = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["block_size"]
-    return model, tokenizer, pack(model, tokenizer, name, positions=trained)
-
-
 def widget(sentences: list[str]) -> str:
     """The form as HTML, with PyTorch's answer to the first sentence.
 
@@ -69,7 +53,7 @@ def widget(sentences: list[str]) -> str:
     """
     answers = []
     for name in MODELS:
-        model, tokenizer, _ = loaded(name)
+        model, tokenizer, _ = stored_model(name)
         # The same markup as `fill_mask_demo.js` makes: the share is a number for readers and a
         # length for the bar behind it.
         words = "".join(
@@ -83,7 +67,7 @@ def widget(sentences: list[str]) -> str:
             ANSWER.format(name=name, title=name.title(), description=description, words=words)
         )
     return WIDGET.format(
-        megabytes=sum(len(loaded(name)[2]) for name in MODELS) / 1e6,
+        megabytes=sum(len(stored_model(name)[2]) for name in MODELS) / 1e6,
         sentence=escape(sentences[0]),
         examples="".join(
             f'<li><button type="button">{escape(sentence)}</button></li>' for sentence in sentences
@@ -95,7 +79,7 @@ def widget(sentences: list[str]) -> str:
 def write_models(folder: Path) -> None:
     """The scripts with the weights, where `fill_mask_demo.js` looks for them: beside itself."""
     for name in MODELS:
-        (folder / f"fill_mask_{name}.js").write_text(loaded(name)[2], encoding="ascii")
+        (folder / f"fill_mask_{name}.js").write_text(stored_model(name)[2], encoding="ascii")
 
 
 class FillMask(SphinxDirective):

@@ -3,12 +3,15 @@ stored.
 
     python book/_ext/notebooks.py cells book/*.ipynb      # write the set-up cell into each
     python book/_ext/notebooks.py execute book/*.ipynb    # run each anew, store the outputs
+    python book/_ext/notebooks.py address book/*.ipynb    # origin's into _config.yml, then cells
     python book/_ext/notebooks.py show                    # print the set-up cell
 
-`make cells` and `make execute` call the first two.
+`make cells`, `make execute` and `make address` call the first three.
 """
 
 import argparse
+import os
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +23,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from nbformat.validator import normalize
+
+sys.path.insert(0, str(Path(__file__).parent))  # `launch` is a neighbour, and no package
+import launch
 
 CONFIG = Path(__file__).resolve().parents[2] / "_config.yml"
 CELL_ID = "set-up"
@@ -61,6 +67,23 @@ def repository_url() -> str:
     return (yaml.safe_load(CONFIG.read_text(encoding="utf-8")).get("repository") or {}).get(
         "url"
     ) or ""
+
+
+def write_address() -> None:
+    """Write the address of the remote `origin` into `_config.yml`.
+
+    A remote that is not public ends the program with one message.
+    """
+    if not (url := launch.origin(CONFIG.parent)):
+        print(
+            "The remote `origin` is no address on GitHub or GitLab, so nothing was written. "
+            "Set it (git remote add origin ADDRESS), or write repository.url into _config.yml.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    text = CONFIG.read_text(encoding="utf-8")
+    changed = re.sub(r'(?m)^(repository:\n  url: )"[^"\n]*"', rf'\g<1>"{url}"', text)
+    CONFIG.write_text(changed, encoding="utf-8")
 
 
 def setup_cell(url: str | None = None) -> NotebookNode:
@@ -140,18 +163,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["cells", "execute", "show"])
+    parser.add_argument("command", choices=["cells", "execute", "address", "show"])
     parser.add_argument("chapters", nargs="*", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "show":
         print(setup_cell().source)
-    elif arguments.command == "cells":
+    elif arguments.command in ("cells", "address"):
+        if arguments.command == "address":
+            write_address()
         for path in arguments.chapters:
             notebook = read(path)
             put_setup_cell(notebook)
             write(notebook, path)
     else:
         failed = False
+        os.environ["DISTIL_FIGURES"] = "static"  # figures to drag are alive on the page, not before
         with ThreadPoolExecutor(2) as pool:  # each kernel computes on one thread (Makefile)
             runs = {path: pool.submit(execute, path) for path in arguments.chapters}
             for path, run in runs.items():

@@ -144,14 +144,17 @@ const FillMask = (() => {
   }
 
   // Every token asks (query) and every token answers (key, value), in `heads` groups of columns that do not see each other.
-  function attention(query, key, value, heads, width) {
+  // Into `seen` go the shares, a row for each head and token: how much of each token it takes.
+  function attention(query, key, value, heads, width, seen = []) {
     const length = query.length / width, size = width / heads;
     const context = new Float32Array(query.length);
     for (let start = 0; start < width; start += size) {
       for (let i = 0; i < length; i++) {
         const scores = new Float32Array(length);
         for (let j = 0; j < length; j++) scores[j] = dot(query, i * width + start, key, j * width + start, size) / Math.sqrt(size);
-        softmax(scores).forEach((share, j) => {
+        const shares = softmax(scores);
+        seen.push(shares);
+        shares.forEach((share, j) => {
           for (let d = start; d < start + size; d++) context[i * width + d] += share * value[j * width + d];
         });
       }
@@ -207,35 +210,42 @@ const FillMask = (() => {
     }
 
     // One layer: tokens look at each other, then each is worked on alone; both times the result is added to what was there.
-    layer(x, name) {
+    layer(x, name, seen) {
       const [query, key, value] = ["q_lin", "k_lin", "v_lin"].map((part) => this.linear(x, `${name}.attention.${part}`));
-      const context = attention(query, key, value, this.config.heads, this.config.width);
+      const context = attention(query, key, value, this.config.heads, this.config.width, seen);
       x = this.norm(add(this.linear(context, `${name}.attention.out_lin`), x), `${name}.sa_layer_norm`);
       const inner = gelu(this.linear(x, `${name}.ffn.lin1`));
       return this.norm(add(this.linear(inner, `${name}.ffn.lin2`), x), `${name}.output_layer_norm`);
     }
 
     // The score of every word of the vocabulary at one place: the head runs for the blank alone, not for the other tokens.
-    logits(ids, place) {
-      const { layers, width } = this.config;
+    // `layers`: only these run, in this order. Into `attentions` goes for each of them what its heads look at.
+    logits(ids, place, { layers = [...Array(this.config.layers).keys()], attentions = [] } = {}) {
+      const { width } = this.config;
       let x = this.embed(ids);
-      for (let n = 0; n < layers; n++) x = this.layer(x, `transformer.layer.${n}`);
+      for (const n of layers) x = this.layer(x, `transformer.layer.${n}`, attentions[attentions.push([]) - 1]);
       const state = this.linear(x.slice(place * width, (place + 1) * width), "vocab_transform");
       this.norm(gelu(state), "vocab_layer_norm");
       // The matrix that reads words in reads words out, too.
       return linear(state, this.tensors["embeddings.word_embeddings.weight"], this.tensors["vocab_projector.bias"].values);
     }
 
-    // The `count` likeliest words for the blank of a text. Throws a RangeError with a sentence for the reader.
-    fill(text, count = 5) {
+    // The ids of a text and the place of its blank, which it needs. Throws a RangeError with a sentence for the reader.
+    read(text, needed = true) {
       const ids = this.tokenizer.encode(text), mask = this.tokenizer.ids.get("[MASK]");
       const blanks = ids.filter((id) => id === mask).length;
-      if (blanks === 0) throw new RangeError("There is no blank: write [MASK] where a word is missing.");
+      if (blanks === 0 && needed) throw new RangeError("There is no blank: write [MASK] where a word is missing.");
       if (blanks > 1) throw new RangeError(`There are ${blanks} blanks: leave one [MASK] and fill the others in.`);
       if (ids.length > this.config.positions) {
         throw new RangeError(`The text is too long: ${ids.length} tokens, where the models read at most ${this.config.positions}.`);
       }
-      const probabilities = softmax(this.logits(ids, ids.indexOf(mask)));
+      return { ids, place: ids.indexOf(mask) };
+    }
+
+    // The `count` likeliest words for the blank of a text.
+    fill(text, count = 5, options = {}) {
+      const { ids, place } = this.read(text);
+      const probabilities = softmax(this.logits(ids, place, options));
       const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
       return order.slice(0, count).map((id) => ({ word: this.tokenizer.pieces[id], probability: probabilities[id] }));
     }

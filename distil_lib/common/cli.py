@@ -215,6 +215,7 @@ class Program(Generic[Config]):
         codes: what `--help` says of exit codes, beside 0 and 2.
         presets: a folder of YAML files that `--preset` may name.
         exclusive: settings of which only one may be given.
+        flags: words with their help that are no settings: the program looks for them itself.
     """
 
     settings: type[Config]
@@ -223,6 +224,7 @@ class Program(Generic[Config]):
     codes: str = ""
     presets: Path | None = None
     exclusive: Collection[str] = ()
+    flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def preset_names(self) -> list[str]:
         """The names that `--preset` knows."""
@@ -255,6 +257,8 @@ class Program(Generic[Config]):
         )
         if self.presets:
             parser.add_argument("--preset", help="name of a preset, or a YAML file with settings")
+        for flag, help in self.flags.items():
+            parser.add_argument(f"--{flag}", action="store_true", help=help)
         hints = type_hints(self.settings, include_extras=True)
         for field in dataclasses.fields(self.settings):
             hint, help = hints[field.name], field.metadata["help"]
@@ -280,7 +284,7 @@ class Program(Generic[Config]):
         preset = given.get("preset")
         values = {} if preset is None or not self.presets else self.preset(preset)
         for name, text in given.items():
-            if name != "preset" or not self.presets:
+            if name not in self.flags and (name != "preset" or not self.presets):
                 values[name] = checked(self.settings, name, text, strict=False)
         if len(both := [name for name in self.exclusive if name in given]) > 1:
             raise UserError(

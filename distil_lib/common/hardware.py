@@ -159,9 +159,11 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype, budget: float = 0.1
         budget: seconds; no larger size is begun that would end after them.
     """
     best, size, end = 0.0, 256, time.perf_counter() + budget
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     while True:
-        x = torch.randn(size, size, generator=generator).to(device, dtype)
+        # Drawn where they are multiplied: a CPU takes seconds for what a GPU multiplies in
+        # milliseconds, and the budget would end before the sizes that reach the ceiling.
+        x = torch.randn(size, size, generator=generator, device=device).to(dtype)
         taken = []
         for _ in range(4):  # the first pays for set-up
             _wait(device)

@@ -49,11 +49,11 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
         directions = ((left[:, :-1], labels[:, 1:]), (right[:, 1:], before))
         results = [
             fused_vocabulary_losses(
-                states.flatten(0, 1),
+                states[targets != IGNORED],
                 self.softmax.weight,
                 self.softmax.bias,
                 None,
-                targets.flatten(),
+                targets[targets != IGNORED],
                 mlm_weight=0.5 / words.item(),
             )
             for states, targets in directions

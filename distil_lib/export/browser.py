@@ -15,6 +15,7 @@ by keeping all of its layers (`initialization`), which changes nothing that it c
 
 import base64
 import copy
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
@@ -23,11 +24,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+import yaml
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from distil_lib.common.cli import Program, Settings, Width, option
 from distil_lib.common.files import atomic_write_text, check_writable
-from distil_lib.common.paths import locate
+from distil_lib.common.paths import data_folder, locate
 from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student
 from distil_lib.model_folder import check_model_folder
@@ -134,6 +137,17 @@ def pack(
     }
     head = "globalThis.FILL_MASK_MODELS ??= {};\n"
     return f"{head}FILL_MASK_MODELS[{json.dumps(name)}] = {json.dumps(packed)};\n"
+
+
+@functools.cache
+def stored_model(name: str) -> tuple[Student, PreTrainedTokenizerFast, str]:
+    """The model in `data/<name>`, its tokenizer, and the script that it is packed into."""
+    folder = data_folder(name)
+    logging.disable_progress_bar()  # the build is quiet
+    model, tokenizer = load_as_student(folder), load_tokenizer(folder)
+    # It has been trained on blocks of that length; its positions beyond are still random.
+    trained = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["block_size"]
+    return model, tokenizer, pack(model, tokenizer, name, positions=trained)
 
 
 def quantize(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distil_lib.pages.bugs import Answers, LossCode, Text
+from distil_lib.pages.bugs import RIGHT, Answers, LossCode, Text
 from distil_lib.student import StudentOutput
 
 
@@ -72,10 +73,15 @@ def toy_text() -> Text:
     return Text(words, torch.where(masked, blank, words), again, masked, counted)
 
 
+def _halves() -> list[Text]:
+    """The toys' text as two micro-batches."""
+    rows = (slice(2), slice(2, 4))
+    return [Text(*(x[part] for x in vars(toy_text()).values())) for part in rows]
+
+
 def training_curve(code: LossCode, steps: int = 60) -> list[float]:
     """The triple loss of a toy student, step by step; two micro-batches a step."""
-    student, teacher, text = Toy(1).eval(), Toy(0), toy_text()
-    halves = [Text(*(x[rows] for x in vars(text).values())) for rows in (slice(2), slice(2, 4))]
+    student, teacher, halves = Toy(1).eval(), Toy(0), _halves()
     optimizer, values = torch.optim.Adam(student.parameters(), lr=0.02), []
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -86,6 +92,29 @@ def training_curve(code: LossCode, steps: int = 60) -> list[float]:
             optimizer.step()
             values.append(loss.item())
     return values
+
+
+def gradients_beside_right(code: LossCode, steps: int = 60) -> list[tuple[float, float]]:
+    """How long a code's gradient is, in lengths of the right one, and the cosine between both.
+
+    Both are taken at the same weights: those that the right code reaches, before each of its steps.
+    """
+    student, teacher, halves = Toy(1).eval(), Toy(0), _halves()
+    optimizer, found = torch.optim.Adam(student.parameters(), lr=0.02), []
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        for _ in range(steps):
+            gradients = []
+            for each in (code, RIGHT):
+                optimizer.zero_grad()
+                each.loss([each.answers(student, teacher, half) for half in halves]).backward()
+                of_all = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
+                gradients.append(torch.cat(of_all))
+            wrong, right = gradients
+            cosine = F.cosine_similarity(wrong, right, dim=0)
+            found.append((float(wrong.norm() / right.norm()), float(cosine)))
+            optimizer.step()
+    return found
 
 
 # ------------------------------------------------------------------------- the checks

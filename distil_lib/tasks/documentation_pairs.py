@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import zip_longest
 
 import numpy as np
@@ -35,11 +36,15 @@ def blanked(text: str, module: SourceModule) -> str:
 
     Names are found within longer words, too.
     """
-    parts = sorted({part for part in module.path if len(part) > 1}, key=len, reverse=True)
-    own = re.compile(
+    return _own_names(module.path).sub(BLANK, NAMES.sub(BLANK, text))
+
+
+@cache  # a module is met many times, and `re` keeps 512 patterns
+def _own_names(path: tuple[str, ...]) -> re.Pattern[str]:
+    parts = sorted({part for part in path if len(part) > 1}, key=len, reverse=True)
+    return re.compile(
         r"(?<![A-Za-z0-9])(?:" + "|".join(map(re.escape, parts)) + r")(?![A-Za-z0-9])", re.I
     )
-    return own.sub(BLANK, NAMES.sub(BLANK, text))
 
 
 def package(modules: Sequence[SourceModule], random: np.random.Generator, size: int) -> list[Row]:

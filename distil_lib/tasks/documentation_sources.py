@@ -10,15 +10,15 @@ paragraphs also occur in another document that the teacher has read.)
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from distil_lib.text.docstrings import MARKUP, paragraphs
+from distil_lib.text.docstrings import MARKUP, paragraphs, parse_source
 from distil_lib.text.documents import HELD_OUT_PER_MILLE, documentation_files, split_of
 
 # Cumulated shares of all documents, in per mille. What is beyond the last is not read: quicker.
@@ -67,7 +67,7 @@ class SourceModule:
         """The distribution it is from."""
         return self.name.partition("/")[0]
 
-    @property
+    @cached_property
     def path(self) -> tuple[str, ...]:
         """Distribution, folders and module; a package's own `__init__` counts as the folder."""
         return tuple(
@@ -133,13 +133,8 @@ def _fresh(docstrings: Sequence[Docstring], seen: set[str]) -> Iterator[Docstrin
 # --------------------------------------------------------------------------------------- one source
 def parse(source: bytes | str) -> list[Docstring]:
     """The docstrings of a Python source, outermost first; a source that does not parse has none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of foreign sources' doubtful escapes
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    return list(_walk(tree, ""))
+    tree = parse_source(source)
+    return [] if tree is None else list(_walk(tree, ""))
 
 
 def _walk(node: ast.AST, name: str) -> Iterator[Docstring]:

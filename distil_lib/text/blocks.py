@@ -45,6 +45,7 @@ __all__ = [
     "load_blocks",
     "load_tokenizer",
     "pack",
+    "packed_blocks",
     "split_documents",
 ]
 
@@ -149,8 +150,7 @@ def load_blocks(
         )
     parts = parse_corpus(source)
     on_hub = any(part.kind == "hub" for part in parts)
-    facts = [FORMAT, corpus_fingerprint(source), tokenizer_fingerprint(tokenizer), block_size]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    key = _cache_key(source, tokenizer, block_size)
     revisions = hub_revisions(parts) if on_hub else {}
     folder = store.blocks_folder(cache or cache_folder())
     if revisions is None and not streaming and (packed := store.newest(folder, key)):
@@ -191,6 +191,21 @@ def load_blocks(
                 "Look at the disk, or name another folder by the variable DISTIL_CACHE.",
             )
     return Blocks(wanted.train, wanted.held_out, wanted.counts, key, wanted.content_hash)
+
+
+def _cache_key(source: str, tokenizer: PreTrainedTokenizerFast, block_size: int) -> str:
+    facts = [FORMAT, corpus_fingerprint(source), tokenizer_fingerprint(tokenizer), block_size]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def packed_blocks(
+    source: str, tokenizer: PreTrainedTokenizerFast, block_size: int, cache: Path | None = None
+) -> int | None:
+    """How many blocks of a local corpus are in the cache to be trained on; None if none are."""
+    folder = store.blocks_folder(cache or cache_folder())
+    key = _cache_key(source, tokenizer, block_size)
+    found = store.read(folder / key, len(tokenizer), block_size)
+    return None if found is None else len(found.train)
 
 
 def _batches(blocks: Iterable[dict]) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """Docstrings to prose: what a Python source says in sentences."""
 
 import ast
+import gc
 import inspect
 import re
 import warnings
@@ -14,11 +15,7 @@ def docstrings(source: bytes | str) -> list[str]:
     function with "doc" in its name: compiled packages document themselves by such calls,
     `add_newdoc(name, (attribute, text))`. A source that does not parse has none.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # doubtful escapes in foreign sources
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    if (tree := parse_source(source)) is None:
         return []
     found = []
     for node in ast.walk(tree):
@@ -31,6 +28,25 @@ def docstrings(source: bytes | str) -> list[str]:
                 inspect.cleandoc(text) for argument in node.args for text in _strings(argument)
             ]
     return [text for text in found if text]
+
+
+def parse_source(source: bytes | str) -> ast.Module | None:
+    """The syntax tree of a Python source; None for one that does not parse.
+
+    A tree is a great many objects that live: the garbage collector goes through them again and
+    again and frees none, which takes as long as the parsing. It is off in between.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # doubtful escapes in foreign sources
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _strings(node: ast.expr) -> Iterator[str]:

@@ -44,6 +44,8 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         UserError: if there is none, or it lacks [CLS], [SEP], [MASK] or padding.
     """
+    if problem := _fault_of_ids(_ids_of_file(Path(name, "tokenizer.json"))):
+        raise _bad_vocabulary(name, problem)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)
     except ImportError as error:  # fugashi, sentencepiece, ...: the first line names it
@@ -68,16 +70,11 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
         )
     vocabulary = tokenizer.get_vocab()
     foreign = [t for kind in wanted if (t := str(getattr(tokenizer, kind))) not in vocabulary]
-    ids = sorted(vocabulary.values())
     if foreign or len({getattr(tokenizer, f"{kind}_id") for kind in wanted}) < len(wanted):
         problem = f"lacks {', '.join(foreign)}" if foreign else "has one id for two special tokens"
         raise UserError(f"The vocabulary of {name} {problem}.", "Give each an id of its own.")
-    repeated = _repeats_ids(Path(name, "tokenizer.json"))
-    if repeated or not ids or ids[0] < 0 or ids[-1] >= 10 * len(ids) + 1000:
-        problem = "repeats ids" if repeated else f"has ids up to {ids[-1:]}"
-        raise UserError(
-            f"The vocabulary of {name} {problem}.", "Each of its words must have an id of its own."
-        )
+    if problem := _fault_of_ids(list(vocabulary.values())):  # of one on the Hub, too
+        raise _bad_vocabulary(name, problem)
     if not isinstance(tokenizer.model_max_length, (int, float)) or tokenizer.model_max_length < 8:
         raise UserError(
             f"The tokenizer of {name} reads {tokenizer.model_max_length} tokens at most.",
@@ -86,12 +83,30 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     return cast(PreTrainedTokenizerFast, tokenizer)  # it is fast, as was checked
 
 
-def _repeats_ids(file: Path) -> bool:
-    """Whether two words of a tokenizer's file share an id: of those the library drops one."""
-    if not file.is_file():
-        return False
-    vocabulary = json.loads(file.read_text(encoding="utf-8")).get("model", {}).get("vocab")
-    return isinstance(vocabulary, dict) and len(set(vocabulary.values())) < len(vocabulary)
+def _ids_of_file(file: Path) -> list[int]:
+    """The ids that a tokenizer's file gives to words; none, if it has no such list of words.
+
+    They are looked at before the file is loaded: of two words with one id the library drops one,
+    and it takes 8 GB of memory for an id of 2,000,000,000.
+    """
+    try:
+        vocabulary = json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"]
+        return [number for number in vocabulary.values() if isinstance(number, int)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return []  # not there, without ids, or damaged: the library says how
+
+
+def _fault_of_ids(ids: list[int]) -> str | None:
+    if len(set(ids)) < len(ids):
+        return "repeats ids"
+    if ids and (min(ids) < 0 or max(ids) >= 10 * len(ids) + 1000):
+        return f"has ids from {min(ids)} to {max(ids)}"
+    return None
+
+
+def _bad_vocabulary(name: str | Path, problem: str) -> UserError:
+    remedy = "Each of its words must have an id of its own, counted from 0."
+    return UserError(f"The vocabulary of {name} {problem}.", remedy)
 
 
 def _first_line(error: BaseException) -> str:

@@ -204,6 +204,7 @@ RESUMABLE_OVERRIDES = frozenset(
     "output resume overwrite save_total_limit log_every save_every threads dataloader_num_workers "
     "log_with micro_batch_size time_limit".split()
 )
+PLAN = "plan"  # a word of the command line that is no setting of a run
 
 
 PROGRAM = Program(
@@ -213,6 +214,10 @@ PROGRAM = Program(
     codes="130 or 143 stopped by Ctrl-C or SIGTERM and saved; `python -m distil_lib.launch` in "
     "place of `accelerate launch` hands them on, where that says 1 and prints a traceback",
     presets=PRESETS,
+    flags={
+        PLAN: "print the parameters, memory, tokens, FLOPs, hours and disk of the run, and what to "
+        "change; nothing runs"
+    },
 )
 parse_arguments = PROGRAM.parse
 preset_names = PROGRAM.preset_names

@@ -199,7 +199,7 @@ class PretrainingRun:
                 contextlib.nullcontext() if last else self.accelerator.no_sync(self.model),
                 self.accelerator.autocast(),
             ):
-                out = self.setup.step(micro_batch.to(self.setup.device), counts)
+                out = self.setup.step(micro_batch, counts)
                 # Distributed training averages gradients over processes; each holds its part of a
                 # sum, so undo the average.
                 self.accelerator.backward(out.loss * self.setup.world)

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
@@ -48,14 +48,19 @@ def new_model(
         model = _new_bert(config, tokenizer, device)
     else:
         model = _new_student(config, tokenizer, teacher)
-    longest = model.config.max_position_embeddings - skipped_positions(model.config)
-    if config.block_size > longest:
+    check_positions(config.block_size, model.config)
+    return model
+
+
+def check_positions(block_size: int, model: PretrainedConfig) -> None:
+    """Raise `UserError` unless a model of this configuration reads blocks of so many tokens."""
+    longest = model.max_position_embeddings - skipped_positions(model)
+    if block_size > longest:
         raise UserError(
-            f"The model knows {longest} positions; a block has {config.block_size} tokens.",
+            f"The model knows {longest} positions; a block has {block_size} tokens.",
             f"Choose blocks of {longest} tokens at most.",
             setting="block_size",
         )
-    return model
 
 
 def _new_bert(

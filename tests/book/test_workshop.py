@@ -155,14 +155,14 @@ def test_a_fault_of_a_workflow_is_seen(name, old, new):
 
 
 def test_machines_run_what_people_run():
-    """Each push is held to `make test`, by .ci/run; what is deployed is what `make book` builds."""
+    """Each push is held to `make test`, by .ci/run; what is deployed is what `make site` builds."""
     commands = {
         step["run"]
         for text in WORKFLOWS.values()
         for step in steps(yaml.safe_load(text))
         if "run" in step
     }
-    assert {".ci/run", "make check", "make oldest", "make book"} <= commands
+    assert {".ci/run", "make check", "make oldest", "make site"} <= commands
     assert (
         os.access(ROOT / ".ci" / "run", os.X_OK)
         and (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
@@ -176,6 +176,11 @@ def test_machines_run_what_people_run():
         f"{upload['with']['path']}/index.html"
         in re.search(r"^book:.*\n(?:\t.*\n)+", MAKEFILE, re.MULTILINE)[0]
     )
+    assert re.search(r"^site: book ", MAKEFILE, re.MULTILINE)
+    # Without the history no page would say when it was stored.
+    checkout = steps(yaml.safe_load(WORKFLOWS["book"]))[0]
+    assert checkout["uses"].startswith("actions/checkout@")
+    assert checkout["with"]["fetch-depth"] == 0
 
 
 @pytest.mark.parametrize(
@@ -216,6 +221,25 @@ def test_one_python_for_the_book_conda_and_the_container():
         ]
         assert pythons == [conda], name
     assert f"\nFROM python:{conda}-" in (ROOT / ".devcontainer" / "Dockerfile").read_text()
+
+
+def test_every_way_in_takes_the_versions_of_the_lock():
+    """conda, Binder (which reads environment.yml), the container and make name no versions of their
+    own. Colab keeps its own torch and numpy: the set-up cell installs the library alone.
+    """
+    *_, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert "-r requirements.lock" in pip["pip"]
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make setup"
+    assert re.search(r"^LOCK := requirements\.lock$", MAKEFILE, re.MULTILINE)
+    assert re.search(r"^setup: \$\(READY\)", MAKEFILE, re.MULTILINE)
+    assert re.search(r"^\t\$\(BIN\)/python -m pip install .*-r \$\(LOCK\)$", MAKEFILE, re.MULTILINE)
+    files = [ROOT / "environment.yml", *(ROOT / ".devcontainer").iterdir(), ROOT / "Makefile"]
+    cells = ROOT / "book" / "_ext" / "notebooks.py"
+    assert '"--no-deps", "-e"' in cells.read_text(encoding="utf-8")
+    for path in [*files, cells]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b(torch|numpy|transformers|jupyter-book)\s*[=<>~]=", text), path
 
 
 def test_oldest_versions_are_named():

@@ -32,7 +32,9 @@ print("asked", tried)
 """
 PRETRAIN = """--preset demo --corpus text.txt --max_steps 1 --batch_size 2
 --micro_batch_size 2 --eval_blocks 4"""
-FINETUNE = "--task doc-acceptability --train_rows 16 --seeds 1 --epochs 1 --threads 1"
+FINETUNE = "--task own.yaml --seeds 1 --epochs 1 --threads 1"
+TASK = "{source: ., text: text, label: label, metric: accuracy}"
+ROWS = "text,label\n" + "\n".join(f"Sentence {n} of the test.,{n % 2}" for n in range(16))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,9 @@ def test_sockets_stay_closed(arguments, asked, tmp_path):
     (tmp_path / "text.txt").write_text(
         "\n\n".join(f"Sentence {n} of the test." for n in range(999))
     )
+    (tmp_path / "own.yaml").write_text(TASK)
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.csv").write_text(ROWS)
     command = [sys.executable, "-c", BLOCKED, *arguments]
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300

@@ -23,7 +23,7 @@ from transformers import (
 
 from distil_lib import fused_losses as fused
 from distil_lib.distillation import DistillationStep
-from distil_lib.fused_losses import Projection, fused_vocabulary_losses
+from distil_lib.fused_losses import Projection, fused_vocabulary_losses, sort_tokens
 from distil_lib.losses import TripleLoss, mlm_loss, soft_target_loss
 from distil_lib.masking import MicroBatch, sample_size, sample_tokens
 from distil_lib.student import Student
@@ -92,10 +92,11 @@ def definition(student, teacher, labels, ce_mask, temperature, ce_weight, mlm_we
 
 
 def fused_form(student, teacher, labels, ce_mask, temperature, ce_weight, mlm_weight, chunk=None):
-    answers = Projection(teacher[0][ce_mask], *teacher[1:])
-    return fused_vocabulary_losses(
-        *student, answers, labels, ce_mask, temperature, ce_weight, mlm_weight, chunk
-    )
+    places, soft, labelled = sort_tokens(ce_mask, labels != -100)
+    answers = Projection(teacher[0][places[:soft]], *teacher[1:])
+    true = labels[places[len(places) - labelled :]]
+    rest = (answers, true, temperature, ce_weight, mlm_weight, chunk)
+    return fused_vocabulary_losses(student[0][places], *student[1:], *rest)
 
 
 def to(dtype, case):
@@ -254,7 +255,7 @@ def _mean_of_each_chunk(monkeypatch, soft=fused._soft):
 
 
 def _masks_swapped(monkeypatch, chunks=fused._chunks):
-    monkeypatch.setattr(fused, "_chunks", lambda ce, predicted, size: chunks(predicted, ce, size))
+    monkeypatch.setattr(fused, "_chunks", lambda n, soft, hard, size: chunks(n, hard, soft, size))
 
 
 def _label_left_out(monkeypatch, hard=fused._hard):
@@ -263,8 +264,12 @@ def _label_left_out(monkeypatch, hard=fused._hard):
     )
 
 
-def _teacher_rows_by_student_row(monkeypatch, getitem=Projection.__getitem__):
-    monkeypatch.setattr(Projection, "__getitem__", lambda p, rows: getitem(p, rows.flip(0)))
+def _teacher_rows_turned(monkeypatch, getitem=Projection.__getitem__):
+    monkeypatch.setattr(Projection, "__getitem__", lambda p, rows: getitem(p, rows).flip(0))
+
+
+def _labels_of_other_tokens(monkeypatch, hard=fused._hard):
+    monkeypatch.setattr(fused, "_hard", lambda z, labels: hard(z, labels.flip(0)))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +279,8 @@ def _teacher_rows_by_student_row(monkeypatch, getitem=Projection.__getitem__):
         _mean_of_each_chunk,
         _masks_swapped,
         _label_left_out,
-        _teacher_rows_by_student_row,
+        _teacher_rows_turned,
+        _labels_of_other_tokens,
     ],
 )
 def test_a_bug_is_caught(bug, monkeypatch):
@@ -374,6 +380,8 @@ def test_a_models_projection_gives_its_logits(kind):
     torch.testing.assert_close(
         model(ids, None, positions, project=Projection).logits[rows], reference[rows]
     )
+    places = positions.flatten().nonzero().flatten()[rows]
+    torch.testing.assert_close(model(ids, None, places).logits, reference[rows])
 
 
 def tiny_step(soft_targets, loss=None, teacher=None, **options) -> DistillationStep:

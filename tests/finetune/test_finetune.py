@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from helpers import (
     ADJECTIVES,
+    IMPATIENT,
     NOUNS,
     VERBS,
     Finished,
@@ -513,11 +514,7 @@ def test_a_hub_that_does_not_answer(settings, tmp_path):
         "HF_HOME": str(tmp_path / "home"),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    # The Hub's client waits between its attempts; what it waits for changes nothing here.
-    program = (
-        "import time; time.sleep = lambda s: None; "
-        "import distil_lib.finetune.__main__ as m; m.main()"
-    )
+    program = f"{IMPATIENT}import distil_lib.finetune.__main__ as m; m.main()"
     command = [
         sys.executable,
         "-c",

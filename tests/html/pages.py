@@ -21,8 +21,12 @@ NAMESPACES = ("http://www.w3.org/",)
 
 
 def page_files(site: Path) -> list[Path]:
-    """All pages. `_static` holds templates of the theme, which nobody opens."""
-    return sorted(p for p in site.rglob("*.html") if "_static" not in p.relative_to(site).parts)
+    """All pages that are opened from a disk.
+
+    `_static` holds templates of the theme, which nobody opens; 404.html needs a server.
+    """
+    files = (p for p in site.rglob("*.html") if "_static" not in p.relative_to(site).parts)
+    return sorted(path for path in files if path != site / "404.html")
 
 
 def check_site(site: Path) -> list[str]:

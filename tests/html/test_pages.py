@@ -4,9 +4,11 @@
 before it judges the book.
 """
 
-import shutil
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -20,9 +22,19 @@ from browser import (
     is_installed,
     missing_browser,
 )
+from bs4 import BeautifulSoup
 from pages import check_site, page_files
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
+from distil_lib import __version__
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import launch  # noqa: E402
+
+SITE = ROOT / "_build" / "html"
+# Where the repository lives; "" where that is not known.
+CONFIGURED = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+ADDRESS = CONFIGURED or launch.origin(ROOT)
 MISSING = missing_browser()
 needs_chromium = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 # The longest line of code that a wide window must show whole. Longer ones scroll.
@@ -176,28 +188,54 @@ def test_a_limited_browser_draws_with_these_fonts_only(tmp_path, limited):
 
 
 # -------------------------------------------------------------------------------- the book is sound
-def book_pages() -> list[Path]:
-    """What a reader opens. The front address only sends her on to the first chapter."""
-    return [page for page in page_files(SITE) if page.name != "index.html"]
-
-
 def test_links_hosts_and_alternative_texts():
-    assert len(book_pages()) >= 10, "run `make book` first"
+    assert len(page_files(SITE)) >= 10, "run `make book` first"
     assert check_site(SITE) == []
 
 
-def test_launch_buttons_need_an_address():
-    """While `repository.url` of `_config.yml` is empty, a button could lead only to somebody else's
-    page.
-    """
-    url = yaml.safe_load((SITE.parents[1] / "_config.yml").read_text())["repository"]["url"]
+def test_buttons_stand_where_there_is_an_address():
+    """Without one, a button could lead only to somebody else's page."""
     for page in sorted((SITE / "book").glob("0*.html")):
         text = page.read_text(encoding="utf-8")
-        assert (
-            ("launch-buttons" in text)
-            == ("colab.research" in text)
-            == url.startswith("https://github.com/")
-        ), page.name
+        assert ("colab.research" in text) == ADDRESS.startswith("https://github.com/"), page.name
+        for name in ("mybinder.org", "/issues/new?", "source-edit-button"):
+            assert (name in text) == bool(ADDRESS), (page.name, name)
+        if ADDRESS:
+            assert f"{ADDRESS}/edit/main/book/{page.stem}.ipynb" in text
+
+
+def test_what_pages_serves():
+    """Oracle for the sitemap and the page for wrong addresses: the files that are there.
+
+    Both speak of the site's address, so they are made only where it is known.
+    """
+    assert "http-equiv" not in (SITE / "index.html").read_text(encoding="utf-8").lower()
+    pages = {page.relative_to(SITE).as_posix() for page in page_files(SITE)}
+    assert (SITE / "404.html").exists() == (SITE / "sitemap.xml").exists() == bool(ADDRESS)
+    if not ADDRESS:
+        return
+    listed = re.findall("<loc>(.*?)</loc>", (SITE / "sitemap.xml").read_text(encoding="utf-8"))
+    index = BeautifulSoup((SITE / "index.html").read_text(encoding="utf-8"), "html.parser")
+    start = index.find("link", rel="canonical")["href"].removesuffix("index.html")
+    made = {"genindex.html", "py-modindex.html", "search.html"}
+    made |= {page for page in pages if page.startswith("_modules/")}
+    assert {url.removeprefix(start) for url in listed} == pages - made
+    prefix = urlsplit(start).path
+    lost = BeautifulSoup((SITE / "404.html").read_text(encoding="utf-8"), "html.parser")
+    for tag in lost.find_all(["a", "link", "script", "img"]):
+        reference = urlsplit(tag.get("href") or tag.get("src") or "#")
+        if not reference.scheme and reference.path:
+            path = reference.path.removeprefix(prefix) or "index.html"
+            assert reference.path.startswith(prefix) and (SITE / path).is_file(), reference
+    picture = index.find("meta", property="og:image")["content"].removeprefix(start)
+    assert (SITE / picture).is_file()
+
+
+def test_a_page_says_its_version_and_no_path_of_this_machine():
+    for page in page_files(SITE):
+        text = page.read_text(encoding="utf-8")
+        assert f"Version {__version__}." in text, page.name
+        assert str(ROOT) not in text, page.name
 
 
 @needs_chromium
@@ -207,7 +245,7 @@ def test_pages_in_a_browser_without_a_network(limited, own_fonts):
     window = limited[1].window(dark=not own_fonts, own_fonts=own_fonts)
     faults = []
     formulas = 0
-    for page in book_pages():
+    for page in page_files(SITE):
         window.page.set_viewport_size({"width": WIDE, "height": 900})
         wide = window.open(page.as_uri())
         narrow = window.measure(NARROW)
@@ -244,10 +282,3 @@ def missing_code(visit: Visit) -> Iterator[str]:
     for box in visit.code:
         if box["columns"] <= CODE_COLUMNS and box["missing"] > 0:
             yield f"{box['missing']} pixels of code are out of sight: {box['text']}"
-
-
-def test_address_of_the_front_page(tmp_path):
-    """The redirect of the front page is a link like any other, and is checked."""
-    assert 'url=book/00_start_here.html"' in (SITE / "index.html").read_text(encoding="utf-8")
-    shutil.copy(SITE / "index.html", tmp_path)
-    assert len(check_site(tmp_path)) == 1  # alone, it leads nowhere

@@ -4,7 +4,6 @@ that is not there.
 
 import json
 import shutil
-import textwrap
 
 import pytest
 import torch
@@ -42,9 +41,7 @@ def test_tasks_load_from_the_hub(endpoint, online):  # noqa: F811
     """Oracle: the sizes that the data sets' own papers and pages give; SQuAD's dev set (10,570
     questions) is cut in two here.
     """
-    tasks = answer(
-        online(endpoint, "-c", textwrap.dedent(LOAD), "sst2", "mrpc", "stsb", "imdb", "squad")
-    )
+    tasks = answer(online(endpoint, "-c", LOAD, "sst2", "mrpc", "stsb", "imdb", "squad"))
     sizes = {name: list(task["rows"].values()) for name, task in tasks.items()}
     assert (
         sizes["sst2"] == [67349, 872]
@@ -62,7 +59,7 @@ def test_tasks_load_from_the_hub(endpoint, online):  # noqa: F811
 
 
 def test_a_connection_that_drops_every_third_file_is_borne(serve, online):  # noqa: F811
-    done = online(serve("--fail-every", "3"), "-c", textwrap.dedent(LOAD), "mrpc", "stsb")
+    done = online(serve("--fail-every", "3"), "-c", LOAD, "mrpc", "stsb")
     assert answer(done)["stsb"]["rows"] == {"train": 5749, "validation": 1500}
 
 
@@ -70,7 +67,7 @@ def test_a_connection_that_drops_every_third_file_is_borne(serve, online):  # no
 def test_what_cannot_be_loaded_is_one_clear_message(endpoint, online, name):  # noqa: F811
     """Nobody listens at the address, and a configuration that the stand-in lacks."""
     address = f"http://127.0.0.1:{free_port()}" if name == "mrpc" else endpoint
-    done = online(address, "-c", textwrap.dedent(LOAD), name)
+    done = online(address, "-c", LOAD, name)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert (
         f"error: {name} could not be loaded from nyu-mll/glue on the Hub" in done.stderr

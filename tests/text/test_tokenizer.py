@@ -81,6 +81,15 @@ def test_a_tokenizer_that_cannot_be_used_is_refused(make, tmp_path):
     assert not (folder / "PWNED").exists()
 
 
+@pytest.mark.parametrize("make", [repeated_ids, huge_id])
+def test_bad_ids_are_seen_before_the_file_is_loaded(make, tmp_path, monkeypatch):
+    """The library takes 8 GB of memory for an id of two thousand million."""
+    make(tmp_path)
+    monkeypatch.setattr(library.AutoTokenizer, "from_pretrained", pytest.fail)
+    with pytest.raises(UserError, match=r"repeats ids|to 2000000000"):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize(
     "raised, words",
     [

@@ -10,15 +10,19 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import free_port, shared_hub
+from helpers import IMPATIENT, Launcher, free_port, shared_hub, signal_at, together
 
+from distil_lib.text import streaming
 from distil_lib.training.checkpoint import latest_valid_checkpoint
 
 pytestmark = pytest.mark.skipif(
@@ -26,30 +30,35 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory):
-    """Start a server on a free port: its address. `options`: of the server's command line."""
-    started = []
-
-    def start(*options: str) -> str:
-        log = tmp_path_factory.mktemp("hub") / "log"
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-u", shared_hub(), "--port", "0", *options],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-        started.append(process)
+@contextmanager
+def server(log: Path, *options: str) -> Iterator[str]:
+    """A server on a free port: its address. `options`: of the server's command line."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-u", shared_hub(), "--port", "0", *options],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
         for _ in range(200):
             if address := re.search(r"http://[\d.]+:\d+", log.read_text()):
-                return address[0]
+                break
             time.sleep(0.05)
-        raise RuntimeError(log.read_text())
-
-    yield start
-    for process in started:
+        else:
+            raise RuntimeError(log.read_text())
+        yield address[0]
+    finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory):
+    """Start a server that lasts until the end of this file."""
+    with ExitStack() as started:
+        yield lambda *options: started.enter_context(
+            server(tmp_path_factory.mktemp("hub") / "log", *options)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +78,13 @@ def online(tmp_path):
                 "HF_HUB_OFFLINE": "0",
                 "HF_HOME": str(tmp_path / "home"),
                 "DISTIL_CACHE": str(tmp_path / "cache"),
-                "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
+                "PYTHONPATH": os.pathsep.join(map(str, list(Path(__file__).parents)[:3])),
                 "OMP_NUM_THREADS": "1",
             }
             | changes
         )
+        if command[0] == "-c":
+            command = ("-c", IMPATIENT + textwrap.dedent(command[1]), *command[2:])
         return subprocess.run(
             [sys.executable, *map(str, command)],
             capture_output=True,
@@ -116,7 +127,7 @@ def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, 
     """
     import pandas
 
-    found = answer(online(endpoint, "-c", textwrap.dedent(LOAD)))
+    found = answer(online(endpoint, "-c", LOAD))
     assert found["vocabulary"] == 30522 and found["hello"] == [101, 7592, 2088, 102]
     for name, folder in (
         ("local/classic-books", "plain_text"),
@@ -152,9 +163,9 @@ STREAM = """
 
 def test_a_dropped_connection_changes_nothing(endpoint, serve, online):
     """Every third file is refused: the blocks are those of a connection that holds."""
-    steady = answer(online(endpoint, "-c", textwrap.dedent(STREAM)))
+    steady = answer(online(endpoint, "-c", STREAM))
     assert steady["streaming"] and steady["held_out"] == 20 and steady["counted"] == 20 * 128
-    broken = online(serve("--fail-every", "3"), "-c", textwrap.dedent(STREAM))
+    broken = online(serve("--fail-every", "3"), "-c", STREAM)
     assert answer(broken) == steady
     assert "503" in broken.stderr, broken.stderr  # it was dropped indeed
 
@@ -187,11 +198,10 @@ MIXTURE = """
 @pytest.mark.slow
 def test_a_mixture_is_packed_once_and_usable_offline(endpoint, online, tokenizer_folder, tmp_path):
     """Oracle: `datasets.load_dataset`, joined with the other part, deduplicated, split, packed."""
-    program = textwrap.dedent(MIXTURE)
-    made = answer(online(endpoint, "-c", program, tokenizer_folder))
+    made = answer(online(endpoint, "-c", MIXTURE, tokenizer_folder))
     assert made["hash"] == made["oracle"] and made["streamed"] == 40
     shutil.rmtree(tmp_path / "home")  # nothing but the packed blocks is left
-    again = online(endpoint, "-c", program, tokenizer_folder, HF_HUB_OFFLINE="1")
+    again = online(endpoint, "-c", MIXTURE, tokenizer_folder, HF_HUB_OFFLINE="1")
     assert answer(again) == {key: made[key] for key in ("key", "hash", "blocks")}
     assert again.stderr.count("The Hub cannot be reached") == 1
 
@@ -215,7 +225,7 @@ def test_names_that_do_not_exist(endpoint, online, small_run, tmp_path):
         "tokenizer": "no/such-tokenizer",
     }
     runs = [small_run(tmp_path / "output", **{kind: name}) for kind, name in names.items()]
-    done = online(endpoint, "-c", textwrap.dedent(EACH), json.dumps(runs))
+    done = online(endpoint, "-c", EACH, json.dumps(runs))
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.split() == ["2", "2", "2"] and done.stderr.count("what to do: ") == 3
     assert all(name.removeprefix("hub:") in done.stderr for name in names.values())
@@ -244,7 +254,7 @@ def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(
         "save_every": 4,
     }
     whole, run = (small_run(tmp_path / name, **settings) for name in ("whole", "run"))
-    killed = online(endpoint, "-c", textwrap.dedent(WHOLE_THEN_KILLED), json.dumps([whole, run]))
+    killed = online(endpoint, "-c", WHOLE_THEN_KILLED, json.dumps([whole, run]))
     assert killed.returncode == -9, killed.stderr
     assert latest_valid_checkpoint(tmp_path / "run" / "checkpoints").name == "step-00000004"
     done = online(endpoint, "-m", "distil_lib.pretrain", *run, "--resume")
@@ -255,24 +265,46 @@ def test_a_student_is_distilled_from_a_streamed_corpus_and_goes_on_after_a_stop(
     assert models[0] == models[1]
 
 
-KILLED_OR_NOT = """
-    import os, signal, sys
-    from distil_lib.text import streaming
-    from distil_lib import pretrain
-    from helpers import signal_at
-    streaming.FILES_PER_SHARD = 1  # two files, two shards: one for each process
-    if sys.argv[1] == "kill" and os.environ["RANK"] == "1":
-        signal_at("distil_lib.training.loop.PretrainingRun._optimizer_step", 6, signal.SIGKILL)()
-    pretrain.main(sys.argv[2:])
+class one_file_each:
+    """Two files, two shards: one for each of two processes, of which the second may be killed."""
+
+    def __init__(self, kill: bool = False):
+        self.kill = kill
+
+    def __call__(self):
+        exec(IMPATIENT)
+        streaming.FILES_PER_SHARD = 1
+        if self.kill and os.environ["RANK"] == "1":
+            signal_at(
+                "distil_lib.training.loop.PretrainingRun._optimizer_step", 6, signal.SIGKILL
+            )()
+
+
+def three_runs_of_two(folder: Path, port: str, whole: list[str], run: list[str]) -> dict:
+    """One on a connection that holds; one on a bad one that is killed, and goes on."""
+    program = Launcher(folder)
+    with server(folder / "steady", "--port", port):
+        finished = {"whole": together(program, whole, one_file_each())}
+    with server(folder / "bad", "--port", port, "--fail-every", "3"):
+        finished["killed"] = together(program, run, one_file_each(kill=True))
+        left = latest_valid_checkpoint(Path(run[run.index("--output") + 1], "checkpoints"))
+        state = json.loads((left / "state.json").read_text())
+        finished["resumed"] = together(program, [*run, "--resume"], one_file_each())
+    return {k: [vars(each) for each in both] for k, both in finished.items()} | {"state": state}
+
+
+RUNS = """
+    import json, sys
+    from pathlib import Path
+    from test_hub import three_runs_of_two
+    print(json.dumps(three_runs_of_two(Path(sys.argv[1]), sys.argv[2], *json.loads(sys.argv[3]))))
 """
 
 
 def test_two_processes_stream_over_a_bad_connection_are_killed_and_resume_to_the_same_bits(
-    endpoint, serve, online, small_run, tmp_path
+    online, small_run, tmp_path
 ):
     """Oracle: two processes that are never stopped, on a connection that holds."""
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(KILLED_OR_NOT))
     settings = {
         "corpus": "hub:wikimedia/wikipedia:20231101.en",
         "streaming": True,
@@ -280,30 +312,21 @@ def test_two_processes_stream_over_a_bad_connection_are_killed_and_resume_to_the
         "save_every": 4,
         "batch_size": 5,
     }
+    runs = json.dumps([small_run(tmp_path / name, **settings) for name in ("whole", "run")])
+    (tmp_path / "programs").mkdir()
+    port = str(free_port())
+    done = answer(online(f"http://127.0.0.1:{port}", "-c", RUNS, tmp_path / "programs", port, runs))
 
-    def both(address, name, kill="no", *more):
-        command = [
-            "-m",
-            "torch.distributed.run",
-            "--nproc_per_node",
-            "2",
-            "--master_port",
-            free_port(),
-            program,
-            kill,
-        ]
-        return online(address, *command, *small_run(tmp_path / name, **settings), *more)
+    def codes(name):
+        return [process["code"] for process in done[name]]
 
-    whole = both(endpoint, "whole")
-    assert whole.returncode == 0 and "2 process(es)" in whole.stdout, whole.stderr
-    bad = serve("--fail-every", "3")
-    assert both(bad, "run", "kill").returncode != 0
-    checkpoint = latest_valid_checkpoint(tmp_path / "run" / "checkpoints")
-    assert checkpoint.name == "step-00000004"
-    positions = json.loads((checkpoint / "state.json").read_text())["extra"]["positions"]
+    assert codes("whole") == [0, 0] and "2 process(es)" in done["whole"][0]["out"], done["whole"]
+    assert codes("killed")[0] > 0 and codes("killed")[1] == -signal.SIGKILL, done["killed"]
+    assert codes("resumed") == [0, 0], done["resumed"]
+    assert "steps 4 to 8" in done["resumed"][0]["out"], done["resumed"]
+    assert "503" in "".join(process["err"] for process in done["resumed"]), done["resumed"]
+    positions = done["state"]["extra"]["positions"]
     assert len(positions) == 2 and all(p["number"] + p["read"] > 0 for p in positions.values())
-    resumed = both(bad, "run", "no", "--resume")
-    assert resumed.returncode == 0 and "503" in resumed.stderr, resumed.stderr
     models = [
         (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "run")
     ]

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from helpers import randomize
+from torch import nn
 from torch.optim import AdamW, Muon
 from transformers import DistilBertConfig
 
 from distil_lib.errors import UserError
 from distil_lib.student import Student
 from distil_lib.teacher import new_teacher
-from distil_lib.training.optimization import build_optimizers, linear_schedule
+from distil_lib.training.optimization import StackedMuon, build_optimizers, linear_schedule
 
 
 @pytest.fixture(params=["student", "teacher"])
@@ -118,3 +119,54 @@ def test_the_learning_rate_rises_to_its_height_and_falls_to_nothing(model, name,
             assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3 * height)
             optimizer.step()
             schedule.step()
+
+
+def trained(optimizer, shapes, steps=3) -> list[torch.Tensor]:
+    """Matrices after some steps on gradients that are no one's; the third has none."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    optimizer = optimizer(matrices, lr=0.1, weight_decay=0.5, adjust_lr_fn="match_rms_adamw")
+    for _ in range(steps):
+        for number, p in enumerate(matrices):
+            gradient = torch.randn(p.shape, generator=generator)
+            p.grad = None if number == 2 else gradient
+        optimizer.step()
+    states = [optimizer.state[p].get("momentum_buffer", torch.zeros(())) for p in matrices]
+    return [p.detach() for p in matrices] + states
+
+
+SHAPES = [(16, 16), (16, 64), (16, 16), (64, 16), (16, 16), (64, 16)]
+
+
+def test_stacked_muon_is_pytorchs_muon():
+    """To the bit, momentum included: the same state can go on under either."""
+    pairs = zip(trained(StackedMuon, SHAPES), trained(Muon, SHAPES), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+class _NormOfTheStack(StackedMuon):
+    """The bug put in on purpose: one norm for all matrices of a stack."""
+
+    def _update(self, group, shape, parameters):
+        norm = torch.Tensor.norm
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "norm", lambda x, **_: norm(x))
+            super()._update(group, shape, parameters)
+
+
+def test_matrices_that_touch_each_other_are_told_apart():
+    pairs = list(zip(trained(_NormOfTheStack, SHAPES), trained(Muon, SHAPES), strict=True))
+    assert not all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_stacks_take_few_products():
+    """Oracle: 15 products a stack of equal shape, however many matrices it holds."""
+
+    def products(optimizer):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            trained(optimizer, SHAPES * 4, steps=1)
+        names = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+        return sum(e.count for e in profile.key_averages() if e.key in names)
+
+    assert products(StackedMuon) == 15 * 3
+    assert products(Muon) == 15 * 23

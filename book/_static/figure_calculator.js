@@ -1,0 +1,74 @@
+"use strict";
+
+Figures.define("calculator", (figure) => {
+  const { make, sum, format } = Figures, { teachers, machines, masked, speeds } = figure.data, POSITIONS = 512, MIB = 2 ** 20;
+  const whole = (x) => Math.round(x).toLocaleString("en");
+  const large = (x) => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
+  const set = {}, choice = (key, label, options) => { set[key] = figure.choice({ key, label, options, value: options[0][0] }); };
+  const slider = (key, label, min, max, value, text = whole) => { set[key] = figure.slider({ key, label, min, max, value, text, log: true }); };
+  choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
+  choice("keep", "Layers that the student keeps", [[2, "every other"], [3, "every third"], [4, "every fourth"], [1, "all"]]);
+  choice("soft", "Soft targets for", [["masked", "masked tokens"], ["all", "all tokens"]]);
+  choice("machine", "Machine", machines);
+  slider("vocabulary", "Vocabulary", 1000, 250000, 8192);
+  slider("length", "Length of a block, in tokens", 16, 512, 64);
+  slider("batch", "Blocks in a step", 1, 4096, 64);
+  slider("micro", "Blocks at a time", 1, 512, 64);
+  slider("text", "Your text, in WordPieces", 1e5, 1e10, 1e6, large);
+  slider("epochs", "Times that it is read", 0.5, 100, 10.3, (x) => format(x));
+  set.speed = figure.text({ key: "speed", label: "Tokens a second, if you measured them", value: "" });
+  set.price = figure.text({ key: "price", label: "Your price of an hour", value: "" });
+  const example = (label, values) => figure.button(label, () => Object.entries({ keep: 2, micro: 64, speed: "", ...values }).forEach(([key, value]) => set[key](value)));
+  example("This book's student", { teacher: teachers[0][0], soft: "masked", machine: "cpu", vocabulary: 8192, length: 64, batch: 64, text: 1e6, epochs: 10.3 });
+  example("The paper's, on one GPU", { teacher: teachers[2][0], soft: "all", machine: "cuda", vocabulary: 30522, length: 512, batch: 4000, text: 4.29e9, epochs: 3 });
+
+  // ------------------------------------------------------- distil_lib.training.costs and .memory, in JavaScript
+  // With the MLM head, whose matrix is that of the embeddings. A student has no token types.
+  const parameters = ({ layers, H, F, V, types }) => (V + POSITIONS + types) * H + 2 * H + layers * (4 * (H * H + H) + 2 * H * F + F + 5 * H) + H * H + 3 * H + V;
+  const forward = ({ layers, H, F, V }, L, share) => [2 * layers * (4 * H * H + 2 * H * F), 4 * layers * L * H, 2 * (H * H + H * V) * share];
+  const costs = ({ teacher, keep, soft, machine, vocabulary, length, batch, micro, text, epochs }) => {
+    const [, all, H, , F] = teachers.find(([name]) => name === teacher), [V, L, B, M] = [vocabulary, length, batch, micro].map(Math.round);
+    const whole = { layers: all, H, F, V, types: 2 }, cut = { ...whole, layers: Math.ceil(all / keep), types: 0 }, P = parameters(cut), fixed = 4 * parameters(whole);
+    const share = soft === "all" ? 1 : (masked * (L - 2)) / L; // [CLS] and [SEP] are never masked
+    const parts = [...forward(cut, L, share).map((x) => 3 * x), ...forward(whole, L, share)]; // a backward pass costs two forward passes
+    const sequences = Math.max(1, Math.round(epochs * Math.floor(text / (L - 2))));
+    // bf16 without dropout, losses chunk by chunk: what forward pass, optimizer and evaluation need beside weights and means.
+    const cpu = machine === "cpu", tokens = Math.min(M, B) * L, asked = Math.round(tokens * share), chunk = 4 * V * Math.min(asked, Math.floor(((cpu ? 16 : 128) * MIB) / (4 * V)));
+    const layers = cut.layers * tokens * (28 * H + 4 * F) + 12 * tokens * H + 2 * (P - POSITIONS * H);
+    const head = Math.max(5 * chunk, 2 * chunk + (cpu ? 6 : 4) * V * H) + 6 * V * H + 28 * asked * H;
+    const evaluation = 24 * V * Math.round(9.6 * L) + 512 * L * H;
+    return {
+      H, parameters: [P, fixed / 4], parts, flops: sum(parts), tokens: sequences * L, steps: Math.ceil(sequences / B), resident: 16 * P + fixed,
+      memory: 12 * P + fixed + Math.max((B > M ? 4 * P : 0) + layers + head, 4 * P, evaluation),
+    };
+  };
+  // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
+  const nearest = ({ machine, soft }, H) => {
+    const far = (one) => Math.abs(Math.log(one.width / H)) + (one.soft === soft ? 0 : 1e-6);
+    return speeds.filter((one) => one.machine === machine).reduce((a, b) => (far(b) < far(a) ? b : a));
+  };
+
+  const bar = make("div", { "aria-hidden": "true", style: "display:flex;height:1.6rem;margin:0.8rem 0 0.2rem" }), legend = make("p", { style: "margin:0" }), table = make("table");
+  figure.body.append(bar, legend, table);
+  const row = (name, value) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { style: "text-align:left" }, value));
+
+  figure.draw((state) => {
+    const found = costs(state), near = nearest(state, found.H), own = Number(state.speed) > 0, speed = own ? Number(state.speed) : near.rate / found.flops;
+    const hours = found.tokens / speed / 3600, price = hours * Number(state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
+    const shares = [[0, 1], [2], [3, 4], [5]].map((of) => (100 * sum(of.map((i) => found.parts[i]))) / found.flops);
+    bar.replaceChildren(...shares.map((share, i) => {
+      const color = `var(--${i < 2 ? "student" : "teacher"})`;
+      return make("span", { style: `width:${share}%;border-right:1px solid var(--paper);background:${i % 2 ? `repeating-linear-gradient(45deg,${color} 0 5px,transparent 5px 9px)` : color}` });
+    }));
+    const [a, b, c, d] = shares.map(Math.round);
+    legend.textContent = `Arithmetic of a step: student's layers ${a}%, its head ${b}% (striped), teacher's layers ${c}%, its head ${d}% (striped).`;
+    const time = `${narrow ? "at least " : ""}${hours < 1 ? `${format(60 * hours)} minutes` : hours < 72 ? `${format(hours)} hours` : `${format(hours / 24)} days`}`;
+    table.replaceChildren(
+      row("parameters", `student ${large(found.parameters[0])}, teacher ${large(found.parameters[1])}`), row("training reads", `${large(found.tokens)} tokens in ${whole(found.steps)} steps`),
+      row("memory of the tensors", `${format(found.memory / 1e9)} GB, of which weights, gradients, AdamW ${format(found.resident / 1e9)} GB`),
+      row("tokens a second", `${own ? "" : narrow ? "at most " : "about "}${whole(speed)}`), row("time", time), row("price", Number.isFinite(price) ? format(price) : "give a price of an hour"));
+    figure.shown = { ...found, speed, hours, price };
+    const source = own ? "The speed is your own." : `Measured were ${whole(near.speed)} tokens a second at width ${near.width} (${near.source}); yours are in proportion to a token's arithmetic${narrow ? ", and a small model reaches less of a GPU" : ""}.`;
+    figure.say(`The run takes ${time} and ${format(found.memory / 1e9)} GB. ${source}`);
+  });
+});

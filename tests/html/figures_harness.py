@@ -1,0 +1,110 @@
+"""What drives a figure to drag in a test: the figure alone in headless Chromium.
+
+live = figure("amdahl")            # open, alive; live.state, live.status, live.evaluate(...)
+live.slide("layers", "End")        # keys on a control, as its reader would press them
+
+`conftest.py` makes the fixtures known to every test of this folder.
+"""
+
+import pytest
+from browser import WIDE, missing_browser
+
+from distil_lib.pages import figures
+
+MISSING = missing_browser()
+needs_browser = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+
+class Live:
+    """An opened figure."""
+
+    def __init__(self, window, name: str, address: str):
+        self.window, self.page, self.name = window, window.page, name
+        window.open(address)
+        self.page.wait_for_selector(".drag-live .drag-status", state="attached")
+        self.page.wait_for_function(f"Figures.live.{name} && !Figures.live.{name}.pending")
+
+    def evaluate(self, expression: str):
+        """The value of an expression, in which `figure` is the figure."""
+        return self.page.evaluate(f"(async (figure) => {expression})(Figures.live.{self.name})")
+
+    @property
+    def state(self) -> dict:
+        return self.evaluate("figure.state")
+
+    @property
+    def status(self) -> str:
+        self.settle()
+        return self.page.inner_text(".drag-status")
+
+    def settle(self) -> None:
+        """Wait for the next frame."""
+        self.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+    def slide(self, key: str, *keys: str) -> None:
+        for each in keys:
+            self.page.press(f'[data-key="{key}"]', each)
+        self.settle()
+
+    def type(self, key: str, text: str) -> None:
+        """Write into a line of text and press Enter; returns when the models have answered."""
+        self.page.fill(f'[data-key="{key}"]', text)
+        self.page.press(f'[data-key="{key}"]', "Enter")
+        self.settle()
+        self.page.wait_for_function(f"!/^Loading/.test(Figures.live.{self.name}.note)")
+        self.settle()
+
+    def drag(self, element, x: float, y: float | None = None) -> None:
+        """Press the mouse on an element, move it to a place of the window, and let go."""
+        element.scroll_into_view_if_needed()
+        box = element.bounding_box()
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        self.page.mouse.move(*middle)
+        self.page.mouse.down()
+        self.page.mouse.move(x, middle[1] if y is None else y, steps=4)
+        self.page.mouse.up()
+        self.settle()
+
+    def drag_slider(self, key: str, share: float) -> None:
+        """Drag a control to a share of its way."""
+        control = self.page.locator(f'[data-key="{key}"]')
+        control.scroll_into_view_if_needed()
+        box = control.bounding_box()
+        self.drag(control, box["x"] + share * box["width"])
+
+
+def number(text: str) -> float:
+    """What a figure shows: "−1.2e−4", "+3", "12%", "< 0.1%" (which is taken as half of it)."""
+    if text.startswith("< "):
+        return number(text[2:]) / 2
+    plain = text.replace("−", "-").replace(",", "")
+    return float(plain.rstrip("%")) / (100 if plain.endswith("%") else 1)
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory):
+    """The file of each figure alone, made when it is asked for."""
+    folder, made = tmp_path_factory.mktemp("figures"), {}
+
+    def page(name: str):
+        if name not in made:
+            made[name] = folder / f"{name}.html"
+            made[name].write_text(figures.standalone(name), encoding="utf-8")
+        return made[name]
+
+    return page
+
+
+@pytest.fixture
+def figure(browser, pages):
+    opened = []
+
+    def live(name: str, state: str = "", width: int = WIDE, dark: bool = False) -> Live:
+        window = browser.window(width=width, dark=dark)
+        opened.append(window)
+        return Live(window, name, pages(name).as_uri() + (state and f"#drag-{name}?{state}"))
+
+    yield live
+    for window in opened:
+        assert not window.problems  # no error, no other host
+        window.page.context.close()
