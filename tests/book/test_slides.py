@@ -44,8 +44,9 @@ def stored_figures() -> dict[str, tuple[bytes, str]]:
             if "figure" in shown and cell.get("outputs"):
                 data = {k: v for out in cell["outputs"] for k, v in out.get("data", {}).items()}
                 svg, png = (data.get(f"image/{kind}") for kind in ("svg+xml", "png"))
-                picture = "".join(svg).encode() if svg else base64.b64decode("".join(png))
-                found[shown["figure"]["name"]] = (picture, shown["image"]["alt"])
+                if svg or png:  # others are to be dragged, and are no pictures
+                    picture = "".join(svg).encode() if svg else base64.b64decode("".join(png))
+                    found[shown["figure"]["name"]] = (picture, shown["image"]["alt"])
     return found
 
 
