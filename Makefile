@@ -104,10 +104,10 @@ execute: $(READY) ## run the chapters and store their outputs (one of them: make
 	HF_HUB_OFFLINE=1 $(BIN)/python book/_ext/notebooks.py execute $(CHAPTER)
 
 address: $(READY) ## write the address of the remote `origin` into _config.yml and every chapter, for Colab
-	$(BIN)/python book/_ext/notebooks.py address $(CHAPTERS)
+	$(BIN)/python book/_ext/notebooks.py address $(CHAPTERS) $(wildcard book/teachers/*.ipynb)
 
 cells: $(READY) ## write the set-up cell, with the address of _config.yml, into every chapter
-	$(BIN)/python book/_ext/notebooks.py cells $(CHAPTER)
+	$(BIN)/python book/_ext/notebooks.py cells $(CHAPTER) $(wildcard book/teachers/*.ipynb)
 
 # ---------------------------------------------------------------------------------------------------------------- data
 tokenizer: $(READY) ## train data/tokenizer

@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -95,26 +96,35 @@ def reference(week: int) -> Values:
     return values
 
 
-def verdict(problem: Problem, mine: Values, right: Values) -> str:
+def looked_at(problem: Problem, values: Values) -> Any:
+    """What is compared of a notebook's values: a function, or the values of its names."""
+    if problem.seen:
+        return problem.seen(values)
+    if problem.inputs:
+        return values[problem.names[0]]
+    return [values[name] for name in problem.names]
+
+
+def mistakes(problem: Problem, right: Any) -> dict[str, Any]:
+    """{hint: what this mistake gives}, where this is what is right."""
+    return {
+        hint: made(right) if problem.inputs is None and callable(made) else made
+        for hint, made in problem.mistakes.items()
+    }
+
+
+def verdict(problem: Problem, mine: Values, reference: Values) -> str:
     """What is to be said of an answer: "Right.", or what is wrong."""
     if any(mine.get(name, ...) is ... for name in problem.names):
         return "No answer."
-    if problem.seen:
-        look = problem.seen
-    elif problem.inputs:
-        look = lambda values: values[problem.names[0]]  # noqa: E731
-    else:
-        look = lambda values: [values[name] for name in problem.names]  # noqa: E731
     try:
         if problem.inputs and mine[problem.names[0]](*problem.inputs()[0]) is None:
             return "No answer."
-        attempt = look(mine)
+        attempt = looked_at(problem, mine)
     except Exception as error:  # of an answer that cannot be looked at
         return f"Not yet. {type(error).__name__}: {error}"
-    answer, mistakes = look(right), dict(problem.mistakes)
-    if problem.inputs is None:
-        mistakes = {h: m(answer) if callable(m) else m for h, m in mistakes.items()}
-    return judge(Exercise(answer, mistakes, problem.inputs), attempt)
+    right = looked_at(problem, reference)
+    return judge(Exercise(right, mistakes(problem, right), problem.inputs), attempt)
 
 
 def verdicts(week: int, values: Values) -> dict[str, str]:
@@ -135,6 +145,7 @@ def run_notebook(path: Path) -> tuple[int, dict[str, str]]:
         timeout=600,
         allow_errors=True,
         kernel_name="python3",
+        extra_arguments=["--log-level=40"],
         resources={"metadata": {"path": str(path.resolve().parent)}},
     )
     client.execute()
