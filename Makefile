@@ -13,7 +13,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor slow encoder cache setup book site test check lint types core unit chapters html pdf pictures oldest hooks lab execute address cells tokenizer teacher student results lock clean distclean slides
+.PHONY: help doctor slow encoder cache setup book site test check lint types core unit chapters html pages pdf pictures oldest hooks lab execute address cells tokenizer teacher student results lock clean distclean slides
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -56,7 +56,10 @@ book: $(READY) ## build the HTML from the stored notebooks and print the page to
 	$(BIN)/jupyter-book build --quiet -W -n --keep-going .
 	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
-test: lint types unit chapters html ## everything that must hold: lint, types, library, chapters, built pages
+# Types and the book keep one core busy each, so they are done side by side; what follows takes two.
+test: $(READY) ## everything that must hold: lint, types, library, chapters, built pages
+	+@$(MAKE) --no-print-directory --jobs 2 lint types book
+	+@$(MAKE) --no-print-directory unit chapters pages
 
 check: lint types core ## what to run while editing: lint, types and the core's tests, in less than 90 seconds
 
@@ -83,6 +86,9 @@ site: book ## build what GitHub Pages serves, in _build/html, and check its link
 	$(BIN)/python -m pytest -q tests/html/test_pages.py -k "links or serves or stand or says"
 
 html: book ## build the book, then check links, hosts and every page in a browser
+	+@$(MAKE) --no-print-directory pages
+
+pages: $(READY) ## check links, hosts and every page of the book as it was built last
 	$(BIN)/python -m pytest -rs tests/html -n 2
 
 pdf: book ## print the book to one PDF, _build/distilling-bert.pdf (needs Chromium)

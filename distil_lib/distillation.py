@@ -22,12 +22,6 @@ from distil_lib.student import states_at
 SOFT_TARGETS = ("all", "masked", "sample")
 
 
-def _move(tensor: Tensor, device: torch.device) -> Tensor:
-    """On another device; a copy from pinned memory to a GPU is not waited for."""
-    pin = device.type == "cuda" and not tensor.is_cuda
-    return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=True)
-
-
 class DistillationStep:
     """Forward passes and losses of one micro-batch (Sanh et al. 2019, sections 2 and 3).
 
@@ -100,11 +94,13 @@ class DistillationStep:
         # Logits are computed where a loss needs them and nowhere else; what follows has N = the
         # number of these positions in place of (B, L).
         places, soft_tokens, labelled = sort_tokens(soft, masked)
-        labels = batch.labels.flatten()[places]
-        seen = None if batch.loss_mask.all() else batch.loss_mask.flatten().nonzero().flatten()
-        device = next(self.student.parameters()).device
-        batch, places, labels = batch.to(device), _move(places, device), _move(labels, device)
-        seen = None if seen is None else _move(seen, device)
+        counted = batch.loss_mask.flatten().nonzero().flatten()
+        # What is known goes to the device in one copy, which is not waited for.
+        known = [places, batch.labels.flatten()[places], counted]
+        device, together = next(self.student.parameters()).device, torch.cat(known)
+        together = together.pin_memory() if device.type == "cuda" else together
+        places, labels, counted = together.to(device, non_blocking=True).split([*map(len, known)])
+        batch = batch.to(device)
         inputs = (batch.input_ids, batch.attention_mask)
         if not self.fused:
             teacher_logits, teacher_hidden = self._ask_teacher(*inputs, places)
@@ -127,8 +123,9 @@ class DistillationStep:
         weighted, ce, mlm = student.logits
         cos = torch.zeros_like(ce)
         if loss.alpha_cos:
-            both = (states_at(x, seen) for x in (student.last_hidden_state, teacher_hidden))
-            cos = cosine_loss(*both, reduction="sum")
+            where = counted if len(counted) < batch.loss_mask.numel() else None
+            pair = [states_at(x, where) for x in (student.last_hidden_state, teacher_hidden)]
+            cos = cosine_loss(pair[0], pair[1], reduction="sum")
         return loss.combine(ce, mlm, cos, counts, weighted)
 
     def _ask_teacher(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:

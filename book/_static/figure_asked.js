@@ -9,7 +9,7 @@ Figures.define("asked", (figure) => {
   figure.slider({ key: "epochs", label: "Epochs", min: 1, max: MOST, step: 1, value: 3 });
   figure.start("seed", 0, (given) => (given >= 0 ? Math.round(given) : undefined));
   figure.button("Draw again", () => figure.set("seed", figure.state.seed + 1));
-  const text = make("p", { style: "line-height: 1.9" }), mark = "border-radius: 3px; padding: 0 0.15em; ";
+  const text = make("p", { style: "line-height: 1.9; margin: 0.6rem 0" }), mark = "border-radius: 3px; padding: 0 0.15em; ";
   figure.body.append(text, make("p", { class: "muted" }, make("mark", { style: `${mark}background: var(--teacher); color: var(--paper)` }, "masked"), " in the last epoch; ",
     make("span", { style: "border-bottom: 3px solid var(--third)" }, "underlined"), " in an earlier one; the others never."));
   const svg = figure.svg(600, 220, "Coverage by epochs, and the chance of each token by its count"), lines = make("g");

@@ -6,7 +6,7 @@ Figures.define("bugs", (figure) => {
   figure.choice({ key: "bug", label: "Bug", options: bugs.map((bug, i) => [i, bug.name]), value: 11 });
   const guess = figure.choice({ key: "guess", label: "Which check catches it?", options: [["", "guess"], ...Object.keys(checks).map((name) => [name, name])], value: "" });
   figure.start("step", 10, (given) => (given >= 0 && given <= last ? Math.round(given) : undefined));
-  const about = make("p");
+  const about = make("p", { style: "margin: 0.6rem 0 0" });
   figure.body.append(about);
   const svg = figure.svg(600, 250, "Loss of 60 steps, and both gradients as arrows"), lines = make("g");
   const grip = make("circle", { r: 10, fill: "var(--student)", stroke: "var(--paper)", "stroke-width": 2 });
@@ -29,8 +29,8 @@ Figures.define("bugs", (figure) => {
     const width = Math.min(760, Math.max(300, svg.clientWidth)), wide = width > 559, end = wide ? width - 230 : width - 12, top = Math.max(...right, ...bug.loss);
     const y = scale([0, top], [210, 30]), curve = (values) => `M${values.map((value, i) => `${x(i)} ${y(value)}`).join("L")}`;
     x = scale([0, last], [42, end]);
-    const [left, ground] = wide ? [end + 60, 210] : [90, 430], unit = 150 / Math.max(1, length);
-    svg.setAttribute("viewBox", `0 0 ${width} ${wide ? 250 : 470}`);
+    const [left, ground] = wide ? [end + 60, 210] : [90, 400], unit = 150 / Math.max(1, length);
+    svg.setAttribute("viewBox", `0 0 ${width} ${wide ? 250 : 440}`);
     lines.replaceChildren(
       path(`M30 30V210H${end}`, { class: "axis", fill: "none" }), text(26, 214, "0", "end"), text(26, 36, format(top, 2), "end"), text((30 + end) / 2, 232, "step", "middle"),
       path("M40 12h30", RIGHT), text(76, 16, "right"), path("M130 12h30", BUG), text(166, 16, "with the bug"),

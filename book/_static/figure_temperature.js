@@ -5,12 +5,12 @@ Figures.define("temperature", (figure) => {
   const { make, softmax, entropy, kl, sum, format, percent, scale, leading, unpack } = Figures;
   const NAMES = ["teacher", "student"], WORDS = 10, SMALL = 1e-8, LARGE = 10; // the range of pulls, which are drawn by their logarithm
   const RANGE = [0.25, 64], ALL = Array.from({ length: 25 }, (_, k) => 2 ** (k / 3 - 2));
-  const data = figure.data, thousandths = (text) => Float32Array.from(unpack(text, Int16Array), (z) => z / 1000);
+  const data = figure.data;
 
   const moveT = figure.slider({ key: "T", label: "Temperature T", min: RANGE[0], max: RANGE[1], value: 2, log: true });
   figure.sentence({
     value: data.text,
-    recorded: { logits: data.logits.map(thousandths), word: (id) => data.words[id] },
+    recorded: { logits: data.logits.map((text) => unpack(text, Float32Array)), word: (id) => data.words[id] },
     compute: (models, text) => ({
       logits: NAMES.map((name) => {
         const { ids, place } = models[name].read(text);
@@ -26,8 +26,9 @@ Figures.define("temperature", (figure) => {
     return { t, s, pull, entropies: [entropy(t), entropy(s)], kl: kl(t, s), norm: Math.sqrt(sum(pull.map((x) => x * x))) };
   }
 
-  const write = figure.bars(["Word", "Probability: teacher, student (striped); a line marks T = 1", "Pull on the logit: with T², without (dashed)"], "The likeliest words");
-  const small = (x) => (Math.abs(x) < 0.001 ? x.toExponential(1) : String(Number(x.toPrecision(2))));
+  figure.body.append(make("p", {}, "Probability: teacher, student (striped); a line marks T = 1. Pull, on a logarithmic scale: with T², without (dashed)."));
+  const write = figure.bars(["Word", "Probability", "Pull on the logit"], "The likeliest words");
+  const small = (x) => (Math.abs(x) < 0.001 ? x.toExponential(1) : x.toPrecision(3));
   const signed = (x) => (x < 0 ? "−" : "+") + small(Math.abs(x)).replace("e-", "e−");
   const side = scale([SMALL, LARGE], [0, 0.5], true);
   function arrow(of, x) {
@@ -43,7 +44,7 @@ Figures.define("temperature", (figure) => {
   }
 
   // How strong the pull is on all words together; the temperature can be dragged in the drawing.
-  const svg = figure.svg(400, 170, "Norm of the gradient of the logits at each temperature"), x = scale(RANGE, [40, 330], true), y = scale([1e-5, 10], [140, 8], true);
+  const svg = figure.svg(400, 170, "Norm of the gradient of the logits at each temperature"), x = scale(RANGE, [40, 330], true), y = scale([1e-6, 10], [140, 8], true);
   svg.style.maxWidth = "560px";
   const lines = ["var(--third)", "var(--ink)"].map((stroke, k) => make("path", { fill: "none", stroke, "stroke-width": 2, "stroke-dasharray": k ? "5 4" : null }));
   const ends = ["with T²", "without"].map((text) => make("text", { x: 336 }, text)), dots = lines.map(() => make("circle", { r: 4, fill: "var(--ink)" }));
@@ -58,7 +59,7 @@ Figures.define("temperature", (figure) => {
     from: (place) => log2(RANGE[0]) + (place - 40) / 290 * 8, text: (k) => `T = ${format(2 ** k)}`,
   });
   const measures = make("table");
-  figure.body.append(make("p", {}, "Below: the norm of the pull on all words together, at each T."), svg, measures);
+  figure.body.append(make("div", { class: "drag-beside" }, make("div", {}, "The norm of the pull on all words together:", svg), measures));
 
   let shown, ids, one, norms; // what depends on the sentence alone
   function prepare() {
@@ -67,7 +68,7 @@ Figures.define("temperature", (figure) => {
     one = at(1);
     norms = ALL.map((T) => at(T).norm);
     lines.forEach((line, k) => {
-      const points = ALL.map((T, n) => [x(T), Math.min(145, y(norms[n] / (k ? T ** 2 : 1)))]);
+      const points = ALL.map((T, n) => [x(T), Math.min(150, y(norms[n] / (k ? T ** 2 : 1)))]);
       line.setAttribute("d", `M${points.map((p) => p.map((v) => v.toFixed(1)).join(" ")).join("L")}`);
       ends[k].setAttribute("y", points.at(-1)[1] + 4);
     });
@@ -81,11 +82,11 @@ Figures.define("temperature", (figure) => {
     handle.setAttribute("transform", `translate(${x(T)} 0)`);
     dots.forEach((dot, k) => {
       dot.setAttribute("cx", x(T));
-      dot.setAttribute("cy", Math.min(145, y(now.norm / (k ? T ** 2 : 1))));
+      dot.setAttribute("cy", Math.min(150, y(now.norm / (k ? T ** 2 : 1))));
     });
-    const lines_ = [["entropy of the teacher", (a) => a.entropies[0]], ["entropy of the student", (a) => a.entropies[1]], ["KL", (a) => a.kl], ["T² KL", (a, T) => T ** 2 * a.kl],
+    const lines_ = [["entropy of the teacher (nats)", (a) => a.entropies[0]], ["entropy of the student (nats)", (a) => a.entropies[1]], ["KL (nats)", (a) => a.kl], ["T² KL (nats)", (a, T) => T ** 2 * a.kl],
       ["norm of the pull, with T²", (a) => a.norm], ["norm of the pull, without", (a, T) => a.norm / T ** 2]];
-    measures.replaceChildren(make("tr", {}, ["nats", `T = ${format(T)}`, "T = 1"].map((text) => make("th", { scope: "col" }, text))),
+    measures.replaceChildren(make("tr", {}, ["measure", `T = ${format(T)}`, "T = 1"].map((text) => make("th", { scope: "col" }, text))),
       ...lines_.map(([name, of]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, small(of(now, T))), make("td", {}, small(of(one, 1))))));
     const factor = T > 1 ? `Without T², each pull is divided by ${format(T * T)}.` : T < 1 ? `Without T², each pull is multiplied by ${format(1 / T / T)}.` : "At T = 1 the factor T² changes nothing.";
     figure.say(`T = ${format(T)}: the teacher gives “${shown.word(ids[0])}” ${percent(now.t[ids[0]])} and the other ${many} words ${percent(rest(now.t))}. ${factor}`);

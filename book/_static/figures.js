@@ -58,7 +58,7 @@ const Figures = (() => {
     for (let n = 0; found.size < count; n++) for (const order of orders) if (found.size < count) found.add(order[n]);
     return [...found].sort((a, b) => lists[0][b] - lists[0][a]);
   }
-  // Numbers that Python has packed (distil_lib/pages/answers.py): whole ones, as many bytes each as `Kind` has.
+  // Numbers that Python has packed (distil_lib/pages/answers.py): of one `Kind` of typed array.
   const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6, maximumSignificantDigits: digits });
 
@@ -167,7 +167,7 @@ const Figures = (() => {
 
     // A sentence for the models. `compute(models, text)` gives what the figure draws, as `figure.answer`. Until the reader asks for a
     // sentence of his own it is `recorded`, the answer to the first one, and nothing is loaded.
-    sentence({ label = "A sentence with one blank, written [MASK] or ___", value, recorded, compute }) {
+    sentence({ label = "A sentence with one blank: [MASK] or three underscores", value, recorded, compute }) {
       let asked = value;
       this.answer = recorded;
       this.text({ key: "text", label, value });

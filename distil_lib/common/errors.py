@@ -86,9 +86,19 @@ def exit_on_user_error(resumable: bool = False) -> Iterator[None]:
         elif other_process_lost(error):
             rank = os.environ.get("RANK", "0")
             reason = "\n  ".join(str(error).splitlines()[:5])
+            happened, remedy = (
+                "has lost",
+                "look for what the other one said before it ended" + resume,
+            )
+            if "connectFullMesh" in reason:  # they never met: a name stands for a wrong address
+                happened = "does not reach"
+                remedy = (
+                    "let GLOO_SOCKET_IFNAME (on GPUs NCCL_SOCKET_IFNAME, too) name the network "
+                    "interface\n  that joins the machines, on each (`ip address` lists them)."
+                )
             print(
-                f"error: process {rank} has lost another process of this run:\n  {reason}\n"
-                "  what to do: look for what the other one said before it ended" + resume,
+                f"error: process {rank} {happened} another process of this run:\n  {reason}\n"
+                f"  what to do: {remedy}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -1,19 +1,20 @@
 """What the models of a page answer, computed in Python: figures show it until a model is loaded.
 
-    logits("teacher", SENTENCE)        # (V,) at the blank, with the weights that the page unpacks
-    attentions("student", SENTENCE)    # (layers, heads, L, L)
+logits("teacher", SENTENCE)        # (V,) at the blank, with the weights that the page unpacks
+attentions("student", SENTENCE)    # (layers, heads, L, L)
 """
 
 import base64
+import copy
 import functools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import DistilBertForMaskedLM
 
 from distil_lib.export.browser import as_packed, stored_model
-from distil_lib.initialization import initialize_student
 from distil_lib.student import Student
 
 SENTENCE = "If the file does not exist, a [MASK] is raised."
@@ -41,7 +42,9 @@ def logits(name: str, text: str, layers: Sequence[int] | None = None) -> np.ndar
     """
     model = page_model(name)
     if layers is not None:
-        model = initialize_student(model, layers).eval()
+        model = copy.deepcopy(model)
+        stack = model.distilbert.transformer
+        stack["layer"] = nn.ModuleList(stack["layer"][i] for i in layers)
     ids = input_ids(text)
     return model(ids, None, ids == stored_model(name)[1].mask_token_id).logits[0].numpy()
 
@@ -56,8 +59,9 @@ def attentions(name: str, text: str) -> np.ndarray:
 
 
 def packed(numbers: np.ndarray, kind: str) -> str:
-    """Whole numbers as text; `kind` is "u1" or "i2". `Figures.unpack` reads it."""
-    return base64.b64encode(np.rint(numbers).astype(f"<{kind}").tobytes()).decode()
+    """Numbers as text, for `Figures.unpack`; `kind` is "u1", rounded to whole ones, or "f4"."""
+    numbers = np.rint(numbers) if kind == "u1" else numbers
+    return base64.b64encode(numbers.astype(f"<{kind}").tobytes()).decode()
 
 
 def leading(lists: Sequence[np.ndarray], count: int) -> list[int]:

@@ -18,11 +18,7 @@ from distil_lib.text.blocks import load_blocks
 from distil_lib.text.tokenizer import load_tokenizer
 
 LAYERS = 6
-CUTS = [
-    cut
-    for kept in range(1, LAYERS + 1)
-    for cut in itertools.combinations(range(LAYERS), kept)
-]
+CUTS = [cut for kept in range(1, LAYERS + 1) for cut in itertools.combinations(range(LAYERS), kept)]
 
 
 def all_cuts(live: Sequence[tuple[int, ...]] = ()) -> dict[tuple[int, ...], float]:

@@ -76,7 +76,7 @@ def _new_bert(
     # tokens in bf16).
     attention = "eager" if device.type == "cpu" and config.block_size <= 128 else "sdpa"
     if config.init_from is not None:
-        start = load_teacher(locate(config.init_from), tokenizer)
+        start = load_teacher(locate(config.init_from), tokenizer, new_head=True)
         return start.to_training(config.dropout, attention)
     shape = (config.hidden_size, config.hidden_layers, config.heads)
     return new_teacher(tokenizer, *shape, dropout=config.dropout, attention=attention)

@@ -42,7 +42,8 @@ class StackedMuon(Muon):
     """PyTorch's Muon with its numbers and its state, for many small matrices.
 
     All matrices of one shape are updated together: of 12 layers three stacks and not 72 matrices.
-    A GPU would have waited for the launch of each small product. Sharded ones go one by one.
+    That is a seventh of the launches, for which a GPU waits; a CPU, whose cache holds one matrix
+    and no stack, takes a fifth longer (`benchmarks/optimizers.py`). Sharded ones go one by one.
     """
 
     @torch.no_grad()
@@ -89,7 +90,7 @@ def build_optimizers(
     Biases and LayerNorms are not decayed: they are not what overfits, and a decayed LayerNorm
     weight shrinks its whole layer. Muon (Jordan et al. 2024) makes the update of a matrix
     orthogonal; embeddings are tables of vectors, not maps, and stay with AdamW. Muon's updates are
-    scaled to AdamW's size, so one learning rate serves both.
+    scaled to AdamW's size, so one learning rate serves both. The model is where it will train.
     """
     if name not in OPTIMIZERS:
         raise UserError(
@@ -109,8 +110,9 @@ def build_optimizers(
         AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=True)
     ]
     if matrices:
+        kind = StackedMuon if matrices[0].is_cuda else Muon
         optimizers.append(
-            StackedMuon(
+            kind(
                 matrices,
                 lr=learning_rate,
                 weight_decay=weight_decay,

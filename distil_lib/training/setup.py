@@ -177,7 +177,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     checkpoint = broadcast_object_list([checkpoint])[0]
 
     optimizers = build_optimizers(
-        model,
+        model.to(accelerator.device),
         config.optimizer,
         config.learning_rate,
         config.weight_decay,
@@ -187,7 +187,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     name_layers(model)
     if teacher is not None:
         teacher = teacher.to(accelerator.device)
-    model, *prepared = accelerator.prepare(model.to(accelerator.device), *optimizers)
+    model, *prepared = accelerator.prepare(model, *optimizers)
     progress = LinearByProgress(config.warmup_ratio) if config.time_limit else None
     warmup = max(round(config.warmup_ratio * steps), 1)
     loss = TripleLoss(config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.temperature)

@@ -357,12 +357,15 @@ def test_a_chapter_that_fails_is_not_stored(tmp_path):
 def test_the_librarys_pages_show_every_module_once():
     pages = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "book" / "api").glob("*.md"))
     files = (path.relative_to(ROOT) for path in (ROOT / "distil_lib").rglob("*.py"))
-    # The pages' exercises have a section, but not their chapters' modules, which hold the answers.
-    exercises = Path("distil_lib", "pages", "exercises")
+    # Two packages have a section and their modules none: exercises, which hold the answers, and
+    # figures to drag, whose one name is FIGURE.
+    packages = [Path("distil_lib", "pages", name) for name in ("exercises", "figures")]
     named = (
-        path.with_suffix("") for path in files if "__" not in path.stem and path.parent != exercises
+        path.with_suffix("")
+        for path in files
+        if "__" not in path.stem and path.parent not in packages
     )
-    modules = [".".join(path.parts) for path in (*named, exercises)]
+    modules = [".".join(path.parts) for path in (*named, *packages)]
     assert sorted(re.findall(r"automodule:: (distil_lib[.\w]+)", pages)) == sorted(modules)
 
 

@@ -115,6 +115,18 @@ def test_a_lost_process_is_told_with_what_the_library_said(monkeypatch, capsys):
     assert code == 1 and "second line" in said and "--resume" in said
 
 
+def test_processes_that_never_met_are_told_of_the_network_interface(monkeypatch, capsys):
+    """Two machines whose names stand for 127.0.0.1, as gloo said it in a trial with two."""
+    monkeypatch.setattr(os, "_exit", lambda code: (_ for _ in ()).throw(SystemExit(code)))
+    error = RuntimeError(
+        "Gloo connectFullMesh failed with [gloo/transport/tcp/pair.cc:152] timed out connecting: "
+        "SO_ERROR: Connection refused, remote=[127.0.0.1]:40875"
+    )
+    code, said = ended(error, capsys, resumable=True)
+    assert code == 1 and "does not reach" in said and "127.0.0.1" in said
+    assert "GLOO_SOCKET_IFNAME" in said and "--resume" not in said
+
+
 def test_nccls_own_complaints_are_not_taken_for_a_lost_process():
     error = RuntimeError(
         "NCCL error: unhandled system error, NCCL version 2.27\nBootstrap : no socket"

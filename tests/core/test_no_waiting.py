@@ -16,7 +16,7 @@ from distil_lib.losses import TripleLoss, cosine_loss
 from distil_lib.masking import MicroBatch
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
-from distil_lib.training.optimization import build_optimizers
+from distil_lib.training.optimization import StackedMuon, build_optimizers
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 ALPHAS = [(5, 2, 1), (5, 0, 0), (0, 2, 1), (0, 2, 0)]
@@ -51,7 +51,7 @@ def a_step_without_values(step: DistillationStep, empty: bool = False) -> None:
     step(batch(empty), counts).loss.backward()
     nn.utils.clip_grad_norm_(step.student.parameters(), 5.0)
     *_, muon = build_optimizers(step.student, "muon")  # PyTorch's fused AdamW needs a real device
-    muon.step()
+    StackedMuon(muon.param_groups[0]["params"]).step()
     assert all(p.grad is not None and p.grad.is_meta for p in step.student.parameters())
 
 

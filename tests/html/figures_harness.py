@@ -41,10 +41,51 @@ class Live:
         """Wait for the next frame."""
         self.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
+    def bars(self) -> list[float]:
+        """How long each bar of the figure's tables is, as a share of its track."""
+        return self.evaluate(
+            """[...figure.body.querySelectorAll(".drag-track i")].map(
+            (bar) => bar.offsetParent && parseFloat(bar.style.width) / 100)"""
+        )
+
     def slide(self, key: str, *keys: str) -> None:
         for each in keys:
             self.page.press(f'[data-key="{key}"]', each)
         self.settle()
+
+    def type(self, key: str, text: str) -> None:
+        """Write into a line of text and press Enter; returns when the models have answered."""
+        self.page.fill(f'[data-key="{key}"]', text)
+        self.page.press(f'[data-key="{key}"]', "Enter")
+        self.settle()
+        self.page.wait_for_function(f"!/^Loading/.test(Figures.live.{self.name}.note)")
+        self.settle()
+
+    def drag(self, element, x: float, y: float | None = None) -> None:
+        """Press the mouse on an element, move it to a place of the window, and let go."""
+        element.scroll_into_view_if_needed()
+        box = element.bounding_box()
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        self.page.mouse.move(*middle)
+        self.page.mouse.down()
+        self.page.mouse.move(x, middle[1] if y is None else y, steps=4)
+        self.page.mouse.up()
+        self.settle()
+
+    def drag_slider(self, key: str, share: float) -> None:
+        """Drag a control to a share of its way."""
+        control = self.page.locator(f'[data-key="{key}"]')
+        control.scroll_into_view_if_needed()
+        box = control.bounding_box()
+        self.drag(control, box["x"] + share * box["width"])
+
+
+def number(text: str) -> float:
+    """What a figure shows: "−1.2e−4", "+3", "12%", "< 0.1%" (which is taken as half of it)."""
+    if text.startswith("< "):
+        return number(text[2:]) / 2
+    plain = text.replace("−", "-").replace(",", "")
+    return float(plain.rstrip("%")) / (100 if plain.endswith("%") else 1)
 
 
 @pytest.fixture(scope="session")

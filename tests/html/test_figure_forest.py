@@ -95,3 +95,13 @@ def test_what_the_picture_says_of_its_numbers():
     said += [f"{value:.2f}" for value in forest.paper_effects().values()]
     assert all(number in forest.FIGURE.alt for number in said)
     assert [arm for arm in FOUR if tasks[arm].p_holm <= 0.05] == ["random-start"]
+
+
+def test_what_the_caption_says_of_the_six_tasks():
+    tasks = judged("documentation")
+    unsure = [a for a, e in tasks.items() if not (abs(e.mean) > 2) and max(-e.low, e.high) >= 2]
+    assert len(unsure) == 7  # none of them reaches two points with its whole interval
+    assert (
+        sum(e.p <= 0.05 for e in tasks.values()) - sum(e.p_holm <= 0.05 for e in tasks.values())
+        == 2
+    )

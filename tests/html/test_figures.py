@@ -56,6 +56,11 @@ def test_an_address_opens_a_figure_far_down_a_page(browser, tmp_path):
     window.page.context.close()
 
 
+def test_a_notebook_gets_a_frame_and_no_warning(recwarn):
+    assert "srcdoc=" in figures.drag("amdahl").data
+    assert not recwarn.list  # IPython warns of a bare <iframe>
+
+
 def test_an_unknown_figure_is_refused():
     with pytest.raises(UserError, match="no figure 'nothing'"):
         figures.find("nothing")

@@ -16,6 +16,7 @@ from browser import NARROW, WIDE, Browser, Visit, missing_browser
 
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
+from distil_lib.initialization import initialize_student
 from distil_lib.student import Student
 from distil_lib.teacher import load_teacher
 from distil_lib.text.blocks import load_tokenizer
@@ -278,6 +279,19 @@ def test_logits_are_those_of_pytorch(page, name, kind):
     if (name, kind) == ("student", "int8"):
         for bug in MODEL_BUGS:
             assert (page.logits(texts[:4], bug) - expected[:4]).abs().max() > 0.01, bug
+
+
+@pytest.mark.parametrize("kept", [[0, 2, 5], [4], [5, 2, 0]])
+def test_some_layers_alone_are_the_cut_model(page, kept):
+    page.load(page.folder / "fill_mask_teacher.js")
+    text = SENTENCES[0]
+    scores = page(f"""{{
+        const model = new FillMask.Model(packed), {{ ids, place }} = model.read({json.dumps(text)});
+        return [...model.logits(ids, place, {{ layers: {kept} }})]; }}""")
+    cut = initialize_student(as_packed(load_as_student(data_folder("teacher"))), kept).eval()
+    torch.testing.assert_close(
+        torch.tensor([scores]), expected_logits(cut, [text]), rtol=0, atol=1e-3
+    )
 
 
 def test_the_student_is_quick(page):

@@ -259,7 +259,7 @@ def test_a_run_ends_within_its_time_limit_with_its_schedule_and_a_model(
     small_run, program, tmp_path
 ):
     begin = time.monotonic()
-    settings = {"max_steps": 10**6, "time_limit": "15s", "log_every": 1}
+    settings = {"max_steps": 10**6, "time_limit": "8s", "log_every": 1}
     rarely = {"eval_every": 10**6, "save_every": 10**6}
     arguments = small_run(tmp_path / "run", **settings, **rarely)
     done = program(arguments)

@@ -17,10 +17,11 @@ from distil_lib.launch import check_settings
 from distil_lib.losses import TripleLoss
 from distil_lib.masking import MicroBatch
 from distil_lib.student import Student
-from distil_lib.teacher import MaskedLM
+from distil_lib.teacher import MaskedLM, new_teacher
 from distil_lib.training.checkpoint import save_checkpoint
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.memory import EVALUATED, step_memory
+from distil_lib.training.models import new_model
 from distil_lib.training.optimization import build_optimizers
 from distil_lib.training.plan import Plan, plan_run, suggestions
 
@@ -232,3 +233,15 @@ def test_bad_input_is_one_message_and_code_2(planned, changes, problem, capsys):
     assert said.err.count("error: ") == 1
     with pytest.raises(UserError, match=problem):
         plan_run(pretrain.PROGRAM.parse(planned(**changes)))
+
+
+def test_an_encoder_without_a_head_gets_one(tokenizer, tmp_path):
+    """`--init_from` an encoder: its layers are kept, and the head is drawn anew."""
+    teacher = new_teacher(tokenizer, 16, 2, 2, max_length=32)
+    teacher.model.base_model.save_pretrained(tmp_path)
+    config = PretrainConfig(init_from=str(tmp_path), block_size=16, dropout=0.0, **WITHOUT)
+    model = new_model(config, tokenizer, None, torch.device("cpu"))
+    ids = torch.tensor([[2, 9, 8, 3]])
+    found, expected = model.eval()(ids), teacher.eval()(ids)
+    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state)
+    assert not torch.allclose(found.logits, expected.logits)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 STATIC = PROJECT / "book" / "_static"
 FRAME = """\
-<iframe title="{title}" style="border:0;width:100%;height:{height}px" srcdoc="{page}"></iframe>"""
+<div><iframe title="{title}" style="border:0;width:100%;height:{height}px" srcdoc="{page}"></iframe>
+</div>"""
 PAGE = """\
 <!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><style>

@@ -1,10 +1,12 @@
 """Chapter 6: who gets asked, in a block of real text: share, smoothing, epochs.
 
-    python -m distil_lib.pages.figures.asked     # writes the record: the block, and how often the
-                                                 # corpus has each of its tokens
+    python -m distil_lib.pages.figures.asked     # writes the record
+
+The record has the block, and how often the corpus has each of its tokens.
 """
 
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from distil_lib.common.paths import PROJECT, data_folder
@@ -24,7 +26,8 @@ def measured() -> dict[str, Any]:
 
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     blocks = load_blocks(CORPUS, tokenizer, 64)
-    ids = [int(i) for i in blocks.train[BLOCK]["input_ids"]]
+    block = next(islice(blocks.train, BLOCK, None))
+    ids = [int(i) for i in block["input_ids"]]
     return {
         "command": "python -m distil_lib.pages.figures.asked",
         "corpus": CORPUS,
@@ -54,7 +57,8 @@ def _picture() -> "Picture":
     for share, line in ((0.2, "-"), (0.15, "--")):
         values = [100 * coverage(share, epochs) for epochs in range(21)]
         axes.plot(values, line, label=f"{share:.0%} in each epoch")
-    axes.set(xlabel="epochs", ylabel="asked at least once (%)", ylim=(0, 100), xticks=[0, 3, 10, 20])
+    axes.set(xlabel="epochs", ylabel="asked at least once (%)", ylim=(0, 100))
+    axes.set_xticks([0, 3, 10, 20])
     axes.legend(frameon=False, loc="lower right")
     return figure
 

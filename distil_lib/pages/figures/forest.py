@@ -95,5 +95,5 @@ FIGURE = Figure(
     ),
     picture=_picture,
     data=data,
-    height=760,
+    height=820,
 )

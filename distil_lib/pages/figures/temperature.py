@@ -14,7 +14,7 @@ WORDS = 10
 
 
 def _data() -> dict[str, Any]:
-    """The logits of both models for the first sentence, in thousandths, and its leading words."""
+    """The logits of both models for the first sentence, and its leading words."""
     from distil_lib.export.browser import stored_model
     from distil_lib.pages.answers import SENTENCE, leading, logits, packed
 
@@ -22,7 +22,7 @@ def _data() -> dict[str, Any]:
     tokenizer = stored_model("teacher")[1]
     return {
         "text": SENTENCE,
-        "logits": [packed(1000 * z, "i2") for z in both],
+        "logits": [packed(z, "f4") for z in both],
         "words": {id: tokenizer.convert_ids_to_tokens(id) for id in leading(both, WORDS)},
     }
 
@@ -55,7 +55,8 @@ def _picture() -> "Picture":
 FIGURE = Figure(
     title="Teacher and student at every temperature",
     alt="Bars of ten words and of the other 8,182 words at T = 2, for “If the file does not exist, "
-    "a [MASK] is raised.”: ???",
+    "a [MASK] is raised.”: “valueerror” has 6.3% by the teacher and 3.9% by the student, each "
+    "further word less, and the other words together have 79% and 81%.",
     picture=_picture,
     data=_data,
     models=True,

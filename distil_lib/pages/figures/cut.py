@@ -1,0 +1,89 @@
+"""Chapter 4: a teacher without some of its layers."""
+
+from typing import TYPE_CHECKING, Any
+
+from distil_lib.initialization import select_layers
+from distil_lib.pages.figures import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
+
+WORDS, KEPT = 6, 3
+GRID_ARMS = {"spread": "triple", "alternate": "layers-alternate", "first": "layers-first"}
+GRID_ARMS |= {"last": "layers-last", "random": "layers-random"}
+
+
+def trained_cuts() -> list[dict[str, Any]]:
+    """What the grid of chapter 8 made of each strategy's cut: three seeds, each a row for `random`.
+
+    A row is {"strategy", "layers", "kl"}: held-out KL to the teacher after 300 steps, in nats.
+    """
+    from distil_lib.ablation.grid import read_grid
+    from distil_lib.ablation.records import read_records, values_by_seed
+    from distil_lib.common.paths import data_folder
+    from distil_lib.pages.cuts import LAYERS
+
+    grid = read_grid("mini")
+    kl = values_by_seed(read_records(data_folder("results", "ablation"), grid), "kl")
+    rows = []
+    for strategy, arm in GRID_ARMS.items():
+        seeds = sorted(kl[arm])
+        for some in [[seed] for seed in seeds] if strategy == "random" else [seeds[:3]]:
+            layers = select_layers(LAYERS, KEPT, strategy, seed=some[0])
+            values = [kl[arm][seed] for seed in some]
+            name = f"random {some[0] + 1}" if strategy == "random" else strategy
+            rows.append({"strategy": name, "layers": layers, "kl": values})
+    return rows
+
+
+def _data() -> dict[str, Any]:
+    """All cuts with their KL; for the first sentence, the words that whole and cut teacher lead."""
+    import numpy as np
+    from scipy.special import softmax
+
+    from distil_lib.export.browser import stored_model
+    from distil_lib.pages.answers import SENTENCE, leading, logits
+    from distil_lib.pages.cuts import all_cuts
+
+    whole = softmax(logits("teacher", SENTENCE))
+    names = stored_model("teacher")[1].convert_ids_to_tokens
+    answers, cuts = {}, all_cuts()
+    for cut in cuts:
+        p = softmax(logits("teacher", SENTENCE, cut))
+        words = leading([p, whole], WORDS)
+        numbers = [[float(np.float32(x[w]).round(6)) for x in (whole, p)] for w in words]
+        answers["".join(map(str, cut))] = [
+            [name, *pair] for name, pair in zip(names(words), numbers, strict=True)
+        ]
+    return {
+        "text": SENTENCE,
+        "cuts": {"".join(map(str, cut)): round(kl, 4) for cut, kl in cuts.items()},
+        "answers": answers,
+        "trained": trained_cuts(),
+    }
+
+
+def _picture() -> "Picture":
+    """Each cut a point, by the number of layers that are left."""
+    import matplotlib.pyplot as plt
+
+    from distil_lib.pages.cuts import all_cuts
+
+    figure, axes = plt.subplots(figsize=(5.5, 3.6))
+    for cut, kl in all_cuts().items():
+        axes.plot(kl, len(cut), "o", color="#0072b2", mfc="white")
+    axes.set(xlabel="held-out KL to the whole teacher (nats)", ylabel="layers that are left")
+    figure.tight_layout()
+    return figure
+
+
+FIGURE = Figure(
+    title="A teacher without some of its layers",
+    alt="63 points, one for each cut of six layers, in a row for each number of layers left. The "
+    "best cut to three layers, 1, 2 and 4, has 1.33 nats, spread (0, 2, 5) 2.29 and the worst "
+    "(0, 4, 5) 3.43.",
+    picture=_picture,
+    data=_data,
+    models=True,
+    height=760,
+)
