@@ -37,6 +37,7 @@ def test_a_slider_and_a_dot_move_the_same_number(figure):
     assert live.state["n"] == 10_000
     dot = live.page.locator("circle[role=slider]")
     dot.press("PageDown")
+    live.settle()
     assert live.state["n"] == 9_990 and dot.get_attribute("aria-valuenow") == "9990"
     dot.scroll_into_view_if_needed()
     box, strip = dot.bounding_box(), live.page.locator("svg").last.bounding_box()
