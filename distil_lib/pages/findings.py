@@ -165,7 +165,7 @@ FINDINGS = [
     Finding(
         "Real tasks",
         "And on SST-2, MRPC, STS-B and IMDb?",
-        "Most of a real teacher; the small one knows too little to tell.",
+        "78 to 98% of a real teacher; the small one knows too little to tell.",
         results.real_tasks,
         (r"77\.5~{0,80}77\.2",),
     ),
