@@ -1,5 +1,6 @@
 """`--plan` against what it plans: memory as torch's allocator counts it, disk, refusals."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -207,7 +208,8 @@ def planned(teacher_folder, tokenizer_folder, corpus, tmp_path):
 
 
 def test_a_plan_runs_nothing_and_reads_no_weights(planned, corpus, tmp_path, capsys):
-    pretrain.main(["--plan", *planned()])
+    corpus = shutil.copy(corpus, tmp_path / "never_packed.jsonl")
+    pretrain.main(["--plan", *planned(corpus=corpus)])
     said = capsys.readouterr().out
     assert "8 x 16 = 128 tokens" in said and "5 steps" in said
     assert f"about {corpus.stat().st_size // 5:,} WordPieces" in said

@@ -77,7 +77,7 @@ def speeds() -> list[dict[str, Any]]:
         _whole_run("real-student", "MiniLM's shape", 30522, lines),
     ]
     for machine, file in BENCHMARKS.items():
-        record = json.loads((PROJECT / "benchmarks" / "results" / file).read_text("utf-8"))
+        record = json.loads((PROJECT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
         for soft in ("all", "masked"):
             arm = record["arms"][f"ours, {soft}"]
             speed = arm["tokens"] / median(arm["seconds"])
