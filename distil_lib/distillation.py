@@ -8,7 +8,7 @@ Without a teacher it is a step of masked language modelling: how the teacher its
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,8 @@ class DistillationStep:
         self.needs_teacher = bool(loss.alpha_ce or loss.alpha_cos)
         if teacher is None and self.needs_teacher:
             remedy = "Give one, or set alpha_ce and alpha_cos to 0."
-            settings = ("teacher", "alpha_ce", "alpha_cos")
-            raise UserError("L_ce and L_cos need a teacher.", remedy, settings)
+            problem = "L_ce and L_cos need a teacher."
+            raise UserError(problem, remedy, ("teacher", "alpha_ce", "alpha_cos"))
         self.student, self.teacher, self.loss = student, teacher, loss
         self.soft_targets, self.fused = soft_targets, fused
         if teacher is not None:
@@ -83,22 +83,20 @@ class DistillationStep:
         """The losses of one micro-batch, as its part of the mean over `counts` tokens.
 
         Args:
-            batch: (B, L) tokens. Leave them on the CPU, which then knows how many tokens each loss
-                sees: nothing in the step waits for a GPU.
+            batch: (B, L) tokens, best on the CPU: then nothing in the step waits for a GPU.
             counts: The numbers of tokens of the whole batch; those of this part by default.
         """
         loss, counts = self.loss, counts or self.count_tokens([batch])
-        nowhere = torch.zeros_like(batch.loss_mask)
-        soft = self.soft_mask(batch) if loss.alpha_ce else nowhere
-        masked = batch.labels != IGNORED if loss.alpha_mlm else nowhere
-        # Logits are computed where a loss needs them and nowhere else; what follows has N = the
-        # number of these positions in place of (B, L).
+        soft = self.soft_mask(batch) & bool(loss.alpha_ce)
+        masked = (batch.labels != IGNORED) & bool(loss.alpha_mlm)
+        # Logits are computed where a loss needs them and nowhere else, at N of the B L places.
         places, soft_tokens, labelled = sort_tokens(soft, masked)
         counted = batch.loss_mask.flatten().nonzero().flatten()
         # What is known goes to the device in one copy, which is not waited for.
         known = [places, batch.labels.flatten()[places], counted]
         device, together = next(self.student.parameters()).device, torch.cat(known)
-        together = together.pin_memory() if device.type == "cuda" else together
+        if device.type == "cuda" and not together.is_cuda:
+            together = together.pin_memory()
         places, labels, counted = together.to(device, non_blocking=True).split([*map(len, known)])
         batch = batch.to(device)
         inputs = (batch.input_ids, batch.attention_mask)
@@ -106,20 +104,17 @@ class DistillationStep:
             teacher_logits, teacher_hidden = self._ask_teacher(*inputs, places)
             student = self.student(*inputs, places)
             hidden = (student.last_hidden_state, teacher_hidden)
-            ce_mask = torch.arange(len(places), device=device) < soft_tokens
-            masks = (ce_mask, batch.loss_mask)
+            masks = (torch.arange(len(places), device=device) < soft_tokens, batch.loss_mask)
             return loss(student.logits, teacher_logits, labels, *hidden, *masks, counts)
 
-        # The fused form wants the teacher's logits at its own tokens alone, and chunk by chunk.
+        # The teacher's logits are wanted at its own tokens alone, and chunk by chunk.
         lazy = {"project": Projection} if hasattr(self.teacher, "head") else {}
         teacher_logits, teacher_hidden = self._ask_teacher(*inputs, places[:soft_tokens], **lazy)
         true_ids = labels[len(labels) - labelled :]
-
-        def project(states: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            targets = (teacher_logits, true_ids, loss.temperature, *loss.weights(counts))
-            return fused_vocabulary_losses(states, weight, bias, *targets)
-
-        student = self.student(*inputs, places, project=project)
+        targets = (teacher_logits, true_ids, loss.temperature, *loss.weights(counts))
+        student = self.student(
+            *inputs, places, project=lambda h, W, b: fused_vocabulary_losses(h, W, b, *targets)
+        )
         weighted, ce, mlm = student.logits
         cos = torch.zeros_like(ce)
         if loss.alpha_cos:
@@ -130,8 +125,8 @@ class DistillationStep:
 
     def _ask_teacher(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
         """(logits, last hidden states) without a graph; nothing where no loss needs them."""
-        if not self.needs_teacher:
+        if self.teacher is None or not self.needs_teacher:
             return None, None
         with torch.no_grad():
-            answer = cast(nn.Module, self.teacher)(*inputs, **options)
+            answer = self.teacher(*inputs, **options)
         return answer.logits, answer.last_hidden_state

@@ -14,10 +14,9 @@ unit vector. From d log s_i / d z_j = (1[i = j] - s_j) / T follow both gradients
     d/dz  T^2 KL(t || s)  =  -T^2 sum_i t_i (1[i = j] - s_j) / T  =  T (s - t)
     d/dz  -log p_true     =  p - e
 
-The loss is a sum over tokens with weights that are known beforehand. So a token's g = dL/dz is
-known as soon as its logits are, and so is what it adds to the gradients of its states, g W, of the
-matrix, g h^T, and of the bias, g. The forward pass computes them and forgets the logits; the
-backward pass only multiplies by the gradient that arrives.
+The loss is a sum over tokens with weights that are known beforehand. So a token's logits give its
+g = dL/dz, and what it adds to the gradients of its states, g W, of the matrix, g h^T, and of the
+bias, g. The forward pass computes them; the backward pass multiplies by the gradient that arrives.
 """
 
 from collections.abc import Iterator
@@ -28,9 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# fp32 bytes of a chunk of logits, of which four or five are alive at once. On a CPU the cache asks
-# for small chunks, and the matrix's gradient, which each reads and writes, for large ones: of 2 to
-# 64 MiB, 16 was near the best. A GPU wants larger products; its figure has not been measured.
+# fp32 bytes of a chunk of logits, of which four or five are alive at once. Of 2 to 64 MiB, 16 was
+# near the best on a CPU. A GPU wants larger products; its figure has not been measured.
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 128 * 2**20}
 
 
@@ -84,8 +82,7 @@ def _hard(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def sort_tokens(soft: Tensor, labelled: Tensor) -> tuple[Tensor, int, int]:
     """Places (N,) among the B L of masks (B, L): soft targets alone, both, a label alone; counts.
 
-    Call it where the masks are made, on the CPU: a GPU would have to be waited for. The counts are
-    those of tokens with soft targets and of tokens with a label.
+    The counts are of tokens with soft targets and of tokens with a label.
     """
     kinds = (soft & ~labelled, soft & labelled, ~soft & labelled)
     places = [kind.flatten().nonzero().flatten() for kind in kinds]
@@ -94,10 +91,7 @@ def sort_tokens(soft: Tensor, labelled: Tensor) -> tuple[Tensor, int, int]:
 
 
 def _chunks(tokens: int, soft: int, hard: int, size: int) -> Iterator[tuple[slice, int, int]]:
-    """(rows, c, m): tokens of a chunk; the first c have soft targets, the last m a label.
-
-    As tokens are sorted, either loss is on one slice of each chunk, and no logits are copied.
-    """
+    """(rows, c, m): sorted tokens of a chunk; the first c have soft targets, the last m a label."""
     for start in range(0, tokens, size):
         end = min(start + size, tokens)
         c, m = min(end, soft) - start, end - max(start, tokens - hard)
@@ -171,8 +165,7 @@ def fused_vocabulary_losses(
     The forward pass computes the gradient, weights included. A loss of weight 0 is not computed.
 
     Args:
-        states: (N, H), the student's at N tokens, ready to be projected, in the order of
-            `sort_tokens`.
+        states: (N, H), the student's, ready to be projected, in the order of `sort_tokens`.
         weight: (V, H), of the projection.
         bias: (V,), of the projection.
         teacher: (n, V) logits or the `Projection` that gives them, a row for each of the first n

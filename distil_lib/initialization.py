@@ -119,7 +119,6 @@ def student_config(
         attention_dropout=attention if dropout is None else dropout,
         initializer_range=config.initializer_range,
         pad_token_id=config.pad_token_id,
-        # No DistilBERT of `transformers` has it; our `Student` reads it.
         **cast(Any, {"layer_norm_eps": layer_norm_eps(config)}),
         tie_word_embeddings=getattr(config, "tie_word_embeddings", True),
     )
@@ -136,9 +135,8 @@ def initialize_student(
 ) -> Student:
     """A student that is the teacher cut to some of its layers (Sanh et al. 2019, section 3).
 
-    BERT adds a token-type vector to every token, in single texts always that of type 0. The student
-    has none, so it is added to the positions: word + (position + type 0) differs from (word +
-    type 0) + position by rounding only.
+    The student has no token types. In single texts BERT's is always type 0, whose vector is added
+    to the positions: a token's embedding differs by rounding only.
 
     Args:
         teacher: A BERT, RoBERTa or DistilBERT encoder, with or without MLM head and pooler.

@@ -6,9 +6,8 @@
     out.loss.backward()
 
 Section 2 of Sanh et al. (2019), "Training loss". Every loss is a sum over tokens divided by their
-number. Where a batch is spread over micro-batches or processes, that is the number in *all* of it
-(`TripleLoss.combine`): in a mean of means a token's weight would depend on how many other tokens
-its micro-batch holds.
+number in *all* micro-batches and processes (`TripleLoss.combine`): in a mean of means a token's
+weight would depend on how many other tokens its micro-batch holds.
 """
 
 from dataclasses import dataclass
@@ -33,13 +32,6 @@ def _select(x: Tensor, mask: Tensor | None) -> Tensor:
         raise ValueError(f"mask is {tuple(mask.shape)}; x has the tokens {tuple(x.shape[:-1])}.")
     rows = x.reshape(-1, x.shape[-1]) if mask is None else x[mask.bool()]
     return rows.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _count_tokens(x: Tensor | None, mask: Tensor | None) -> int:
-    """How many tokens `mask` selects: all of x, labels (...) or states (..., H), without a mask."""
-    if mask is not None:
-        return int(mask.sum())
-    return 0 if x is None else x.numel() // (x.shape[-1] if x.is_floating_point() else 1)
 
 
 def _check_equal_shapes(student: Tensor, teacher: Tensor) -> None:
@@ -196,9 +188,10 @@ class TripleLoss:
             # Distributed training expects a gradient, even of 0, for the head as well.
             mlm = mlm + 0.0 * student_logits.sum()
         if counts is None:
-            masked = labels != IGNORED
-            seen = ((labels, ce_mask), (labels, masked), (student_hidden, cos_mask))
-            counts = TokenCounts(*(_count_tokens(x, mask) for x, mask in seen))
+            tokens = labels.numel() if ce_mask is None else int(ce_mask.sum())
+            states = 0 if student_hidden is None else student_hidden.shape[:-1].numel()
+            states = states if cos_mask is None else int(cos_mask.sum())
+            counts = TokenCounts(tokens, int((labels != IGNORED).sum()), states)
         return self.combine(ce, mlm, cos, counts)
 
     def weights(self, counts: TokenCounts) -> tuple[float, float]:
@@ -215,8 +208,7 @@ class TripleLoss:
             mlm: The same of L_mlm.
             cos: The same of L_cos.
             counts: The numbers of tokens in the whole batch. Of no tokens the mean is 0.
-            fused: alpha_ce L_ce + alpha_mlm L_mlm with its gradient, as the fused losses return it,
-                if `ce` and `mlm` carry none.
+            fused: alpha_ce L_ce + alpha_mlm L_mlm with gradient, if `ce` and `mlm` carry none.
         """
         ce, mlm, cos = ce / max(counts.ce, 1), mlm / max(counts.mlm, 1), cos / max(counts.cos, 1)
         vocabulary = self.alpha_ce * ce + self.alpha_mlm * mlm if fused is None else fused

@@ -35,13 +35,8 @@ class StudentOutput:
 
 
 def states_at(hidden: Tensor, positions: Tensor | None) -> Tensor:
-    """(B, L, H) -> (N, H), the states at `positions` of `Student.forward`; None: all, as they are.
-
-    Which places a mask selects a GPU has to be asked, and waited for; places it need not.
-    """
-    if positions is None:
-        return hidden
-    return hidden[positions] if positions.dtype == torch.bool else hidden.flatten(0, 1)[positions]
+    """(B, L, H) -> (N, H), those at `positions` of `Student.forward`; None: all, as they are."""
+    return hidden if positions is None else hidden.flatten(0, 1)[positions.flatten()]
 
 
 def layer_norm_eps(config: PreTrainedConfig) -> float:
@@ -184,8 +179,8 @@ class Student(nn.Module):
         Args:
             input_ids: (B, L).
             attention_mask: (B, L), 0 at padding; None if there is none.
-            positions: (B, L) bool, where logits are wanted, or the places (N,) among the B L;
-                None for all. The vocabulary projection is a third of the arithmetic: ask for few.
+            positions: (B, L) bool, where logits are wanted, or the places (N,) among the B L, for
+                which no GPU has to be waited for; None for all, a third of the arithmetic.
             output_hidden_states: Also return the output of the embeddings and of each layer.
             project: Called in place of the projection with states (N, H), matrix (V, H) and bias
                 (V,), to do its work at once: sharded weights are whole in the forward pass alone.

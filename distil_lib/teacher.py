@@ -113,13 +113,9 @@ def new_teacher(
         num_attention_heads=heads,
         intermediate_size=4 * hidden_size,
         max_position_embeddings=max_length,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = BertForMaskedLM(config)
-    model.set_attn_implementation(attention)
-    return MaskedLM(model)
+    return MaskedLM(BertForMaskedLM(config)).to_training(dropout, attention)
 
 
 def load_teacher(
@@ -134,8 +130,7 @@ def load_teacher(
         name: A folder, or a name on the Hub.
         tokenizer: If given, it must be the teacher's own (see `fit_vocabulary`).
         dtype: The precision of the weights.
-        new_head: Give an encoder without a head a random one, tied to its word embeddings, so
-            that it can be pretrained further. A head that is there is kept.
+        new_head: As of `load_masked_lm`, for an encoder that is to be pretrained further.
 
     Raises:
         UserError: For whatever keeps the model from loading, or from being this teacher.
