@@ -106,15 +106,17 @@ def test_the_mean_gradient_of_labels_settles_on_the_soft_one(figure):
 def test_labels_come_one_after_the_other_where_motion_is_welcome(figure):
     live = figure("labels", "seed=7")
     live.page.emulate_media(reduced_motion="no-preference")
+    live.page.clock.install(time=0)
+    live.page.clock.pause_at(60)  # seconds; from here on time passes when the test says so
     live.page.click("text=Draw 100 labels")
-    live.settle()
+    live.page.clock.run_for(300)
     few = np.array(live.evaluate("figure.shown.mean"))
     assert live.state["n"] == 100  # the address is right at once
-    live.page.wait_for_function("!Figures.live.labels.pending")
+    live.page.clock.run_for(2000)
     drawn = drawn_labels(live, T, 100, 7)
     hard = gradient(lambda z: cross_entropy(z.expand(100, 4), drawn), S)
     assert live.evaluate("figure.shown.mean") == pytest.approx(hard)
-    assert not np.allclose(few, hard)
+    assert len(few) == 4 and not np.allclose(few, hard)
 
 
 def test_the_static_picture_says_what_its_alt_text_says():
