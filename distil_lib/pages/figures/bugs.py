@@ -69,7 +69,7 @@ FIGURE = Figure(
     title="Bug finder: the loss, the gradient and the check",
     alt=(
         "The triple loss of two toys over 60 steps. The right one falls from 10.5 to 4.2, the one "
-        "with a reversed KL from 10.5 to 4.2 as well: the curves cannot be told apart."
+        "with a reversed KL from 10.5 to 4.2 as well: the curves lie on each other."
     ),
     picture=_picture,
     data=data,
