@@ -39,6 +39,7 @@ MISSING = missing_browser()
 needs_chromium = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 # The longest line of code that a wide window must show whole. Longer ones scroll.
 CODE_COLUMNS = 100
+PARTS = 3  # in which all pages are visited, so that two workers can share them
 OWN_FONTS = {"Source Sans 3", "Source Code Pro"}
 SOUND = """<!doctype html><html><head><link rel="stylesheet" href="style.css">
 <meta name="viewport" content="width=device-width">
@@ -241,13 +242,14 @@ def test_a_page_says_its_version_and_no_path_of_this_machine():
 
 @needs_chromium
 @pytest.mark.parametrize("own_fonts", [True, False], ids=["own fonts, light", "without them, dark"])
-def test_pages_in_a_browser_without_a_network(limited, own_fonts):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_pages_in_a_browser_without_a_network(limited, own_fonts, part):
     """With any fonts, in any width, in either theme: nothing fails and nothing is out of sight."""
     fonts, browser = limited
     window = browser.window(dark=not own_fonts, own_fonts=own_fonts)
     faults = []
     formulas = 0
-    for number, page in enumerate(page_files(SITE)):
+    for number, page in enumerate(page_files(SITE)[part::PARTS]):
         # Listings of our modules: one template, lines of one length, so the wider fonts suffice.
         if "_modules" in page.parts and fonts != "DejaVu" and is_installed("DejaVu"):
             continue
