@@ -22,7 +22,7 @@ Figures.define("amdahl", (figure) => {
 
   // ---------------------------------------------------------------------------------------------- the time of both models
   let end; // of the bar of the whole time, in the drawing
-  const hold = make("g", {}, rect(-13, 10, 26, 50, "hit"), rect(-4, 14, 8, 42, "of-ink"));
+  const hold = make("g", {}, rect(-13, 10, 26, 50, "hit"), rect(-4, 17, 8, 36, "of-ink"));
   const stack = (width, y, of, title, outside, inside, layers) => [text(0, y - 6, title), rect(0, y, width * outside, 30, "of-ghost"), rect(width * outside, y, width * inside, 30, `of-${of}`),
     ...Array.from({ length: layers }, (_, i) => path(`M${width * (outside + (inside * i) / layers)} ${y}v30`, "paper"))];
   figure.chart("Time of a text in both models", () => 122, (width, wide, state) => {

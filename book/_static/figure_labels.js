@@ -37,11 +37,10 @@ Figures.define("labels", (figure) => {
   });
 
   // ---------------------------------------------------------------------------------------------- the bars
-  const both = make("div", { class: "drag-beside" }), y = scale([0, 1], [160, 22]);
+  const both = make("div", { class: "drag-beside even" }), y = scale([0, 1], [160, 22]);
   const bars = ["t", "s"].flatMap((key) => {
-    const svg = figure.svg(260, 182, `Probabilities of the ${NAMES[key]}`, 384), [min, max] = RANGE[key];
+    const svg = figure.svg(260, 182, `Probabilities of the ${NAMES[key]}`, text(4, 12, `${NAMES[key]} ${key}`), axis("M0 160H260")), [min, max] = RANGE[key];
     both.append(svg);
-    svg.append(text(4, 12, `${NAMES[key]} ${key}`), axis("M0 160H260"));
     return WORDS.map((word, i) => {
       const x = 4 + 64 * i, value = text(x + 30, 0, "", "middle"), bar = rect(x + 8, 0, 44, 0, `of-${NAMES[key]} faded`);
       const grip = rect(x + 4, 0, 52, 5, "of-ink"), hold = make("g", {}, rect(x, 15, 60, 146, "hit"), bar, grip, value);
@@ -66,7 +65,7 @@ Figures.define("labels", (figure) => {
   figure.body.append(both, ruler, line, words);
 
   // ---------------------------------------------------------------------------------------------- the gradients
-  const g = scale([-1, 1], [84, 346]), svg = figure.svg(350, 176, "Gradient of the loss in each of the student's logits", 544);
+  const g = scale([-1, 1], [84, 346]), svg = figure.svg(350, 176, "Gradient of the loss in each of the student's logits");
   svg.append(text(215, 12, "← raises a logit · gradient · lowers it →", "middle"), ...[-1, 0, 1].flatMap((at) => [axis(`M${g(at)} 20V158`), text(g(at), 172, at, at > 0 ? "end" : "middle")]));
   const arrows = WORDS.map((word, i) => {
     const middle = 37 + 34 * i, mean = path("", "student broad"), last = path("", "ink dashed");

@@ -6,7 +6,7 @@ Figures.define("luck", (figure) => {
   const setN = figure.slider({ key: "n", label: "Test examples n", min: FEW, max: MANY, value: 71, log: true, text: (n) => count(Math.round(n), "example") });
   figure.slider({ key: "share", label: "Share on which exactly one of the two is right", min: 0.02, max: 0.6, step: 0.01, value: 0.28, text: points });
   for (const [name, n] of SETS) figure.button(`${name} ${whole(n)}`, () => setN(n));
-  figure.toggle({ key: "zoom", label: "Zoom in on the range" });
+  figure.choice({ key: "zoom", label: "Points shown", options: [[false, "40 to either side"], [true, "as the range needs"]] });
 
   // log k! for each k, as far as it is asked for.
   const factorials = [0];
@@ -28,8 +28,8 @@ Figures.define("luck", (figure) => {
   };
 
   // ---------------------------------------------------------------------------------------------- the histogram
-  const ghost = path("", "student dashed"), outer = path("", "of-ghost"), inner = path("", "of-teacher"), ends = path("", "ink"), word = text(WIDTH / 2, 12, "", "middle"), ticks = make("g");
-  figure.svg(WIDTH, 190, "Probability of each difference", 576).append(outer, inner, ghost, ends, word, axis(`M0 150H${WIDTH}`), ticks, text(WIDTH / 2, 186, "difference in accuracy (points)", "middle"));
+  const ghost = path("", "student thin dashed"), outer = path("", "of-ghost"), inner = path("", "of-teacher"), ends = path("", "ink"), word = text(WIDTH / 2, 12, "", "middle"), ticks = make("g");
+  figure.svg(WIDTH, 190, "Probability of each difference", outer, inner, ghost, ends, word, axis(`M0 150H${WIDTH}`), ticks, text(WIDTH / 2, 186, "difference in accuracy (points)", "middle"));
   // Bars as one path, since there may be hundreds; each is as high as its probability, the highest 110 pixels.
   const bars = (found, x, chosen = () => true) => {
     const top = Math.max(...found.probability), step = 100 / found.n;
@@ -43,7 +43,7 @@ Figures.define("luck", (figure) => {
   const across = scale([FEW, MANY], [38, 340], true), up = scale([0.1, 40], [112, 8], true), curve = path("", "teacher"), dot = circle(0, 0, 9, "ink of-teacher faded");
   const marks = SETS.map(([name]) => path("", name === "WNLI" ? "of-student" : "ink of-paper"));
   marks.forEach((mark, i) => mark.append(make("title", {}, SETS[i].join(", "))));
-  figure.svg(WIDTH, 150, "Range of 95% for each number of examples", 576).append(curve, text(190, 148, "test examples", "middle"),
+  figure.svg(WIDTH, 150, "Range of 95% for each number of examples", curve, text(190, 148, "test examples", "middle"),
     ...[0.1, 1, 10].flatMap((v) => [axis(`M38 ${up(v)}H340`), text(34, up(v) + 4, `±${v}`, "end")]), ...[100, 1000, 10000].map((n) => text(across(n), 130, whole(n), n > MANY / 2 ? "end" : "middle")),
     ...marks, text(across(71) + 8, 18, "WNLI", "bold"), dot);
   figure.handle(dot, { key: "n", label: "Test examples", step: 1, get: () => Math.round(figure.state.n), from: across.back });

@@ -36,10 +36,10 @@ Figures.define("temperature", (figure) => {
   }
 
   // How strong the pull is on all words together; the temperature can be dragged in the drawing.
-  const svg = figure.svg(400, 170, "Norm of the gradient of the logits at each temperature", 560), x = scale(RANGE, [40, 330], true), y = scale([1e-6, 10], [140, 8], true), low = (norm) => Math.min(150, y(norm));
+  const x = scale(RANGE, [40, 330], true), y = scale([1e-6, 10], [140, 8], true), low = (norm) => Math.min(150, y(norm));
   const lines = [path("", "third"), path("", "ink dashed")], ends = ["with T²", "without"].map((said) => text(336, 0, said)), dots = lines.map(() => circle(0, 0, 4, "of-ink"));
   const handle = make("g", {}, rect(-14, 0, 28, 140, "hit"), path("M0 0V140", "student wide"), circle(0, 140, 8, "of-student"));
-  svg.append(...[0.25, 1, 4, 16, 64].map((T) => text(x(T), 165, T < 1 ? "¼" : T, "middle")), ...[1, 0.01, 0.0001].flatMap((v) => [axis(`M40 ${y(v)}H330`), text(35, y(v) + 4, v, "end")]), ...lines, ...ends, ...dots, handle);
+  const svg = figure.svg(400, 170, "Norm of the gradient of the logits at each temperature", ...[0.25, 1, 4, 16, 64].map((T) => text(x(T), 165, T < 1 ? "¼" : T, "middle")), ...[1, 0.01, 0.0001].flatMap((v) => [axis(`M40 ${y(v)}H330`), text(35, y(v) + 4, v, "end")]), ...lines, ...ends, ...dots, handle);
   figure.handle(handle, {
     label: "Temperature T, logarithm to the base 2", min: -2, max: 6, step: 0.25, text: (k) => `T = ${format(2 ** k)}`,
     get: () => Math.log2(figure.state.T), set: (k) => moveT(2 ** k), from: (place) => Math.log2(x.back(place)),

@@ -16,18 +16,18 @@ const Figures = (() => {
   const reduced = matchMedia("(prefers-reduced-motion: reduce)");
   const SVG = new Set(["svg", "g", "rect", "line", "path", "circle", "text", "title"]);
 
-  // An element with attributes, properties that begin with "on", and children.
+  // An element with attributes and children. An attribute that is a function listens: onclick.
   function make(name, attributes = {}, ...children) {
     const element = SVG.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    set(element, Object.fromEntries(Object.entries(attributes).filter(([key]) => !key.startsWith("on"))));
+    set(element, attributes);
     element.append(...children.flat());
     return element;
   }
   function set(element, attributes) {
     for (const [key, value] of Object.entries(attributes)) {
-      if (value === null || value === undefined || value === false) element.removeAttribute(key);
-      else element.setAttribute(key, value === true ? "" : value);
+      if (typeof value === "function") element.addEventListener(key.slice(2), value);
+      else if ((value ?? false) === false) element.removeAttribute(key);
+      else element.setAttribute(key, value);
     }
   }
   const button = (label, onclick, more) => make("button", { type: "button", onclick, ...more }, label);
@@ -75,7 +75,7 @@ const Figures = (() => {
   const unpack = (packed, Kind) => new Kind(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer);
 
   // ------------------------------------------------------------------------------------------------------------ numbers as words
-  const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6, maximumSignificantDigits: digits });
+  const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
   const whole = (x) => Math.round(x).toLocaleString("en");
   const count = (n, name) => `${whole(n)} ${name}${n === 1 ? "" : "s"}`;
   const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}%`);
@@ -174,13 +174,6 @@ const Figures = (() => {
       };
     }
 
-    // On or off.
-    toggle({ key, label }) {
-      const first = this.start(key, false, (given) => given === "true");
-      const input = make("input", { type: "checkbox", "data-key": key, checked: first, onchange: () => this.set(key, input.checked) });
-      this.control("toggle", label, input);
-    }
-
     // A line of text, taken over when the reader presses Enter or leaves it.
     text({ key, label, value }) {
       const first = this.start(key, value, String);
@@ -242,9 +235,9 @@ const Figures = (() => {
         make("tr", {}, make("th", { scope: "row" }, name), cells.map((bars) => make("td", {}, bars.map(bar))))));
     }
 
-    // A drawing as wide as the figure, at most so wide. `label`: what it shows, for screen readers.
-    svg(width, height, label, widest = null) {
-      const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label, style: widest && `max-width:${widest}px` });
+    // A drawing, at most a little larger than it was made. `label`: what it shows, for screen readers.
+    svg(width, height, label, ...children) {
+      const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label, style: `max-width:${1.25 * width}px` }, ...children);
       this.body.append(svg);
       return svg;
     }
@@ -252,8 +245,7 @@ const Figures = (() => {
     // A drawing in the page's own pixels, so that its letters stay as large as the page's. `height(wide)`: wide is from 560 pixels on.
     // `draw(width, wide, state)` gives what lies below the elements that were given, which are to be dragged.
     chart(label, height, draw, ...above) {
-      const below = make("g"), svg = this.svg(600, height(true), label);
-      svg.append(below, ...above);
+      const below = make("g"), svg = this.svg(760, height(true), label, below, ...above);
       this.draw((state) => {
         const width = clamp(svg.clientWidth, 300, 760), wide = width > 559;
         svg.setAttribute("viewBox", `0 0 ${width} ${height(wide)}`);
@@ -297,7 +289,6 @@ const Figures = (() => {
       this.note = "Loading both models (16 MB), once …";
       this.redraw();
       const [teacher, student] = await Promise.all(["teacher", "student"].map((name) => loadModel(name, this.name)));
-      this.note = "";
       return { teacher, student };
     }
   }
@@ -349,10 +340,10 @@ const Figures = (() => {
     const { name } = element.dataset, live = make("div", { class: "drag-live" });
     try {
       if (!defined[name]) await loadScript(`figure_${name}${KIND}`);
-      if (element.dataset.recorded && !(name in Figures.data)) await loadScript(`figure_${name}_data.js`);
+      if (element.dataset.recorded && !Figures.data[name]) await loadScript(`figure_${name}_data.js`);
       const figure = new Figure(name, live, Figures.data[name]);
       live.append(figure.controls, figure.body, figure.status);
-      await defined[name](figure);
+      defined[name](figure);
       element.querySelector(".drag-static").hidden = true;
       element.append(live);
       elements[name] = figure;
