@@ -48,8 +48,8 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1265, "height": 900})
         page.goto(page_file.as_uri())
         page.get_by_role("button", name="Fill the blank").click()
-        page.get_by_text("milliseconds").or_(page.get_by_text(" ms")).first.wait_for()
-        page.locator(".fill-mask").screenshot(path=STATIC / "fill_mask.png")
+        page.get_by_text("median of").wait_for()
+        page.locator("#drag-fill_in").screenshot(path=STATIC / "fill_mask.png")
         browser.close()
 
 

@@ -1,10 +1,10 @@
+// Chapter 10: what a distillation costs: parameters, memory, tokens a second, hours and price.
 "use strict";
 
 Figures.define("calculator", (figure) => {
-  const { make, sum, format } = Figures, { teachers, machines, masked, speeds } = figure.data, POSITIONS = 512, MIB = 2 ** 20;
-  const whole = (x) => Math.round(x).toLocaleString("en");
+  const { make, sum, format, whole } = Figures, { teachers, machines, masked, speeds } = figure.data, POSITIONS = 512, MIB = 2 ** 20;
   const large = (x) => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
-  const set = {}, choice = (key, label, options) => { set[key] = figure.choice({ key, label, options, value: options[0][0] }); };
+  const set = {}, choice = (key, label, options) => { set[key] = figure.choice({ key, label, options }); };
   const slider = (key, label, min, max, value, text = whole) => { set[key] = figure.slider({ key, label, min, max, value, text, log: true }); };
   choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
   choice("keep", "Layers that the student keeps", [[2, "every other"], [3, "every third"], [4, "every fourth"], [1, "all"]]);
@@ -48,18 +48,15 @@ Figures.define("calculator", (figure) => {
     return speeds.filter((one) => one.machine === machine).reduce((a, b) => (far(b) < far(a) ? b : a));
   };
 
-  const bar = make("div", { "aria-hidden": "true", style: "display:flex;height:1.6rem;margin:0.8rem 0 0.2rem" }), legend = make("p", { style: "margin:0" }), table = make("table");
+  const bar = make("div", { "aria-hidden": "true", class: "drag-ruler" }), legend = make("p"), table = make("table", { class: "drag-says" });
   figure.body.append(bar, legend, table);
-  const row = (name, value) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { style: "text-align:left" }, value));
+  const row = (name, value) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value));
 
   figure.draw((state) => {
     const found = costs(state), near = nearest(state, found.H), own = Number(state.speed) > 0, speed = own ? Number(state.speed) : near.rate / found.flops;
     const hours = found.tokens / speed / 3600, price = hours * Number(state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
     const shares = [[0, 1], [2], [3, 4], [5]].map((of) => (100 * sum(of.map((i) => found.parts[i]))) / found.flops);
-    bar.replaceChildren(...shares.map((share, i) => {
-      const color = `var(--${i < 2 ? "student" : "teacher"})`;
-      return make("span", { style: `width:${share}%;border-right:1px solid var(--paper);background:${i % 2 ? `repeating-linear-gradient(45deg,${color} 0 5px,transparent 5px 9px)` : color}` });
-    }));
+    bar.replaceChildren(...shares.map((share, i) => make("span", { class: i % 2 && "striped", style: `width:${share}%;--color:var(--${i < 2 ? "student" : "teacher"})` })));
     const [a, b, c, d] = shares.map(Math.round);
     legend.textContent = `Arithmetic of a step: student's layers ${a}%, its head ${b}% (striped), teacher's layers ${c}%, its head ${d}% (striped).`;
     const time = `${narrow ? "at least " : ""}${hours < 1 ? `${format(60 * hours)} minutes` : hours < 72 ? `${format(hours)} hours` : `${format(hours / 24)} days`}`;

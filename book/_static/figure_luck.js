@@ -1,14 +1,12 @@
+// Chapter 7: two equally good systems on a test set of n examples. The exact distribution of their difference, and its range over n.
 "use strict";
 
 Figures.define("luck", (figure) => {
-  const { make, sum, scale, format } = Figures;
-  const SETS = figure.data.sets, [FEW, MANY] = [50, 10000], WIDTH = 350, WNLI = "var(--student)";
-  const whole = (n) => Math.round(n).toLocaleString("en"), show = (n) => `${whole(n)} examples`;
-  const letters = (x, y, text = "", anchor = "middle") => make("text", { x, y, "text-anchor": anchor }, text);
-  const setN = figure.slider({ key: "n", label: "Test examples n", min: FEW, max: MANY, value: 71, log: true, text: show });
-  figure.slider({ key: "share", label: "Share on which exactly one of the two is right", min: 0.02, max: 0.6, step: 0.01, value: 0.28, text: (x) => `${format(100 * x)}%` });
+  const { make, set, text, path, axis, circle, move, line, sum, scale, format, whole, count, points } = Figures, SETS = figure.data.sets, [FEW, MANY] = [50, 10000], WIDTH = 350;
+  const setN = figure.slider({ key: "n", label: "Test examples n", min: FEW, max: MANY, value: 71, log: true, text: (n) => count(Math.round(n), "example") });
+  figure.slider({ key: "share", label: "Share on which exactly one of the two is right", min: 0.02, max: 0.6, step: 0.01, value: 0.28, text: points });
   for (const [name, n] of SETS) figure.button(`${name} ${whole(n)}`, () => setN(n));
-  figure.toggle({ key: "zoom", label: "Zoom in on the range" });
+  figure.choice({ key: "zoom", label: "Points shown", options: [[false, "40 to either side"], [true, "as the range needs"]] });
 
   // log k! for each k, as far as it is asked for.
   const factorials = [0];
@@ -16,13 +14,11 @@ Figures.define("luck", (figure) => {
     for (let i = factorials.length; i <= k; i++) factorials.push(factorials[i - 1] + Math.log(i));
     return factorials[k];
   };
-  // How far the first system is ahead if `coins` examples have one right answer each, and a coin says whose: exact probabilities of
+  // How far the first system is ahead if so many examples have one right answer each, and a coin says whose: exact probabilities of
   // 2 heads - coins, in examples.
   const coins = (n, share) => {
-    const differ = Math.round(n * share), probability = [];
-    for (let k = 0; k <= differ; k++) probability.push(Math.exp(logFactorial(differ) - logFactorial(k) - logFactorial(differ - k) - differ * Math.LN2));
-    const ahead = probability.map((_, k) => 2 * k - differ);
-    const within = (most) => sum(probability.filter((_, k) => Math.abs(ahead[k]) <= most));
+    const differ = Math.round(n * share), probability = Array.from({ length: differ + 1 }, (_, k) => Math.exp(logFactorial(differ) - logFactorial(k) - logFactorial(differ - k) - differ * Math.LN2));
+    const ahead = probability.map((_, k) => 2 * k - differ), within = (most) => sum(probability.filter((_, k) => Math.abs(ahead[k]) <= most));
     let range = differ % 2, inside = within(range);
     while (inside < 0.95 && range < differ) {
       range += 2;
@@ -32,14 +28,8 @@ Figures.define("luck", (figure) => {
   };
 
   // ---------------------------------------------------------------------------------------------- the histogram
-  const svg = figure.svg(WIDTH, 190, "Probability of each difference");
-  svg.style.maxWidth = "36rem";
-  const ghost = make("path", { fill: "none", stroke: WNLI, "stroke-width": 1.3, "stroke-dasharray": "4 2" });
-  const outer = make("path", { fill: "var(--ghost)" }), inner = make("path", { fill: "var(--teacher)" });
-  const ends = make("path", { stroke: "var(--ink)", "stroke-width": 1.5, fill: "none" });
-  const word = letters(WIDTH / 2, 12), ticks = make("g");
-  svg.append(outer, inner, ghost, ends, word, make("line", { class: "axis", x1: 0, x2: WIDTH, y1: 150, y2: 150 }), ticks,
-    letters(WIDTH / 2, 186, "difference in accuracy (points)"));
+  const ghost = path("", "student thin dashed"), outer = path("", "of-ghost"), inner = path("", "of-teacher"), ends = path("", "ink"), word = text(WIDTH / 2, 12, "", "middle"), ticks = make("g");
+  figure.svg(WIDTH, 190, "Probability of each difference", outer, inner, ghost, ends, word, axis(`M0 150H${WIDTH}`), ticks, text(WIDTH / 2, 186, "difference in accuracy (points)", "middle"));
   // Bars as one path, since there may be hundreds; each is as high as its probability, the highest 110 pixels.
   const bars = (found, x, chosen = () => true) => {
     const top = Math.max(...found.probability), step = 100 / found.n;
@@ -50,45 +40,29 @@ Figures.define("luck", (figure) => {
   };
 
   // ---------------------------------------------------------------------------------------------- the range, over n
-  const strip = figure.svg(WIDTH, 150, "Range of 95% for each number of examples");
-  strip.style.maxWidth = "36rem";
-  const across = scale([FEW, MANY], [38, 340], true), up = scale([0.1, 40], [112, 8], true);
-  const curve = make("path", { fill: "none", stroke: "var(--teacher)", "stroke-width": 2 });
-  strip.append(curve, letters(190, 148, "test examples"));
-  for (const points of [0.1, 1, 10]) strip.append(make("line", { class: "axis", x1: 38, x2: 340, y1: up(points), y2: up(points) }), letters(34, up(points) + 4, `±${points}`, "end"));
-  for (const n of [100, 1000, 10000]) strip.append(letters(across(n), 130, whole(n), n > MANY / 2 ? "end" : "middle"));
-  const marks = SETS.map(([name, n]) => {
-    const first = name === "WNLI", mark = make("path", { fill: first ? WNLI : "var(--paper)", stroke: first ? WNLI : "var(--ink)" }, make("title", {}, `${name}, ${n}`));
-    strip.append(mark);
-    if (first) strip.append(make("text", { x: across(n) + 8, y: 18, "font-weight": 600 }, "WNLI"));
-    return (share) => mark.setAttribute("d", first ? `M${across(n) - 6} ${up(coins(n, share).points) - 12}h12l-6 9z` : `M${across(n)} ${up(coins(n, share).points) - 4}l4 4l-4 4l-4 -4z`);
-  });
-  const dot = make("circle", { r: 9, fill: "var(--teacher)", "fill-opacity": 0.6, stroke: "var(--ink)" });
-  strip.append(dot);
-  figure.handle(dot, {
-    label: "Test examples", min: FEW, max: MANY, step: 1, text: show, get: () => Math.round(figure.state.n),
-    set: setN, from: (x) => FEW * (MANY / FEW) ** ((x - 38) / 302),
-  });
+  const across = scale([FEW, MANY], [38, 340], true), up = scale([0.1, 40], [112, 8], true), curve = path("", "teacher"), dot = circle(0, 0, 9, "ink of-teacher faded");
+  const marks = SETS.map(([name]) => path("", name === "WNLI" ? "of-student" : "ink of-paper"));
+  marks.forEach((mark, i) => mark.append(make("title", {}, SETS[i].join(", "))));
+  figure.svg(WIDTH, 150, "Range of 95% for each number of examples", curve, text(190, 148, "test examples", "middle"),
+    ...[0.1, 1, 10].flatMap((v) => [axis(`M38 ${up(v)}H340`), text(34, up(v) + 4, `±${v}`, "end")]), ...[100, 1000, 10000].map((n) => text(across(n), 130, whole(n), n > MANY / 2 ? "end" : "middle")),
+    ...marks, text(across(71) + 8, 18, "WNLI", "bold"), dot);
+  figure.handle(dot, { key: "n", label: "Test examples", step: 1, get: () => Math.round(figure.state.n), from: across.back });
 
   figure.draw(({ n: given, share, zoom }) => {
-    const n = Math.round(given), found = coins(n, share), wnli = coins(71, share);
+    const n = Math.round(given), found = (figure.shown = coins(n, share)), high = (n) => up(coins(n, share).points);
     const wide = zoom ? [1, 2, 5, 10, 20, 40].find((w) => w >= 1.7 * found.points) ?? 40 : 40, x = scale([-wide, wide], [0, WIDTH]);
-    inner.setAttribute("d", bars(found, x, (ahead) => Math.abs(ahead) <= found.range));
-    outer.setAttribute("d", bars(found, x, (ahead) => Math.abs(ahead) > found.range));
-    ghost.setAttribute("d", bars(wnli, x));
-    ends.setAttribute("d", `M${x(-found.points)} 24v8M${x(-found.points)} 28H${x(found.points)}M${x(found.points)} 24v8`);
+    set(inner, { d: bars(found, x, (ahead) => Math.abs(ahead) <= found.range) });
+    set(outer, { d: bars(found, x, (ahead) => Math.abs(ahead) > found.range) });
+    set(ghost, { d: bars(coins(71, share), x) });
+    set(ends, { d: `M${x(-found.points)} 24v8M${x(-found.points)} 28H${x(found.points)}M${x(found.points)} 24v8` });
     word.textContent = `95 times in 100 within ±${format(found.points)} points`;
-    ticks.replaceChildren(...[-1, -0.5, 0, 0.5, 1].map((part) =>
-      letters(x(part * wide), 167, `${part > 0 ? "+" : ""}${part * wide}`, { [-1]: "start", 1: "end" }[part])));
-    const path = [];
-    for (let m = FEW; m < MANY * 1.02; m *= 1.08) path.push(`${across(m)} ${up(coins(Math.round(m), share).points)}`);
-    curve.setAttribute("d", `M${path.join("L")}`);
-    marks.forEach((mark) => mark(share));
-    dot.setAttribute("cx", across(n));
-    dot.setAttribute("cy", up(found.points));
-    figure.shown = found;
+    ticks.replaceChildren(...[-1, -0.5, 0, 0.5, 1].map((part) => text(x(part * wide), 167, `${part > 0 ? "+" : ""}${part * wide}`, { [-1]: "", 1: "end" }[part] ?? "middle")));
+    const steps = Array.from({ length: 70 }, (_, i) => Math.round(across.back(38 + (302 * i) / 69)));
+    set(curve, { d: line(steps.map((m) => [across(m), high(m)])) });
+    SETS.forEach(([name, m], i) => set(marks[i], { d: name === "WNLI" ? `M${across(m) - 6} ${high(m) - 12}h12l-6 9z` : `M${across(m)} ${high(m) - 4}l4 4l-4 4l-4 -4z` }));
+    move(dot, across(n), up(found.points));
     figure.say(`On ${found.differ} of ${whole(n)} examples exactly one of the two is right. Then equally good systems are, at least 95 times in 100, ` +
-      `at most ${found.range} example${found.range === 1 ? "" : "s"} apart: ${format(found.points)} points of accuracy, or ${format(found.points / 9)} of a mean of nine tasks. ` +
+      `at most ${count(found.range, "example")} apart: ${format(found.points)} points of accuracy, or ${format(found.points / 9)} of a mean of nine tasks. ` +
       `The probability of a tie is ${found.tie.toFixed(2)}, of two examples or more ${found.apart.toFixed(2)}.`);
   });
 });

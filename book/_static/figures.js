@@ -11,22 +11,35 @@
 
 const Figures = (() => {
   const HERE = document.currentScript.src; // empty in a notebook, where scripts are written into the page
-  const SVG = "http://www.w3.org/2000/svg";
+  const KIND = HERE.endsWith(".min.js") ? ".min.js" : ".js"; // of our own scripts; the book's pages load the short ones
   const defined = {}, elements = {}, loading = {};
   const reduced = matchMedia("(prefers-reduced-motion: reduce)");
+  const SVG = new Set(["svg", "g", "rect", "line", "path", "circle", "text", "title"]);
 
-  // An element with attributes, properties that begin with "on", and children.
+  // An element with attributes and children. An attribute that is a function listens: onclick.
   function make(name, attributes = {}, ...children) {
-    const svg = make.svg.has(name);
-    const element = svg ? document.createElementNS(SVG, name) : document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-      else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
-    }
+    const element = SVG.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+    set(element, attributes);
     element.append(...children.flat());
     return element;
   }
-  make.svg = new Set(["svg", "g", "rect", "line", "path", "circle", "text", "title", "polyline", "polygon"]);
+  function set(element, attributes) {
+    for (const [key, value] of Object.entries(attributes)) {
+      if (typeof value === "function") element.addEventListener(key.slice(2), value);
+      else if ((value ?? false) === false) element.removeAttribute(key);
+      else element.setAttribute(key, value);
+    }
+  }
+  const button = (label, onclick, more) => make("button", { type: "button", onclick, ...more }, label);
+  const row = (label, ...children) => make("div", { class: "drag-stack", role: "group", "aria-label": label }, ...children);
+  // Of a drawing. `style`: names of classes (figures.css): colours of lines ("teacher") and areas ("of-teacher"), "wide", "dashed", "end".
+  const text = (x, y, said, style) => make("text", { x, y, class: style }, String(said));
+  const path = (d, style) => make("path", { d, class: style });
+  const axis = (d) => path(d, "axis");
+  const circle = (cx, cy, r, style) => make("circle", { cx, cy, r, class: style });
+  const rect = (x, y, width, height, style) => make("rect", { x, y, width, height, class: style });
+  const move = (element, x, y) => set(element, { transform: `translate(${x} ${y})` });
+  const line = (points) => `M${points.map((point) => point.map((v) => +v.toFixed(2)).join(" ")).join("L")}`; // the path through points
 
   // -------------------------------------------------------------------------------------------------- what figures compute with
   const sum = (values) => values.reduce((a, b) => a + b, 0);
@@ -36,8 +49,8 @@ const Figures = (() => {
     return powers.map((p) => p / total);
   };
   // In nats; 0 log 0 is 0.
-  const entropy = (p) => sum(p.map((x) => (x > 0 ? -x * Math.log(x) : 0)));
   const crossEntropy = (p, q) => sum(p.map((x, i) => (x > 0 ? -x * Math.log(q[i]) : 0)));
+  const entropy = (p) => crossEntropy(p, p);
   const kl = (p, q) => crossEntropy(p, q) - entropy(p);
   // A generator of numbers in [0, 1) that is the same in each browser (mulberry32), for a seed that a test can give.
   const random = (seed) => () => {
@@ -46,12 +59,12 @@ const Figures = (() => {
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
-  // From a range of values to a range of pixels; logarithmic if asked.
+  const clamp = (x, min, max) => Math.min(max, Math.max(min, x));
+  // From a range of values to a range of pixels, logarithmic if asked; `back` is the way back.
   const scale = ([a, b], [from, to], log = false) => {
-    const f = log ? Math.log : Number;
-    return (x) => from + ((f(x) - f(a)) / (f(b) - f(a))) * (to - from);
+    const [f, g] = log ? [Math.log, Math.exp] : [Number, Number];
+    return Object.assign((x) => from + ((f(x) - f(a)) / (f(b) - f(a))) * (to - from), { back: (x) => g(f(a) + ((x - from) / (to - from)) * (f(b) - f(a))) });
   };
-  const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}%`);
   // The first places of several lists of scores, from each in turn, until there are so many; in the order of the first list.
   function leading(lists, count) {
     const orders = lists.map((list) => [...list.keys()].sort((a, b) => list[b] - list[a])), found = new Set();
@@ -59,32 +72,39 @@ const Figures = (() => {
     return [...found].sort((a, b) => lists[0][b] - lists[0][a]);
   }
   // Numbers that Python has packed (distil_lib/pages/answers.py): of one `Kind` of typed array.
-  const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6, maximumSignificantDigits: digits });
+  const unpack = (packed, Kind) => new Kind(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer);
+
+  // ------------------------------------------------------------------------------------------------------------ numbers as words
+  const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
+  const whole = (x) => Math.round(x).toLocaleString("en");
+  const count = (n, name) => `${whole(n)} ${name}${n === 1 ? "" : "s"}`;
+  const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}%`);
+  const points = (x) => `${Math.round(100 * x)}%`;
 
   // ------------------------------------------------------------------------------------------------------------------ one figure
   class Figure {
     constructor(name, element, data) {
-      Object.assign(this, { name, element, data, state: {}, keys: [], drawing: [], pending: false });
+      Object.assign(this, { name, element, data, state: {}, sliders: {}, drawing: [], pending: false });
       this.controls = make("div", { class: "drag-controls" });
       this.body = make("div", { class: "drag-body" });
       this.status = make("p", { role: "status", class: "drag-status" });
     }
 
-    // A value in the address, else the given one. Which values are allowed is the control's to say.
+    // A value in the address, else the given one. Which values are allowed is the control's to say: `read` gives undefined for others.
     start(key, value, read) {
-      this.keys.push(key);
       const given = addressed(this.name).get(key), found = given === null ? undefined : read(given);
-      this.state[key] = found === undefined ? value : found;
-      return this.state[key];
+      return (this.state[key] = found === undefined ? value : found);
+    }
+    // The same for a number of a range, a whole one or one in steps.
+    number(key, value, min, max, step = 1) {
+      return this.start(key, value, (given) => (given >= min && given <= max ? Number((Math.round(given / step) * step).toPrecision(9)) : undefined));
     }
 
     // A new value: kept, written into the address, drawn in the next frame.
     set(key, value) {
       this.state[key] = value;
-      const parameters = new URLSearchParams(this.keys.map((k) => [k, String(this.state[k])]));
       try {
-        history.replaceState(null, "", `#drag-${this.name}?${parameters}`);
+        history.replaceState(null, "", `#drag-${this.name}?${new URLSearchParams(this.state)}`);
       } catch {} // a browser may refuse where the page is a notebook's own frame
       this.redraw();
     }
@@ -102,54 +122,54 @@ const Figures = (() => {
       });
     }
 
+    // Dims what is still shown of the question before.
+    busy(yes) {
+      set(this.body, { "aria-busy": String(Boolean(yes)) });
+    }
+
     // While there is a note (models load, a sentence has no blank), it is said instead.
-    say(text) {
-      text = this.note || text;
-      if (this.status.textContent !== text) this.status.textContent = text;
+    say(said) {
+      said = this.note || said;
+      if (this.status.textContent !== said) this.status.textContent = said;
+    }
+
+    // ------------------------------------------------------------------------------------------------- controls, each with a label
+    // A control in its label. All give back a function that sets them from elsewhere.
+    control(kind, label, ...elements) {
+      this.controls.append(make("label", { class: `drag-${kind}` }, make("span", {}, label), ...elements));
     }
 
     // A slider with its value beside it. `log`: equal ways are equal ratios. `text`: how the value is read out.
-    slider({ key, label, min, max, value, step = null, log = false, text = (x) => format(x) }) {
-      const f = log ? Math.log : Number, back = log ? Math.exp : Number;
-      const clamp = (x) => (Number.isFinite(x) ? Math.min(max, Math.max(min, x)) : undefined);
-      const first = this.start(key, value, (given) => clamp(Number(given)));
-      const output = make("output", {}, text(first));
-      const input = make("input", {
-        type: "range", min: f(min), max: f(max), step: step ?? (f(max) - f(min)) / 480, value: f(first), "aria-label": label, "aria-valuetext": text(first), "data-key": key,
-        oninput: () => show(clamp(Number(back(Number(input.value)).toPrecision(4)))),
-      });
+    slider({ key, label, min, max, value, step, log = false, text = format }) {
+      const [f, back] = log ? [Math.log, Math.exp] : [Number, Number];
+      const first = this.start(key, value, (given) => (Number.isFinite(+given) ? clamp(+given, min, max) : undefined));
+      const output = make("output");
+      const input = make("input", { type: "range", min: f(min), max: f(max), step: step ?? (f(max) - f(min)) / 480, value: f(first), "aria-label": label, "data-key": key,
+        oninput: () => this.set(key, show(clamp(Number(back(input.value).toPrecision(4)), min, max))) });
       const show = (x) => {
-        output.textContent = text(x);
-        input.setAttribute("aria-valuetext", text(x));
-        this.set(key, x);
+        set(input, { "aria-valuetext": (output.textContent = text(x)) });
+        return x;
       };
-      this.controls.append(make("label", { class: "drag-slider" }, make("span", {}, label), input, output));
-      return (x) => { // moves it from elsewhere
-        input.value = f(clamp(x));
-        show(clamp(x));
+      this.control("slider", label, input, output);
+      show(first);
+      const put = (x) => {
+        x = clamp(x, min, max);
+        input.value = f(x);
+        this.set(key, show(x));
       };
+      this.sliders[key] = { label, min, max, step, text, get: () => this.state[key], set: put };
+      return put;
     }
 
-    // One of several: options are [value, label].
-    choice({ key, label, options, value }) {
+    // One of several: options are [value, label]; the first is chosen.
+    choice({ key, label, options, value = options[0][0] }) {
       const allowed = options.map(([option]) => String(option));
-      const first = this.start(key, value, (given) => (allowed.includes(given) ? options[allowed.indexOf(given)][0] : undefined));
+      const first = this.start(key, value, (given) => options[allowed.indexOf(given)]?.[0]);
       const select = make("select", { "data-key": key, onchange: () => this.set(key, options[select.selectedIndex][0]) },
         options.map(([option, name]) => make("option", { value: option, selected: option === first }, name)));
-      this.controls.append(make("label", { class: "drag-choice" }, make("span", {}, label), select));
+      this.control("choice", label, select);
       return (x) => {
         select.selectedIndex = allowed.indexOf(String(x));
-        this.set(key, x);
-      };
-    }
-
-    // On or off.
-    toggle({ key, label, value = false, into = this.controls }) {
-      const first = this.start(key, value, (given) => ({ true: true, false: false })[given]);
-      const input = make("input", { type: "checkbox", "data-key": key, checked: first, onchange: () => this.set(key, input.checked) });
-      into.append(make("label", { class: "drag-toggle" }, input, make("span", {}, label)));
-      return (x) => {
-        input.checked = x;
         this.set(key, x);
       };
     }
@@ -157,42 +177,54 @@ const Figures = (() => {
     // A line of text, taken over when the reader presses Enter or leaves it.
     text({ key, label, value }) {
       const first = this.start(key, value, String);
-      const input = make("input", { type: "text", value: first, "data-key": key, autocomplete: "off", spellcheck: "false", onchange: () => this.set(key, input.value) });
-      this.controls.append(make("label", { class: "drag-text" }, make("span", {}, label), input));
+      const input = make("input", { type: "text", value: first, "data-key": key, autocomplete: "off", autocapitalize: "off", spellcheck: "false", onchange: () => this.set(key, input.value) });
+      this.control("text", label, input);
       return (x) => {
         input.value = x;
         this.set(key, x);
       };
     }
 
-    // A sentence for the models. `compute(models, text)` gives what the figure draws, as `figure.answer`. Until the reader asks for a
-    // sentence of his own it is `recorded`, the answer to the first one, and nothing is loaded.
-    sentence({ label = "A sentence with one blank: [MASK] or three underscores", value, recorded, compute }) {
-      let asked = value;
-      this.answer = recorded;
-      this.text({ key: "text", label, value });
-      const ask = async (text) => {
-        try {
-          const models = text !== value && (await this.models());
-          if (text !== asked) return; // there is a newer question
-          this.answer = models ? compute(models, text.replace(/\[mask\]|_{3,}/gi, "[MASK]")) : recorded;
-          this.note = "";
-        } catch (error) {
-          if (text === asked) this.note = error.message;
-        }
-        this.body.setAttribute("aria-busy", Boolean(this.note)); // dims the answer to the question before
-        this.redraw();
-      };
-      this.draw(({ text }) => {
-        if (text !== asked) ask((asked = text));
-      });
+    button(label, function_) {
+      this.controls.append(button(label, function_));
     }
 
+    // A sentence for the models. `compute(models, text)` gives what the figure draws, as `figure.answer`; where `recorded(text)` is one,
+    // no model is needed. Gives back two functions: one puts a sentence there, the other asks the models in any case.
+    sentence({ label = "A sentence with one blank: [MASK] or three underscores", value, recorded, compute }) {
+      let asked = value, latest = 0;
+      this.answer = recorded(value);
+      const put = this.text({ key: "text", label, value }), input = this.controls.querySelector("[data-key=text]");
+      const ask = async (text, live = true) => {
+        const mine = ++latest, newest = () => mine === latest, known = recorded(text);
+        let wrong = false;
+        asked = text;
+        this.busy(!known);
+        try {
+          const models = (live || !known) && (await this.models());
+          if (!newest()) return;
+          const answer = models ? await compute(models, text.replace(/\[mask\]|_{3,}/gi, "[MASK]"), newest) : known;
+          if (!newest()) return;
+          [this.answer, this.note] = [answer, ""];
+        } catch (error) {
+          if (!newest()) return;
+          wrong = error instanceof RangeError;
+          [this.answer, this.note] = [known || this.answer, error.message];
+        }
+        set(input, { "aria-invalid": String(wrong) });
+        this.busy(this.note && !known);
+        this.redraw();
+      };
+      this.draw(({ text }) => text !== asked && ask(text, false));
+      return [put, ask];
+    }
+
+    // ------------------------------------------------------------------------------------------------------------ what is drawn
     // A table with a bar for each number; the function that this gives back fills it. A row is a name and, for each further column,
     // its bars: `of` whom, from where to where on the track (0 to 1), perhaps a mark for what it was, and the number as text.
-    bars(columns, label) {
+    bars(columns, label, into = this.body) {
       const body = make("tbody");
-      this.body.append(make("table", { class: "drag-bars", "aria-label": label },
+      into.append(make("table", { class: "drag-bars", "aria-label": label },
         make("thead", {}, make("tr", {}, columns.map((name) => make("th", { scope: "col" }, name)))), body));
       const bar = ({ of, from = 0, to, mark, text }) => make("div", { class: `drag-bar of-${of}` },
         make("div", { class: "drag-track", "aria-hidden": "true" },
@@ -203,24 +235,32 @@ const Figures = (() => {
         make("tr", {}, make("th", { scope: "row" }, name), cells.map((bars) => make("td", {}, bars.map(bar))))));
     }
 
-    button(label, function_) {
-      const button = make("button", { type: "button", onclick: function_ }, label);
-      this.controls.append(button);
-      return button;
-    }
-
-    // A drawing as wide as the figure. `label`: what it shows, for screen readers; a function gives it anew each time.
-    svg(width, height, label) {
-      const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
+    // A drawing, at most a little larger than it was made. `label`: what it shows, for screen readers.
+    svg(width, height, label, ...children) {
+      const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label, style: `max-width:${1.25 * width}px` }, ...children);
       this.body.append(svg);
       return svg;
     }
 
-    // Lets an element of a drawing be dragged: by pointer, by arrow keys (Page Up and Down: ten steps), by screen readers.
-    handle(element, { label, min, max, step, get, set, from, vertical = false, text = (x) => format(x) }) {
-      const put = (x) => set(Math.min(max, Math.max(min, x)));
-      const attributes = { role: "slider", tabindex: 0, "aria-label": label, "aria-valuemin": min, "aria-valuemax": max, "aria-orientation": vertical ? "vertical" : "horizontal" };
-      for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    // A drawing in the page's own pixels, so that its letters stay as large as the page's. `height(wide)`: wide is from 560 pixels on.
+    // `draw(width, wide, state)` gives what lies below the elements that were given, which are to be dragged.
+    chart(label, height, draw, ...above) {
+      const below = make("g"), svg = this.svg(760, height(true), label, below, ...above);
+      this.draw((state) => {
+        const width = clamp(svg.clientWidth, 300, 760), wide = width > 559;
+        svg.setAttribute("viewBox", `0 0 ${width} ${height(wide)}`);
+        below.replaceChildren(...draw(width, wide, state));
+      });
+      new ResizeObserver(() => this.redraw()).observe(svg);
+      return svg;
+    }
+
+    // Lets an element of a drawing be dragged: by pointer, by arrow keys (Page Up and Down: ten steps), by screen readers. `key`: it
+    // moves this slider. `from`: from a place in the drawing to a value.
+    handle(element, { key, from, vertical = false, ...own }) {
+      const { label, min, max, step, text = format, get, set: change } = { ...this.sliders[key], ...own };
+      const put = (x) => change(clamp(x, min, max));
+      set(element, { role: "slider", tabindex: 0, "aria-label": label, "aria-valuemin": min, "aria-valuemax": max, "aria-orientation": vertical ? "vertical" : "horizontal" });
       element.classList.add("drag-handle");
       element.addEventListener("keydown", (event) => {
         const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
@@ -231,8 +271,8 @@ const Figures = (() => {
         event.preventDefault();
       });
       const move = (event) => {
-        const svg = element.ownerSVGElement, point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-        put(from(vertical ? point.y : point.x)); // `from`: from a place in the drawing to a value
+        const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(element.ownerSVGElement.getScreenCTM().inverse());
+        put(from(vertical ? place.y : place.x));
       };
       element.addEventListener("pointerdown", (event) => {
         element.setPointerCapture(event.pointerId);
@@ -241,20 +281,15 @@ const Figures = (() => {
         move(event);
       });
       element.addEventListener("pointermove", (event) => element.hasPointerCapture(event.pointerId) && move(event));
-      const tell = () => {
-        element.setAttribute("aria-valuenow", get());
-        element.setAttribute("aria-valuetext", text(get()));
-      };
-      this.draw(tell);
+      this.draw(() => set(element, { "aria-valuenow": get(), "aria-valuetext": text(get()) }));
     }
 
     // Teacher and student, fetched once for all figures of a page.
     async models() {
-      this.note = "Loading both models, once …";
+      this.note = "Loading both models (16 MB), once …";
       this.redraw();
-      const found = await Promise.all(["teacher", "student"].map(loadModel));
-      this.note = "";
-      return { teacher: found[0], student: found[1] };
+      const [teacher, student] = await Promise.all(["teacher", "student"].map((name) => loadModel(name, this.name)));
+      return { teacher, student };
     }
   }
 
@@ -262,22 +297,37 @@ const Figures = (() => {
   // A <script> element, because pages opened from a disk may not fetch() files.
   function loadScript(file) {
     loading[file] ??= new Promise((resolve, reject) => {
-      const script = make("script", { src: new URL(file, HERE).href, onload: resolve });
-      script.addEventListener("error", () => {
+      const script = make("script", { src: new URL(file, HERE).href, onload: resolve, onerror: () => {
         delete loading[file]; // so that another try is possible
         reject(new Error(`${file} could not be loaded. Build the book again, or load the page once more.`));
-      });
+      } });
       document.head.append(script);
     });
     return loading[file];
   }
 
-  async function loadModel(name) {
+  // The models as they are packed: this page's, or in a notebook those that another figure has brought into the same window.
+  function packedModels() {
+    const mine = globalThis.FILL_MASK_MODELS;
+    try {
+      return Object.assign((parent.FILL_MASK_MODELS ??= {}), mine);
+    } catch {
+      return mine ?? {}; // a frame whose window is of another origin
+    }
+  }
+
+  async function loadModel(name, figure) {
     Figures.loaded[name] ??= (async () => {
-      if (typeof FillMask === "undefined") await loadScript("fill_mask.js");
-      if (!globalThis.FILL_MASK_MODELS?.[name]) await loadScript(`fill_mask_${name}.js`);
-      return new FillMask.Model(FILL_MASK_MODELS[name]);
-    })();
+      if (!HERE && !packedModels()[name]) {
+        throw new Error(`This output has only recorded answers. For a sentence of your own run drag("${figure}", models=True): it adds both models, 16 MB.`);
+      }
+      if (typeof FillMask === "undefined") await loadScript(`fill_mask${KIND}`);
+      if (!packedModels()[name]) await loadScript(`fill_mask_${name}.js`);
+      return new FillMask.Model(packedModels()[name]);
+    })().catch((error) => {
+      delete Figures.loaded[name];
+      throw error;
+    });
     return Figures.loaded[name];
   }
 
@@ -289,11 +339,11 @@ const Figures = (() => {
   async function mount(element) {
     const { name } = element.dataset, live = make("div", { class: "drag-live" });
     try {
-      if (!defined[name]) await loadScript(`figure_${name}.js`);
-      if (element.dataset.recorded && !(name in Figures.data)) await loadScript(`figure_${name}_data.js`);
+      if (!defined[name]) await loadScript(`figure_${name}${KIND}`);
+      if (element.dataset.recorded && !Figures.data[name]) await loadScript(`figure_${name}_data.js`);
       const figure = new Figure(name, live, Figures.data[name]);
       live.append(figure.controls, figure.body, figure.status);
-      await defined[name](figure);
+      defined[name](figure);
       element.querySelector(".drag-static").hidden = true;
       element.append(live);
       elements[name] = figure;
@@ -320,7 +370,7 @@ const Figures = (() => {
 
   return {
     define: (name, function_) => { defined[name] = function_; },
-    make, sum, softmax, entropy, crossEntropy, kl, random, scale, format, percent, leading, unpack, reduced,
-    data: {}, loaded: {}, live: elements,
+    make, set, button, row, text, path, axis, circle, rect, move, line, sum, softmax, entropy, crossEntropy, kl, random, clamp, scale, leading, unpack,
+    format, whole, count, percent, points, reduced, data: {}, loaded: {}, live: elements,
   };
 })();

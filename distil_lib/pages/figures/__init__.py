@@ -5,8 +5,10 @@
 A figure NAME consists of `book/_static/figure_NAME.js`, which draws it, and of the module
 `distil_lib.pages.figures.NAME`, whose `FIGURE` says what it needs and has its static picture. In a
 notebook `drag` writes all scripts into a frame of the output, so that neither a server nor a
-network is needed. While the book is executed (`DISTIL_FIGURES=static`) it leaves an element with
-the picture instead, which `book/_ext/figures.py` brings to life on the built page.
+network is needed. The models' weights are 16 MB, which a notebook would save with each output:
+without `models=True` their recorded answers are there, and weights that another figure has brought
+into the same window. While the book is executed (`DISTIL_FIGURES=static`) `drag` leaves an element
+with the picture instead, which `book/_ext/figures.py` brings to life on the built page.
 """
 
 import base64
@@ -78,14 +80,19 @@ def find(name: str) -> Figure:
     return importlib.import_module(f"{__name__}.{name}").FIGURE
 
 
-def drag(name: str) -> "HTML":
-    """A figure for a notebook's output: live, or a picture while the book is executed."""
+def drag(name: str, models: bool = False) -> "HTML":
+    """A figure for a notebook's output: live, or a picture while the book is executed.
+
+    Args:
+        name: of the figure.
+        models: put teacher and student into the output, 16 MB, for sentences of the reader's own.
+    """
     from IPython.display import HTML
 
     if os.environ.get("DISTIL_FIGURES") == "static":
         return HTML(element(name))
     figure = find(name)
-    page = html.escape(standalone(name))
+    page = html.escape(standalone(name, models))
     return HTML(FRAME.format(title=figure.title, height=figure.height, page=page))
 
 
@@ -113,12 +120,12 @@ def data_script(name: str) -> str:
     return f"Figures.data.{name} = {json.dumps(data(), separators=(',', ':'))};"
 
 
-def standalone(name: str) -> str:
-    """A page that holds one figure and whatever it needs."""
+def standalone(name: str, models: bool = False) -> str:
+    """A page that holds one figure and whatever it needs; the models' weights only if asked."""
     figure = find(name)
     files = ["fill_mask.js"] * figure.models + ["figures.js"]
     sources = [(STATIC / file).read_text(encoding="utf-8") for file in files]
-    if figure.models:
+    if figure.models and models:
         from distil_lib.export.browser import stored_model
 
         sources += [stored_model(model)[2] for model in ("teacher", "student")]

@@ -1,4 +1,4 @@
-"""Chapter 4: a teacher without some of its layers."""
+"""Chapter 4: a teacher without some of its layers, before and along a training."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,30 +9,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 WORDS, KEPT = 6, 3
-GRID_ARMS = {"spread": "triple", "alternate": "layers-alternate", "first": "layers-first"}
-GRID_ARMS |= {"last": "layers-last", "random": "layers-random"}
 
 
 def trained_cuts() -> list[dict[str, Any]]:
-    """What the grid of chapter 8 made of each strategy's cut: three seeds, each a row for `random`.
+    """What training makes of the strategies' cuts, in nats of held-out KL to the teacher.
 
-    A row is {"strategy", "layers", "kl"}: held-out KL to the teacher after 300 steps, in nats.
+    A row is {"strategy", "layers", "curve", "kl"}: along the 300 steps, and the ends of all seeds
+    in the grid of chapter 8.
     """
     from distil_lib.ablation.grid import read_grid
     from distil_lib.ablation.records import read_records, values_by_seed
     from distil_lib.common.paths import data_folder
-    from distil_lib.pages.cuts import LAYERS
+    from distil_lib.pages.cuts import ARMS, LAYERS, training_curves
 
-    grid = read_grid("mini")
-    kl = values_by_seed(read_records(data_folder("results", "ablation"), grid), "kl")
+    kl = values_by_seed(read_records(data_folder("results", "ablation"), read_grid("mini")), "kl")
     rows = []
-    for strategy, arm in GRID_ARMS.items():
-        seeds = sorted(kl[arm])
-        for some in [[seed] for seed in seeds] if strategy == "random" else [seeds[:3]]:
-            layers = select_layers(LAYERS, KEPT, strategy, seed=some[0])
-            values = [kl[arm][seed] for seed in some]
-            name = f"random {some[0] + 1}" if strategy == "random" else strategy
-            rows.append({"strategy": name, "layers": layers, "kl": values})
+    for (strategy, seed), curve in training_curves().items():
+        drawn = strategy == "random"  # other layers with each seed
+        rows.append(
+            {
+                "strategy": f"random {seed + 1}" if drawn else strategy,
+                "layers": select_layers(LAYERS, KEPT, strategy, seed=seed),
+                "curve": [round(x, 4) for x in curve],
+                "kl": [kl[ARMS[strategy]][s] for s in ([seed] if drawn else range(3))],
+            }
+        )
     return rows
 
 
@@ -43,7 +44,7 @@ def _data() -> dict[str, Any]:
 
     from distil_lib.export.browser import stored_model
     from distil_lib.pages.answers import SENTENCE, leading, logits
-    from distil_lib.pages.cuts import all_cuts
+    from distil_lib.pages.cuts import EVERY, all_cuts
 
     whole = softmax(logits("teacher", SENTENCE))
     names = stored_model("teacher")[1].convert_ids_to_tokens
@@ -55,11 +56,14 @@ def _data() -> dict[str, Any]:
         answers["".join(map(str, cut))] = [
             [name, *pair] for name, pair in zip(names(words), numbers, strict=True)
         ]
+    trained = trained_cuts()
     return {
         "text": SENTENCE,
         "cuts": {"".join(map(str, cut)): round(kl, 4) for cut, kl in cuts.items()},
         "answers": answers,
-        "trained": trained_cuts(),
+        "trained": trained,
+        "every": EVERY,
+        "most": max(kl for run in trained for kl in run["curve"]),
     }
 
 
