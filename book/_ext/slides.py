@@ -10,9 +10,9 @@ says what stands on each slide: slides are separated by `---`, and a line such a
     {table 08_ablations}, the first of the page
     {predict 02_temperature} and {drag fig-02-drag?T=4}, of its section "Drag it"
 
-is replaced by that part of the book, so that a slide cannot disagree with its page. A figure to drag
-is a picture with a link to the live one, in the state that the deck names. A deck is one HTML file
-that asks nothing of any host: pictures are inside, formulas are MathML.
+is replaced by that part of the book, so that a slide cannot disagree with its page. A figure to
+drag is a picture with a link to the live one, in the state that the deck names. A deck is one HTML
+file that asks nothing of any host: pictures are inside, formulas are MathML.
 """
 
 import base64
