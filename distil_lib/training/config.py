@@ -188,7 +188,7 @@ class PretrainConfig(Settings):
         parts = self.init_layers.split(",")
         return (
             [int(p) for p in parts]
-            if all(p.strip().isdecimal() for p in parts)
+            if all(p.isascii() and p.strip().isdecimal() for p in parts)
             else self.init_layers
         )
 

@@ -214,7 +214,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
 
 def _check_settings(config: PretrainConfig, world: int) -> None:
     trackers = [str(tracker) for tracker in get_available_trackers()]
-    if config.log_with and config.log_with not in trackers:
+    if config.log_with is not None and config.log_with not in trackers:
         raise UserError(
             f"The tracker {config.log_with!r} is unknown or not installed.",
             f"Installed: {', '.join(trackers) or 'none'}.",
