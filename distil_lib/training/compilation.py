@@ -10,6 +10,7 @@ batches have other shapes, are not compiled (`eager`).
 """
 
 import contextlib
+import os
 
 import torch
 from torch import nn
@@ -48,9 +49,10 @@ def compiles(setting: str, device: torch.device, sharded: bool = False) -> bool:
 
 def why_not(device: torch.device) -> str:
     """What keeps a small function from being compiled, in one line; nothing if it works."""
+    # Another function each time, so that no cache answers in place of the compiler.
+    number = int.from_bytes(os.urandom(6), "big")
     try:
-        # As small as it is, it needs all that a layer needs: the compiler, and what it starts.
-        torch.compile(torch.neg)(torch.ones(2, device=device))
+        torch.compile(lambda x: x + number)(torch.ones(2, device=device))
     except Exception as error:  # whatever a compiler may raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")

@@ -84,7 +84,8 @@ def _chunks(tokens: int, soft: int, hard: int, size: int) -> Iterator[tuple[slic
     for first, last in zip(borders, borders[1:], strict=False):
         for start in range(first, last, size):
             rows = slice(start, min(start + size, last))
-            yield rows, start < soft, start >= tokens - hard
+            if start < soft or start >= tokens - hard:
+                yield rows, start < soft, start >= tokens - hard
 
 
 class _CompiledLosses(_FusedLosses):
@@ -127,14 +128,14 @@ class _CompiledLosses(_FusedLosses):
         return ce_weight * ce + mlm_weight * mlm, ce, mlm
 
 
-def compiled_vocabulary_losses(backend: str = "inductor") -> Callable[..., tuple]:
+def compiled_vocabulary_losses(compiler: Callable = torch.compile) -> Callable[..., tuple]:
     """A function with the arguments and results of `fused_losses.fused_vocabulary_losses`.
 
     Args:
-        backend: the compiler, as `torch.compile` knows it.
+        compiler: makes a quick function of a slow one.
     """
     kinds = {"both": _both, "soft": _soft_alone, "hard": _hard_alone}
-    return partial(_losses, {k: torch.compile(f, backend=backend) for k, f in kinds.items()})
+    return partial(_losses, {kind: compiler(function) for kind, function in kinds.items()})
 
 
 def _losses(
