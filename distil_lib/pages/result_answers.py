@@ -33,7 +33,7 @@ def _kept(student: str, teacher: str, task: str, reference: str = "") -> dict[st
     """Retention on a task; `reference` is the teacher's file where it has another name."""
     mine = read_record(RESULTS / student / f"{task}.json")
     theirs = read_record(RESULTS / teacher / f"{reference or task}.json")
-    return retention(mine, theirs, resamples=1000)
+    return retention(mine, theirs)
 
 
 def over_tasks(student: str, teacher: str, tasks: Sequence[str] = SUITE) -> Result:
