@@ -282,10 +282,10 @@ def findings_table() -> str:
 
 
 def count(answer: Answer) -> str:
-    """How often something was repeated."""
-    if not answer.seeds:
+    """How often something was repeated, where the scale does not say so."""
+    if not answer.seeds or "rounds" in answer.scale:
         return ""
-    timed = "rounds" in answer.scale or "Chromium" in answer.scale
+    timed = "Chromium" in answer.scale
     noun = "repetition" if timed else "seed"
     return f"{answer.seeds} {noun}{'s' if answer.seeds > 1 else ''}"
 
