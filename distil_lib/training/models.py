@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from distil_lib.common.paths import locate
@@ -20,6 +21,20 @@ def load_run_teacher(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast)
     if config.teacher is None:
         return None
     return load_teacher(locate(config.teacher), tokenizer, getattr(torch, config.teacher_dtype))
+
+
+def round_linear_maps(teacher: MaskedLM, dtype: torch.dtype) -> int:
+    """Keep a teacher's linear maps in the precision that autocast rounds them to at every use.
+
+    It answers with the same bits, and nothing has to be rounded again in each step. The output's
+    matrix stays as it is: it is the table of word vectors too, which autocast does not round.
+
+    Returns:
+        The number of maps.
+    """
+    output = teacher.model.get_output_embeddings()
+    linear = (m for m in teacher.modules() if isinstance(m, nn.Linear) and m is not output)
+    return len([module.to(dtype) for module in linear])
 
 
 def model_fingerprint(model: MaskedLM | None) -> str:
