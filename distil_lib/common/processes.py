@@ -129,12 +129,11 @@ def shared_refusal() -> Iterator[None]:
     except UserError as raised:
         error = raised
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        from accelerate import PartialState
         from accelerate.utils import gather_object
 
-        from distil_lib.common.hardware import on_cpu
+        from distil_lib.common.rendezvous import meet
 
-        PartialState(cpu=on_cpu())  # starts the exchange, once
+        meet()  # starts the exchange, once
         error = next((one for one in gather_object([error]) if one is not None), None)
         if error is not None:
             error.shared = True  # every process knows of it: one a machine speaks

@@ -28,9 +28,9 @@ from distil_lib.common.hardware import (
     default_threads,
     launch_precision,
     matmul_ceiling,
-    on_cpu,
 )
 from distil_lib.common.paths import locate
+from distil_lib.common.rendezvous import meet
 from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError
 from distil_lib.losses import TripleLoss
@@ -143,7 +143,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     with known_to_all():  # before any process waits for another
         check_launch_backend()
         config = replace(config, precision=launch_precision(config.precision))
-    state = PartialState(cpu=on_cpu())
+    state = meet()
     errors = SharedErrors(state.process_index, state.num_processes)
     if state.device.type == "cpu":
         torch.set_num_threads(config.threads or default_threads())
