@@ -14,8 +14,8 @@ WORDS, KEPT = 6, 3
 def trained_cuts() -> list[dict[str, Any]]:
     """What training makes of the strategies' cuts, in nats of held-out KL to the teacher.
 
-    A row is {"strategy", "layers", "curve", "kl"}: along the 300 steps, and the ends of all seeds
-    in the grid of chapter 8.
+    A row is {"strategy", "layers", "curve", "kl"}: along the 300 steps if that was recorded, and
+    the ends of all seeds in the grid of chapter 8.
     """
     from distil_lib.ablation.grid import read_grid
     from distil_lib.ablation.records import read_records, values_by_seed
@@ -23,17 +23,17 @@ def trained_cuts() -> list[dict[str, Any]]:
     from distil_lib.pages.cuts import ARMS, LAYERS, training_curves
 
     kl = values_by_seed(read_records(data_folder("results", "ablation"), read_grid("mini")), "kl")
-    rows = []
-    for (strategy, seed), curve in training_curves().items():
+    rows, curves = [], training_curves()
+    for strategy, seed in [*((name, 0) for name in ARMS), ("random", 1), ("random", 2)]:
         drawn = strategy == "random"  # other layers with each seed
-        rows.append(
-            {
-                "strategy": f"random {seed + 1}" if drawn else strategy,
-                "layers": select_layers(LAYERS, KEPT, strategy, seed=seed),
-                "curve": [round(x, 4) for x in curve],
-                "kl": [kl[ARMS[strategy]][s] for s in ([seed] if drawn else range(3))],
-            }
-        )
+        row = {
+            "strategy": f"random {seed + 1}" if drawn else strategy,
+            "layers": select_layers(LAYERS, KEPT, strategy, seed=seed),
+            "kl": [kl[ARMS[strategy]][s] for s in ([seed] if drawn else range(3))],
+        }
+        if (strategy, seed) in curves:
+            row["curve"] = [round(x, 4) for x in curves[strategy, seed]]
+        rows.append(row)
     return rows
 
 
@@ -44,7 +44,7 @@ def _data() -> dict[str, Any]:
 
     from distil_lib.export.browser import stored_model
     from distil_lib.pages.answers import SENTENCE, leading, logits
-    from distil_lib.pages.cuts import EVERY, all_cuts
+    from distil_lib.pages.cuts import EVERY, STEPS, all_cuts
 
     whole = softmax(logits("teacher", SENTENCE))
     names = stored_model("teacher")[1].convert_ids_to_tokens
@@ -63,7 +63,8 @@ def _data() -> dict[str, Any]:
         "answers": answers,
         "trained": trained,
         "every": EVERY,
-        "most": max(kl for run in trained for kl in run["curve"]),
+        "last": STEPS,
+        "most": max(kl for run in trained for kl in run.get("curve", [])),
     }
 
 
