@@ -43,7 +43,9 @@ doctor: $(READY) ## say what this machine can do, and what to expect of each com
 	@$(BIN)/python scripts/doctor.py
 
 # --------------------------------------------------------------------------------------------------------- book, tests
-# Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores.
+# Fixed threads and no progress bars: what a cell prints must not depend on the machine or its load. Two workers share two cores; each
+# begins with half of the files, so that what a file prepares is prepared once, and takes from the other when it is done.
+WORKERS := -n 2 --dist worksteal
 test check core unit chapters execute: export OMP_NUM_THREADS = 1
 test check core unit chapters execute lab: export ORT_DISABLE_TELEMETRY = 1  # ONNX Runtime asks the network otherwise
 test check core unit chapters execute: export TOKENIZERS_PARALLELISM = false
@@ -71,13 +73,13 @@ types: $(READY) ## mypy over the library
 	$(BIN)/mypy
 
 core: $(READY) ## the tests of the core
-	$(BIN)/python -m pytest tests/core -n 2
+	$(BIN)/python -m pytest tests/core $(WORKERS)
 
 unit: $(READY) ## the tests of the library and of the project's files
-	$(BIN)/python -m pytest tests --ignore tests/html -m "not slow" -n 2 --durations 10
+	$(BIN)/python -m pytest tests --ignore tests/html -m "not slow" $(WORKERS) --durations 10
 
 slow: $(READY) ## the tests that `make test` leaves out, each of which has a quick one beside it
-	$(BIN)/python -m pytest tests --ignore tests/html -m slow -n 2
+	$(BIN)/python -m pytest tests --ignore tests/html -m slow $(WORKERS)
 
 chapters: $(READY) ## execute the chapters and compare each output with the stored one
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadscope --durations 10 $(CHAPTER)
@@ -89,7 +91,7 @@ html: book ## build the book, then check links, hosts and every page in a browse
 	+@$(MAKE) --no-print-directory pages
 
 pages: $(READY) ## check links, hosts and every page of the book as it was built last
-	$(BIN)/python -m pytest -rs tests/html -n 2
+	$(BIN)/python -m pytest -rs tests/html $(WORKERS) --durations 10
 
 pdf: book ## print the book to one PDF, _build/distilling-bert.pdf (needs Chromium)
 	$(BIN)/python scripts/pdf.py

@@ -12,6 +12,7 @@ import copy
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,11 +31,15 @@ from distil_lib.text.blocks import load_blocks
 from distil_lib.text.documents import load_documents
 from distil_lib.text.packing import tokenize
 from distil_lib.text.tokenizer import load_tokenizer
+from distil_lib.training.compilation import compile_layers
+from distil_lib.training.compiled_losses import compiled_vocabulary_losses
 from distil_lib.training.config import PretrainConfig, load_preset
 from distil_lib.training.costs import step_cost
-from distil_lib.training.optimization import build_optimizers
+from distil_lib.training.optimization import StackedMuon, build_optimizers
 
-PRESETS = {"default": "mini", "base": "paper"}
+# The preset whose settings hold, and the teacher's layers and width where it is made anew.
+PRESETS = {"default": "mini", "base": "paper", "small": "mini", "tiny": "mini"}
+SHAPES = {"base": (12, 768), "small": (12, 256), "tiny": (2, 32)}
 PARTS = (
     "teacher layers",
     "teacher head",
@@ -47,30 +52,44 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to do the step. teacher: the precision its weights are kept in."""
+    """A way to do the step.
+
+    teacher: the precision its weights are kept in. optimizer: of `BenchmarkContext.optimizers`.
+    compiled: "layers", "losses", or both. chunk: bytes of logits in the compiled losses.
+    """
 
     soft_targets: str = "all"
     precision: str = "fp32"
     teacher: str = "fp32"
     padded: bool = False
     fused: bool = True
-    fused_optimizer: bool = True
-    compiled: bool = False
+    optimizer: str = "fused AdamW"
+    compiled: str = ""
+    chunk: int | None = None
 
 
 def all_arms(precision: str, teacher: str, compiled: bool = False) -> dict[str, Arm]:
     """precision, teacher: what this machine and the default configuration choose for ours."""
-    textbook = Arm(padded=True, fused=False, fused_optimizer=False)
+    textbook = Arm(padded=True, fused=False, optimizer="plain AdamW")
     arms = {"textbook": textbook, "textbook, packed": replace(textbook, padded=False)}
     ours = {
         soft: Arm(soft, precision, teacher if precision == "bf16" else "fp32")
         for soft in ("all", "sample", "masked")
     }
     arms |= {f"ours, {soft}": arm for soft, arm in ours.items()}
-    changes = {
+    changes = {}
+    if compiled:  # first, because where time is short the rest has been measured before
+        for part in ("layers", "losses", "layers, losses"):
+            changes[f"compiled {part}"] = {"compiled": part}
+        for size in (32, 512):
+            chunk = {"compiled": "losses", "chunk": size * 2**20}
+            changes[f"compiled losses, chunks of {size} MiB"] = chunk
+    changes |= {
         "padded": {"padded": True},
         "definition": {"fused": False},
-        "plain AdamW": {"fused_optimizer": False},
+        "plain AdamW": {"optimizer": "plain AdamW"},
+        "Muon": {"optimizer": "Muon"},
+        "Muon, stacks": {"optimizer": "Muon, stacks"},
     }
     if precision == "bf16":
         other = "bf16" if teacher == "fp32" else "fp32"
@@ -78,8 +97,6 @@ def all_arms(precision: str, teacher: str, compiled: bool = False) -> dict[str, 
             "fp32": {"precision": "fp32", "teacher": "fp32"},
             f"teacher kept in {other}": {"teacher": other},
         }
-    if compiled:
-        changes["torch.compile"] = {"compiled": True}
     return arms | {
         f"{soft}: {name}": replace(ours[soft], **change)
         for soft in ("all", "masked")
@@ -91,9 +108,13 @@ def all_arms(precision: str, teacher: str, compiled: bool = False) -> dict[str, 
 def make_teacher(size: str) -> MaskedLM:
     if size == "default":
         return load_teacher(data_folder("teacher"))
-    return MaskedLM(
-        BertForMaskedLM(BertConfig())
-    ).eval()  # BERT-base is that class's default; speed does not ask for sense
+    layers, width = SHAPES[size]
+    shape = {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 4 * width}
+    if size != "base":
+        heads = {"num_attention_heads": max(width // 64, 1)}
+        shape |= heads | {"vocab_size": len(load_tokenizer(data_folder("tokenizer")))}
+    # The rest of BERT-base is that class's default; speed does not ask for sense.
+    return MaskedLM(BertForMaskedLM(BertConfig(**shape))).eval()
 
 
 def piece_lengths(corpus: str, tokenizer, sequences: int, block: int, seed: int) -> np.ndarray:
@@ -120,10 +141,10 @@ def cut(batch: MicroBatch, lengths: np.ndarray, pad: int) -> MicroBatch:
     return replace(batch, input_ids=ids, labels=labels, loss_mask=counted, padded=True)
 
 
-def compiled(model: nn.Module, part: str) -> nn.Module:
-    """A second object with the same weights, in which one part is compiled."""
-    twin = copy.copy(model)
-    twin._modules = {**model._modules, part: torch.compile(getattr(model, part))}
+def compiled(model: nn.Module) -> nn.Module:
+    """A second object with the same weights, whose layers are compiled."""
+    twin = copy.deepcopy(model, {id(p): p for p in (*model.parameters(), *model.buffers())})
+    compile_layers(twin)
     return twin
 
 
@@ -163,12 +184,27 @@ class BenchmarkContext:
             "fp32": teacher.to(device),
             "bf16": copy.deepcopy(teacher).to(device, torch.bfloat16),
         }
+        # Steps in a row make one sample: a GPU has work queued up, as in training.
+        self.steps_in_a_row = 5 if device.type == "cuda" else 1
         (fused,) = build_optimizers(self.student, "adamw", 1e-5)
         settings = {"lr": 1e-5, "betas": (0.9, 0.98), "eps": 1e-6, "foreach": False, "fused": False}
         plain = torch.optim.AdamW(
             [{k: g[k] for k in ("params", "weight_decay")} for g in fused.param_groups], **settings
         )
-        self.optimizers = {True: fused, False: plain}
+        rest, muon = build_optimizers(self.student, "muon", 1e-5)
+        own = {k: v for k, v in muon.defaults.items() if k != "params"}
+        matrices = muon.param_groups[0]["params"]
+        self.twins: dict[int, nn.Module] = {}
+        self.compiled_losses = compiled_vocabulary_losses()
+        self.optimizers = {"fused AdamW": [fused], "plain AdamW": [plain]} | {
+            name: [rest, kind(matrices, **own)]
+            for name, kind in {"Muon": torch.optim.Muon, "Muon, stacks": StackedMuon}.items()
+        }
+
+    def compiled(self, model: nn.Module) -> nn.Module:
+        if id(model) not in self.twins:
+            self.twins[id(model)] = compiled(model)
+        return self.twins[id(model)]
 
     def configure(self, soft_targets: str) -> PretrainConfig:
         return load_preset(self.preset, soft_targets=soft_targets, block_size=self.block)
@@ -209,30 +245,37 @@ class Step:
     def __init__(self, shop: BenchmarkContext, arm: Arm):
         self.shop, self.arm, self.marks = shop, arm, {}
         student, teacher = shop.student, shop.teachers[arm.teacher]
-        if arm.compiled:
-            student, twin = compiled(student, "distilbert"), copy.copy(teacher)
-            twin._modules = {"model": compiled(teacher.model, teacher.model.base_model_prefix)}
-            teacher = twin
-        self.step = DistillationStep(student, teacher, TripleLoss(), arm.soft_targets, arm.fused)
+        if "layers" in arm.compiled:
+            student, teacher = shop.compiled(student), shop.compiled(teacher)
+        fused = arm.fused
+        if "losses" in arm.compiled:
+            fused = shop.compiled_losses
+        if arm.chunk:
+            number = 2 if arm.precision == "bf16" else 4
+            fused = partial(fused, chunk=arm.chunk // (number * student.config.vocab_size))
+        self.step = DistillationStep(student, teacher, TripleLoss(), arm.soft_targets, fused)
         batch = shop.batches[arm.padded]
-        self.counts, self.batch = self.step.count_tokens([batch]), batch.to(shop.device)
+        self.counts = self.step.count_tokens([batch])
+        self.batch = batch.pin_memory() if shop.device.type == "cuda" else batch
         self.tokens = self.counts.cos
 
     def __call__(self, mark=lambda name: None) -> None:
-        shop, optimizer = self.shop, self.shop.optimizers[self.arm.fused_optimizer]
+        shop, optimizers = self.shop, self.shop.optimizers[self.arm.optimizer]
         with shop.autocast(self.arm.precision):
             loss = self.step(self.batch, self.counts).loss
             mark("backward")
             loss.backward()
         mark("optimizer")
         nn.utils.clip_grad_norm_(shop.student.parameters(), 5.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+        shop.student.zero_grad()
 
     def seconds(self) -> float:
         start = self.shop.now()
-        self()
-        return self.shop.now() - start
+        for _ in range(self.shop.steps_in_a_row):
+            self()
+        return (self.shop.now() - start) / self.shop.steps_in_a_row
 
     def peak_bytes(self) -> int:
         """The most that tensors take at once during a step, beyond weights and the optimizer's
@@ -307,8 +350,9 @@ class Step:
     def teacher_head(self) -> float:
         """Seconds of its logits alone, chunk by chunk as the fused losses ask for them."""
         teacher, soft = self.step.teacher, self.step.soft_mask(self.batch)
+        batch, soft = self.batch.to(self.shop.device), soft.to(self.shop.device)
         with torch.no_grad(), self.shop.autocast(self.arm.precision):
-            hidden = teacher(self.batch.input_ids, positions=soft & False).last_hidden_state[soft]
+            hidden = teacher(batch.input_ids, positions=soft & False).last_hidden_state[soft]
             start = self.shop.now()
             logits = teacher.head(hidden, Projection)
             rows = torch.arange(len(hidden), device=self.shop.device)

@@ -26,20 +26,60 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from arms import PARTS, Arm, BenchmarkContext, Step, all_arms
+from arms import PARTS, PRESETS, Arm, BenchmarkContext, Step, all_arms
 
 from distil_lib.common.hardware import describe_machine, matmul_ceiling, probe_precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def measure(shop: BenchmarkContext, arms: dict[str, Arm], rounds: int) -> dict:
-    steps = {name: Step(shop, arm) for name, arm in arms.items()}
-    for (
-        step
-    ) in steps.values():  # the first step makes the optimizer's state, compiles, and fills caches
-        step()
-    peaks = {name: step.peak_bytes() for name, step in steps.items()}
+class Lines:
+    """Results as JSON lines in a file, each as soon as it is there; None: nothing is written."""
+
+    def __init__(self, path: Path | None, **every: object):
+        self.path, self.every = path, every
+
+    def write(self, **row: object) -> None:
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.every | row) + "\n")
+
+
+def ready(
+    shop: BenchmarkContext, arms: dict[str, Arm], lines: Lines, end: float
+) -> tuple[dict[str, Step], dict[str, int]]:
+    """Steps that have run once, and the bytes they take; one that fails is told and left out."""
+    steps, peaks = {}, {}
+    for name, arm in arms.items():
+        if time.perf_counter() > end:
+            lines.write(arm=name, error="no time was left")
+            continue
+        try:
+            # The first step makes the optimizer's state, compiles, and fills caches.
+            start = shop.now()
+            steps[name] = Step(shop, arm)
+            steps[name]()
+            first = shop.now() - start
+            peaks[name] = steps[name].peak_bytes()
+        except Exception as error:  # whatever a compiler or a device raises: the others go on
+            steps.pop(name, None)
+            lines.write(arm=name, error=f"{type(error).__name__}: {error}"[:500])
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            continue
+        made = {"flops_per_token": math.fsum(shop.flops(arm.soft_targets).values())}
+        made |= {"tokens": steps[name].tokens, "peak_bytes": peaks[name], "first_seconds": first}
+        lines.write(arm=name, **asdict(arm) | made)
+    return steps, peaks
+
+
+def measure(
+    shop: BenchmarkContext, arms: dict[str, Arm], rounds: int, lines: Lines, budget: float
+) -> dict:
+    """budget: seconds after which nothing is begun; a part of them makes the arms ready."""
+    began = time.perf_counter()
+    lines.write(ceiling={p: matmul_ceiling(shop.device, DTYPES[p], budget=1.0) for p in DTYPES})
+    steps, peaks = ready(shop, arms, lines, began + 0.7 * budget)
+    arms = {name: arm for name, arm in arms.items() if name in steps}
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     parts = {soft: {part: [] for part in PARTS} for soft in ("all", "masked")}
     ceiling: dict[str, list[float]] = {
@@ -47,10 +87,15 @@ def measure(shop: BenchmarkContext, arms: dict[str, Arm], rounds: int) -> dict:
     }
     loader = []
     for number in range(rounds):
+        if number and time.perf_counter() > began + budget:
+            break
         names = list(arms)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             seconds[name].append(steps[name].seconds())
+            lines.write(arm=name, seconds=seconds[name][-1])
         for soft in parts:
+            if f"ours, {soft}" not in steps:
+                continue
             for part, taken in steps[f"ours, {soft}"].parts().items():
                 parts[soft][part].append(taken)
         for precision in ceiling:
@@ -58,6 +103,7 @@ def measure(shop: BenchmarkContext, arms: dict[str, Arm], rounds: int) -> dict:
         start = time.perf_counter()
         shop.loader[number + 1]
         loader.append(time.perf_counter() - start)
+        lines.write(parts={s: {p: v[-1:] for p, v in of.items()} for s, of in parts.items()})
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     made = {
         name: asdict(arm) | {"tokens": steps[name].tokens, "peak_bytes": peaks[name]}
@@ -137,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=("default", "base"), default="default")
+    parser.add_argument("--size", choices=list(PRESETS), default="default")
     parser.add_argument(
         "--sequences",
         type=int,
@@ -148,7 +194,7 @@ def main() -> None:
         "--block",
         type=int,
         default=None,
-        help="tokens of a sequence: 64 by default; base: 128, on a GPU 512",
+        help="tokens of a sequence: 64 by default; small: 128; base: 128, on a GPU 512",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -183,6 +229,12 @@ def main() -> None:
     parser.add_argument("--corpus", default="docs:pandas,scikit-learn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None, help="write all samples into this file")
+    parser.add_argument(
+        "--lines", type=Path, default=None, help="append each result to this file, as it comes"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=math.inf, help="seconds after which no round begins"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     datasets.disable_progress_bars()
@@ -193,7 +245,8 @@ def main() -> None:
     torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
     device = torch.device(options.device)
     base, gpu = options.size == "base", device.type == "cuda"
-    options.block = options.block or ((512 if gpu else 128) if base else 64)
+    usual = {"base": 512 if gpu else 128, "small": 128, "tiny": 16}
+    options.block = options.block or usual.get(options.size, 64)
     options.sequences = options.sequences or (8 if base and not gpu else 64)
     shop = BenchmarkContext(
         options.size,
@@ -222,7 +275,9 @@ def main() -> None:
         k: getattr(options, k) for k in ("size", "sequences", "block", "rounds", "dropout", "tf32")
     } | {"device": device.type}
     result["fill"] = shop.batches[True].loss_mask.float().mean().item()
-    result |= measure(shop, arms, options.rounds)
+    lines = Lines(options.lines, part=f"step {options.size}")
+    lines.write(**{k: v for k, v in result.items() if k != "fill"})
+    result |= measure(shop, arms, options.rounds, lines, options.budget)
     print(
         f"{options.size}: {options.sequences} x {options.block} tokens, {precision}; "
         f"{result['machine']}\n"

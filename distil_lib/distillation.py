@@ -7,7 +7,7 @@
 Without a teacher it is a step of masked language modelling: how the teacher itself was pretrained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class DistillationStep:
         soft_targets: The tokens on which the student imitates the teacher's distribution: "all"
             that are not padding; the "masked" ones, which spares both models six sevenths of the
             projection; or a random "sample", which spares as much and estimates all without bias.
-        fused: Whether the losses over the vocabulary are those of `fused_losses`, chunk by chunk.
+        fused: Whether the vocabulary's losses are those of `fused_losses`; or a function like it.
 
     Raises:
         UserError: If soft_targets is unknown, or a teacher is needed and missing.
@@ -45,7 +45,7 @@ class DistillationStep:
         teacher: nn.Module | None,
         loss: TripleLoss,
         soft_targets: str = "all",
-        fused: bool = True,
+        fused: bool | Callable = True,
     ):
         if soft_targets not in SOFT_TARGETS:
             problem = f"There are no soft targets on {soft_targets!r} tokens."
@@ -53,11 +53,11 @@ class DistillationStep:
             raise UserError(problem, remedy, setting="soft_targets")
         self.needs_teacher = bool(loss.alpha_ce or loss.alpha_cos)
         if teacher is None and self.needs_teacher:
-            remedy = "Give one, or set alpha_ce and alpha_cos to 0."
-            problem = "L_ce and L_cos need a teacher."
+            problem, remedy = "L_ce and L_cos need a teacher.", "Give one, or set both alphas to 0."
             raise UserError(problem, remedy, ("teacher", "alpha_ce", "alpha_cos"))
         self.student, self.teacher, self.loss = student, teacher, loss
         self.soft_targets, self.fused = soft_targets, fused
+        self.vocabulary_losses: Any = fused_vocabulary_losses if fused is True else fused
         if teacher is not None:
             teacher.eval().requires_grad_(False)
 
@@ -113,7 +113,7 @@ class DistillationStep:
         true_ids = labels[len(labels) - labelled :]
         targets = (teacher_logits, true_ids, loss.temperature, *loss.weights(counts))
         student = self.student(
-            *inputs, places, project=lambda h, W, b: fused_vocabulary_losses(h, W, b, *targets)
+            *inputs, places, project=lambda h, W, b: self.vocabulary_losses(h, W, b, *targets)
         )
         weighted, ce, mlm = student.logits
         cos = torch.zeros_like(ce)

@@ -28,7 +28,7 @@ MOST_PARAMETERS = 2e10  # a larger encoder is a mistake in config.json
 COUNTS = {
     **dict.fromkeys(("num_hidden_layers", "n_layers", "num_attention_heads", "n_heads"), (1, 512)),
     **dict.fromkeys(("hidden_size", "dim", "intermediate_size", "hidden_dim"), (1, 2**17)),
-    **dict.fromkeys(("vocab_size", "max_position_embeddings"), (1, 2**22)),
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "num_labels"), (1, 2**22)),
     **dict.fromkeys(("type_vocab_size", "pad_token_id"), (0, 2**22)),
 }
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
@@ -41,6 +41,8 @@ TYPES = {
     **dict.fromkeys(("tie_word_embeddings", "is_decoder", "add_cross_attention"), bool),
     **dict.fromkeys(("id2label", "label2id"), dict),
 }
+# How a model is read, whatever its config.json says: no code of it is run, and it answers by name.
+SAFELY = {"trust_remote_code": False, "return_dict": True, "chunk_size_feed_forward": 0}
 # These make `transformers` fetch or run code, or open other files.
 FORBIDDEN = ("auto_map", "quantization_config", "transformers_weights")
 ATTENTION = (None, "eager", "sdpa")  # any other string may be a package of native code on the Hub
@@ -66,7 +68,7 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
             missing = {"_raise_exceptions_for_missing_entries": False}
             config, index = cached_file(name, "config.json"), cached_file(name, INDEX, **missing)
         _check_index(name, Path(index) if index else None)
-        return _checked_config(name, Path(str(config)))
+        return check_config(name, Path(str(config)))
     if not (folder / "config.json").is_file():
         raise UserError(f"{name} is no model: it has no config.json.", ENTIRE)
     if not any(folder.glob("*.safetensors")):
@@ -75,7 +77,7 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
         remedy = "Save the model again with safetensors (`model.save_pretrained(folder)`)."
         raise UserError(f"{name} holds {only if pickles else 'no weights'}.", remedy)
     _check_index(name, folder / INDEX, folder)
-    return _checked_config(name, folder / "config.json")
+    return check_config(name, folder / "config.json")
 
 
 def _read_json(name: str | Path, path: Path) -> dict[str, Any]:
@@ -106,7 +108,8 @@ def _check_index(name: str | Path, path: Path | None, folder: Path | None = None
             raise UserError(f"{name} lacks {shard}, a part of its weights.", ENTIRE)
 
 
-def _checked_config(name: str | Path, path: Path) -> dict[str, Any]:
+def check_config(name: str | Path, path: Path) -> dict[str, Any]:
+    """The entries of a model's config.json. Raises `UserError` for what no model can have."""
     config = _read_json(name, path)
 
     def refuse(key: str, value: Any, expected: str) -> None:
@@ -185,16 +188,13 @@ def load_masked_lm(
     if found not in families:
         raise UserError(f"{name} is of type {found!r}.", f"Known here: {', '.join(families)}.")
     with loading(name):
-        safely = {"use_safetensors": True, "trust_remote_code": False}
         # Sizes that do not match are refused below, by name.
         report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         model, info = AutoModelForMaskedLM.from_pretrained(
-            str(name), dtype=dtype, **safely, **report
+            str(name), dtype=dtype, use_safetensors=True, **SAFELY, **report
         )
     for key, in_file, expected in info["mismatched_keys"]:
-        problem = (
-            f"The weight {key} of {name} is {tuple(in_file)}, by config.json {tuple(expected)}"
-        )
+        problem = f"Weight {key} of {name} is {tuple(in_file)}, by config.json {tuple(expected)}"
         remedy = "Models with pruned heads, or with sizes that differ by layer, cannot be used."
         raise UserError(f"{problem}.", remedy)
     missing = sorted(key for key in info["missing_keys"] if "position_ids" not in key)
@@ -216,6 +216,8 @@ def load_masked_lm(
     elif missing:
         problem = f"{name} lacks {len(missing)} of its weights, {missing[0]} among them."
         raise UserError(problem, "Save or download the model again.")
+    elif surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
+        raise UserError(f"{name} holds {surplus[0]}, which its config.json leaves out.", ENTIRE)
     for key, weight in model.state_dict().items():
         if not torch.isfinite(weight).all():
             remedy = "Training or a smaller precision damaged it: take an earlier checkpoint."

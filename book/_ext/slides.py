@@ -8,9 +8,11 @@ says what stands on each slide: slides are separated by `---`, and a line such a
     {figure fig-02-entropy}       {claim 02_temperature}        {equation eq-02-loss}
     {question quiz-02-1}          {take-away 02_temperature}    {answer quiz-02-1}
     {table 08_ablations}, the first of the page
+    {predict 02_temperature} and {drag fig-02-drag?T=4}, of its section "Drag it"
 
-is replaced by that part of the book, so that a slide cannot disagree with its page. A deck is one
-HTML file that asks nothing of any host: pictures are inside, formulas are MathML.
+is replaced by that part of the book, so that a slide cannot disagree with its page. A figure to
+drag is a picture with a link to the live one, in the state that the deck names. A deck is one HTML
+file that asks nothing of any host: pictures are inside, formulas are MathML.
 """
 
 import base64
@@ -22,6 +24,8 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+import launch
+import publish
 from docutils.utils.math.latex2mathml import tex2mathml
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -38,8 +42,11 @@ FACES = {
     "600-normal": ("normal", 600),
 }
 PART = re.compile(
-    r"^\{(claim|table|take-away|figure|question|answer|equation) ([\w-]+)\}$", re.MULTILINE
+    r"^\{(claim|table|take-away|figure|question|answer|equation|predict|drag) "
+    r"([\w-]+)(?:\?(\S+))?\}$",
+    re.MULTILINE,
 )
+DRAG = re.compile(r'<div class="drag" id="(drag-\w+)".*?(<img [^>]*>)', re.DOTALL)
 CHOICE = re.compile(
     r'<details class="quiz(?P<right> right)?" name="(?P<name>[\w-]+)"><summary>(?P<text>.*?)'
     r"</summary>(?P<why>.*?)</details>",
@@ -74,6 +81,7 @@ class Book:
     titles: dict[str, str] = field(default_factory=dict)
     parts: dict[tuple[str, str], str] = field(default_factory=dict)
     pages: dict[tuple[str, str], str] = field(default_factory=dict)  # where each part comes from
+    live: dict[str, str] = field(default_factory=dict)  # {figure to drag: its anchor on the page}
 
 
 def formula(tex: str, block: bool = False) -> str:
@@ -140,6 +148,8 @@ def read_book(folder: Path = BOOK) -> Book:
             ends = text.partition("\n## Take away\n")[2].partition("\n\n**")[0]
             heading = f"<h2>Take away: {escape(title[1])}</h2>"
             found["take-away", path.stem] = heading + markdown(ends.strip())
+        if asked := re.search(r"^## Drag it\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE):
+            found["predict", path.stem] = markdown(asked[1].strip())
         if table := re.search(r"^\|.+\|$\n(^\|.+\|$\n?)+", text, re.MULTILINE):
             found["table", path.stem] = markdown(table[0])  # the first of the page
         found |= _quizzes(text)
@@ -150,14 +160,24 @@ def read_book(folder: Path = BOOK) -> Book:
             image = picture(cell)
             if image and "figure" in shown:
                 alt = escape(shown["image"]["alt"])
-                caption = inline(shown["figure"]["caption"])
-                found["figure", shown["figure"]["name"]] = (
-                    f'<figure><img src="{image}" alt="{alt}">'
-                    f"<figcaption>{caption}</figcaption></figure>"
-                )
+                img = f'<img src="{image}" alt="{alt}">'
+                found["figure", shown["figure"]["name"]] = _figure(img, shown)
+            elif "figure" in shown and (drag := DRAG.search(_html(cell))):
+                found["drag", shown["figure"]["name"]] = _figure(drag[2], shown)
+                book.live[shown["figure"]["name"]] = drag[1]
         book.parts |= found
         book.pages |= dict.fromkeys(found, path.stem)
     return book
+
+
+def _html(cell: dict) -> str:
+    outputs = [output.get("data", {}) for output in cell.get("outputs", ())]
+    return "".join(line for data in outputs for line in data.get("text/html", ()))
+
+
+def _figure(img: str, shown: dict) -> str:
+    caption = inline(shown["figure"]["caption"])
+    return f"<figure>{img}<figcaption>{caption}</figcaption></figure>"
 
 
 def _quizzes(text: str) -> dict[tuple[str, str], str]:
@@ -176,20 +196,26 @@ def _quizzes(text: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def slides(text: str, book: Book) -> list[str]:
-    """The content of each slide of a deck."""
+def slides(text: str, book: Book, site: str | None = None) -> list[str]:
+    """The content of each slide of a deck; `site` is where the built pages of the book are."""
     made = []
     for source in re.split(r"^---$", text, flags=re.MULTILINE):
-        kinds = [kind for kind, _ in PART.findall(source)]
-        pieces = PART.split(source)  # text, kind, name, text, kind, name, text ...
-        html = markdown(pieces[0])
+        kinds = {part[1] for part in PART.finditer(source)}
+        before, *pieces = PART.split(source)  # text, then kind, name, state, text again and again
+        html = markdown(before)
         pages = []
-        for kind, name, rest in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        named = (pieces[n::4] for n in range(4))
+        for kind, name, state, rest in zip(*named, strict=True):
             if (kind, name) not in book.parts:
                 raise KeyError(f"the book has no {kind} {name}")
-            html += book.parts[kind, name] + markdown(rest)
-            pages.append(book.titles.get(book.pages[kind, name], ""))
-        style = "figure" if kinds.count("figure") else "plain"
+            page = book.pages[kind, name]
+            html += book.parts[kind, name]
+            if kind == "drag" and site is not None:
+                live = f"{site}/{page}.html#{book.live[name]}?{escape(state or '')}"
+                html += f'<p class="live"><a href="{live}">Drag it on its page</a></p>'
+            html += markdown(rest)
+            pages.append(book.titles.get(page, ""))
+        style = "drag" if "drag" in kinds else "figure" if "figure" in kinds else "plain"
         made.append(f'<div class="content {style}">{html}</div>' + _foot(pages))
     return made
 
@@ -216,14 +242,20 @@ def font_faces(fonts: str | None) -> str:
     return "\n".join(rules)
 
 
-def deck(path: Path, fonts: str | None = None, book: Book | None = None) -> str:
+def deck(
+    path: Path, fonts: str | None = None, site: str | None = None, book: Book | None = None
+) -> str:
     """A deck as one HTML file.
 
-    `fonts`: the address of the book's fonts as seen from it; None puts them inside.
+    Args:
+        path: what stands on its slides.
+        fonts: the address of the book's fonts as seen from it; None puts them inside.
+        site: the address of the book's pages, for links to figures to drag; None makes none.
+        book: the parts of the pages; None reads them.
     """
     text = path.read_text(encoding="utf-8")
     title = re.match(r"\s*# (.+)", text)
-    made = slides(text, book or read_book())
+    made = slides(text, book or read_book(), site)
     sections = "\n".join(
         f'<section id="slide-{n}" aria-label="Slide {n} of {len(made)}">'
         f"{html.replace('NUMBER', f'{n} / {len(made)}')}</section>"
@@ -239,19 +271,19 @@ def deck(path: Path, fonts: str | None = None, book: Book | None = None) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
 
-def write_decks(folder: Path, fonts: str | None = None) -> list[Path]:
+def write_decks(folder: Path, fonts: str | None, site: str) -> list[Path]:
     """Write each deck into a folder, as `slides_week_1.html` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for source in sorted(DECKS.glob("*.md")):
         written.append(folder / f"slides_{source.stem}.html")
-        written[-1].write_text(deck(source, fonts), encoding="utf-8")
+        written[-1].write_text(deck(source, fonts, site), encoding="utf-8")
     return written
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
-        write_decks(Path(app.outdir, "book", "teachers"), SITE_FONTS)
+        write_decks(Path(app.outdir, "book", "teachers"), SITE_FONTS, "..")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -260,5 +292,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 if __name__ == "__main__":
-    for path in write_decks(Path(sys.argv[1])):
+    # Decks to be handed on lead to the published pages; else to those built beside them.
+    published = publish.site_address(launch.origin(BOOK.parent))
+    pages = f"{published}book" if published else "../html/book"
+    for path in write_decks(Path(sys.argv[1]), None, pages):
         print(path)

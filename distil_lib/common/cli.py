@@ -126,7 +126,16 @@ def checked(kind: type, name: str, value: Any, where: str = "", strict: bool = T
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and (reason := _unfit(text)):
             raise UserError(f"{name}{where} is {show(text)}.", reason, setting=name)
+    # What `--teacher "$TEACHER"` gives where the variable is not set.
+    if isinstance(value, str) and not value.strip() and value != _default(kind, name):
+        raise UserError(
+            f"{name}{where} is an empty text.", "Leave it out, or give a value.", setting=name
+        )
     return value
+
+
+def _default(kind: type, name: str) -> Any:
+    return next(field.default for field in dataclasses.fields(kind) if field.name == name)
 
 
 def _is_number(text: str) -> bool:

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -127,6 +128,8 @@ def check_writable(path: Path, setting: str = "output") -> None:
 def read_text(path: Path, limit: int) -> str:
     """The text of a file. Raises `UserError` if it is missing, too large, or not UTF-8."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise UserError(f"{path} cannot be read: it is no regular file.", "Check the name.")
         with path.open("rb") as file:
             content = file.read(limit + 1)
         if len(content) > limit:
@@ -140,8 +143,22 @@ def read_text(path: Path, limit: int) -> str:
         raise UserError(f"{path} is no text in UTF-8.", "Save it as UTF-8.") from error
 
 
+# YAML 1.1 reads 0100 as 64 and 1:30 as 90, without a word.
+SURPRISING_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*:.*)")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML without what only surprises: tags, anchors, names that are no text or come twice."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        if number and SURPRISING_NUMBER.fullmatch(node.value):
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value:.40} is another number than it seems to be: write it without "
+                "leading zeros or colons, or in quotation marks",
+                problem_mark=node.start_mark,
+            )
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names = [name.value for name, _ in node.value]

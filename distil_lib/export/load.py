@@ -21,7 +21,7 @@ from transformers import (
 
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
-from distil_lib.model_folder import check_model_folder, loading
+from distil_lib.model_folder import SAFELY, check_model_folder, loading
 
 # Of each head: the end of the architecture's name, the class that loads it, and its outputs.
 HEADS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
@@ -75,7 +75,7 @@ def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str
             f"{name} is a {family}.", f"What can be exported are {' and '.join(FAMILIES)} models."
         )
     with loading(name):
-        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(where, **SAFELY)
         head = head or head_of(config, name)
         model, info = HEADS[head][1].from_pretrained(
             where,
@@ -94,6 +94,12 @@ def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str
             f"{name} has no head for {head}: {missing[0]} is missing.",
             "Fine-tune it first, or choose the head that it has.",
             setting="head",
+        )
+    if surplus := sorted(key for key in info["unexpected_keys"] if ".layer." in key):
+        raise UserError(
+            f"{name} holds {surplus[0]}, which its config.json leaves out.",
+            "Correct the number of layers there, or save the model again.",
+            setting="model",
         )
     for key, weight in model.named_parameters():
         if not torch.isfinite(weight).all():

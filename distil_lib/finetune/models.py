@@ -30,7 +30,7 @@ from transformers import (
 
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
-from distil_lib.model_folder import check_model_folder
+from distil_lib.model_folder import SAFELY, check_model_folder
 from distil_lib.tasks.task import Task
 from distil_lib.text.tokenizer import load_tokenizer
 
@@ -101,7 +101,7 @@ def load_config(name: str) -> PreTrainedConfig:
     """The configuration of a checkpoint. Raises `UserError` if there is none."""
     check_model_folder(locate(name))
     _register_own(name)
-    return _loaded(name, lambda where: AutoConfig.from_pretrained(where, trust_remote_code=False))
+    return _loaded(name, lambda where: AutoConfig.from_pretrained(where, **SAFELY))
 
 
 def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTrainedModel:
@@ -144,6 +144,11 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
         raise UserError(
             f"{name} lacks {len(lost)} weights of its encoder, {lost[0]} among them.",
             "Save or download the model again.",
+        )
+    if surplus := sorted(key for key in info["unexpected_keys"] if ".layer." in key):
+        raise UserError(
+            f"{name} holds {surplus[0]}, which its config.json leaves out.",
+            "Correct the number of layers there, or save the model again.",
         )
     if seed is None and (missing := sorted(info["missing_keys"])):
         raise UserError(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from distil_lib.common.files import read_json
 from distil_lib.errors import UserError
 
 # What of a configuration names the model; whatever else differs is a difference of recipes.
@@ -38,10 +39,9 @@ def read_record(path: str | Path) -> dict:
         UserError: if the file is missing or is no such record.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise _no_record(path, reason) from error
+        record = read_json(Path(path))
+    except UserError as error:
+        raise _no_record(path, error.problem.rstrip(".")) from error
     if fault := _fault(record):
         raise _no_record(path, fault)
     return record

@@ -104,6 +104,11 @@ def with_labels(task: Task, train: Dataset) -> Task:
             row = missing.index(True)
             raise bad_row(task, "train", row, task.label, None, "a word or whole number")
         names = tuple(str(value) for value in sorted(pc.unique(values).to_pylist()))
+    if len({name.strip() for name in names}) < len(names):
+        raise UserError(
+            f"Labels of {task.name} differ in white space alone: {', '.join(map(repr, names))[:200]}.",
+            "Remove it.",
+        )
     if not 2 <= len(names) <= MAX_CLASSES:
         raise UserError(
             f"The label column {task.label!r} of {task.name} holds {len(names)} different labels.",

@@ -10,6 +10,7 @@ or Parquet files in its own columns: `train.csv`, or shards `train-0.parquet`, `
 A path is a path here: characters like `[` or `*` in it are no patterns.
 """
 
+import io
 import json
 import reprlib
 import warnings
@@ -166,23 +167,56 @@ def _read(task: Task, split: str, files: list[Path]) -> Dataset:
 def _read_one(task: Task, split: str, file: Path) -> Dataset:
     kind = file.suffix.removeprefix(".")
     if kind == "parquet":
-        return Dataset(pyarrow.parquet.read_table(file, partitioning=None))
+        return _from_parquet(file)
     if task.name in LAYOUTS and kind in ("tsv", "txt"):
         return Dataset.from_list(list(_glue_rows(task.name, split, file)))
     if kind == "json":
         return Dataset.from_list(list(squad.read_questions(file)))
     if kind == "jsonl":
         return _from_json_lines(file, task.columns)
-    # Texts stay as they are written: "NA" is a word, and quotation marks in a TSV are part of it.
-    options: dict[str, Any] = {"sep": "\t", "quoting": 3} if kind == "tsv" else {}
-    frame = pandas.read_csv(
-        file,
-        dtype=dict.fromkeys(task.text, str),
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        **options,
-    )
-    frame = frame[[column for column in task.columns if column in frame]]
+    return _from_csv(task, split, file)
+
+
+def _from_parquet(file: Path) -> Dataset:
+    table = pyarrow.parquet.read_table(file, partitioning=None)
+    table.validate(full=True)  # strings are UTF-8
+    for i, field in enumerate(table.schema):
+        if field.type == pyarrow.string_view():
+            table = table.set_column(i, field.name, table.column(i).cast(pyarrow.string()))
+    return Dataset(table)
+
+
+def _from_csv(task: Task, split: str, file: Path) -> Dataset:
+    """Texts stay as they are written: "NA" is a word; a TSV's quotation marks are part of it."""
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        content = opened.read()
+    if "\0" in content:  # pandas would cut the text there
+        raise UserError(f"{file} holds a NUL character.", "Save it as UTF-8, as text.")
+    options: dict[str, Any] = {"keep_default_na": False}
+    options |= {"sep": "\t", "quoting": 3} if file.suffix == ".tsv" else {}
+    first = pandas.read_csv(io.StringIO(content), header=None, nrows=1, dtype=str, **options)
+    header = first.iloc[0].tolist()
+    reported = split == "train" or split in task.evaluation
+    wanted = [name for name in task.columns if reported or name in header or name != task.label]
+    if wrong := [name for name in wanted if header.count(name) != 1]:
+        raise UserError(
+            f"{file} has {'two columns' if wrong[0] in header else 'no column'} {wrong[0]}.",
+            f"Its columns are {', '.join(map(str, header))[:200]}.",
+        )
+    # As a number, the label 01 would be the label 1.
+    words = (*task.text, *([task.label] if task.kind == "classification" else []))
+    frame = pandas.read_csv(io.StringIO(content), dtype=dict.fromkeys(words, str), **options)
+    if not isinstance(frame.index, pandas.RangeIndex):
+        raise UserError(
+            f"{file} has more columns in its rows than in its first line.",
+            "Put texts that hold the separator in quotation marks, or name all columns.",
+        )
+    frame = frame[wanted]
+    if task.kind == "classification" and task.label in frame:
+        numbers = pandas.to_numeric(frame[task.label], errors="coerce")
+        as_written = list(map(str, numbers)) == frame[task.label].tolist()
+        if numbers.notna().all() and (as_written or (numbers % 1 != 0).any()):
+            frame = frame.assign(**{task.label: numbers})
     return Dataset.from_pandas(frame, preserve_index=False)
 
 

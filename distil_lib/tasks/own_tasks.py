@@ -20,8 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
+from distil_lib.common.files import read_yaml
 from distil_lib.errors import UserError
 from distil_lib.tasks.task import Task
 
@@ -44,7 +43,6 @@ REGRESSION = MappingProxyType(
     }
 )
 KEYS = ("source", "text", "label", "metric", "labels", "splits")
-MAX_BYTES = 65_536
 
 
 def is_task_file(name: str) -> bool:
@@ -59,7 +57,12 @@ def read_task_declaration(file: str | Path) -> Task:
         UserError: for a file that cannot be read, an unknown key or metric, or a bad value.
     """
     path = Path(file)
-    given = _read(path)
+    given = read_yaml(path)
+    if not isinstance(given, dict):
+        raise UserError(
+            f"{path} declares no task.",
+            "Pass a YAML file with the lines source, text, label and metric.",
+        )
     if unknown := [str(key)[:60] for key in given if key not in KEYS]:
         raise UserError(
             f"{path} has an unknown key {unknown[0]!r}.", f"The keys are {', '.join(KEYS)}."
@@ -86,6 +89,14 @@ def read_task_declaration(file: str | Path) -> Task:
         raise UserError(
             f"{path} names one split only.", "Name one to train on and one to score: [train, test]."
         )
+    if splits[0] != "train" or len(set(splits)) < len(splits):
+        raise UserError(
+            f"{path} has the splits {', '.join(splits)[:200]}.",
+            "The first is `train`, and each is there once: what is trained on is not scored.",
+        )
+    label = _word(path, "label", given["label"])
+    if len({*text, label}) <= len(text):
+        raise UserError(f"{path} names one column twice.", "Texts and label have one each.")
     place = _word(path, "source", given["source"])
     repository, _, config = place.removeprefix("hub:").partition(":")
     if on_hub := place.startswith("hub:"):
@@ -101,7 +112,7 @@ def read_task_declaration(file: str | Path) -> Task:
         repository=repository,
         config=config,
         folder="" if on_hub else str(path.parent / place),
-        label=_word(path, "label", given["label"]),
+        label=label,
         labels=labels,
         low=-math.inf,
         high=math.inf,
@@ -110,27 +121,10 @@ def read_task_declaration(file: str | Path) -> Task:
     )
 
 
-def _read(path: Path) -> dict:
-    remedy = "Pass a YAML file with the lines source, text, label and metric."
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} has more than {MAX_BYTES:,} bytes: it is no task.", remedy)
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} cannot be read ({reason}).", remedy) from error
-    if not isinstance(given, dict):
-        raise UserError(f"{path} declares no task.", remedy)
-    return given
-
-
 def _word(path: Path, key: str, value: Any) -> str:
-    # Nested values are never printed: aliases make a file of 600 bytes a text without an end.
     if not isinstance(value, str) or not value.strip():
         raise UserError(
-            f"{path}: {key} is a {type(value).__name__}.", "Expected is a name, as text."
+            f"{path}: {key} is a {type(value).__name__}.", "Expected is a name: write it in quotation marks."
         )
     return value
 

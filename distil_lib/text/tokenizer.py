@@ -16,8 +16,9 @@ from tokenizers import BertWordPieceTokenizer
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from distil_lib.common.cli import Program, Settings, option
-from distil_lib.common.files import atomic_write_text, check_writable
+from distil_lib.common.files import atomic_write_text, check_writable, read_json
 from distil_lib.errors import UserError
+from distil_lib.model_folder import check_config
 from distil_lib.text.documents import load_documents, split_of, words
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -46,6 +47,9 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     """
     if problem := _fault_of_ids(_ids_of_file(Path(name, "tokenizer.json"))):
         raise _bad_vocabulary(name, problem)
+    settings = Path(name, "config.json")  # of the model beside it, which `transformers` reads, too
+    if settings.is_file() and "model_type" in read_json(settings):
+        check_config(name, settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)
     except ImportError as error:  # fugashi, sentencepiece, ...: the first line names it
@@ -90,7 +94,7 @@ def _ids_of_file(file: Path) -> list[int]:
     and it takes 8 GB of memory for an id of 2,000,000,000.
     """
     try:
-        vocabulary = json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"]
+        vocabulary = read_json(file)["model"]["vocab"]
         return [number for number in vocabulary.values() if isinstance(number, int)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return []  # not there, without ids, or damaged: the library says how
@@ -117,9 +121,11 @@ def _first_line(error: BaseException) -> str:
 def _not_loaded(name: str | Path, error: Exception) -> UserError:
     folder = Path(name)
     words = _first_line(error)
-    if not folder.exists() and (folder.is_absolute() or str(name).count("/") != 1):
+    exists = folder.exists()
+    if not folder.is_dir() and (exists or folder.is_absolute() or str(name).count("/") != 1):
         return UserError(
-            f"No tokenizer could be loaded from {name}: it does not exist.",
+            f"No tokenizer could be loaded from {name}: it "
+            f"{'is a file, and not a folder' if exists else 'does not exist'}.",
             "Pass a folder with tokenizer.json, or a name on the Hub.",
         )
     if "sentencepiece" in str(error) or "tiktoken" in str(error) or list(folder.glob("*.model")):

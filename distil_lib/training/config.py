@@ -138,6 +138,9 @@ class PretrainConfig(Settings):
     precision: Precision = option(
         "auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured"
     )
+    compile: Literal["auto", "on", "off"] = option(
+        "auto", "torch.compile layers and losses: on, off, or auto: on a GPU whose compiler works"
+    )
     # While it runs
     log_every: PositiveInt = option(10, "steps between two lines of metrics.jsonl")
     eval_every: PositiveInt = option(500, "steps between two evaluations on held-out text")
@@ -188,7 +191,7 @@ class PretrainConfig(Settings):
         parts = self.init_layers.split(",")
         return (
             [int(p) for p in parts]
-            if all(p.strip().isdecimal() for p in parts)
+            if all(p.isascii() and p.strip().isdecimal() for p in parts)
             else self.init_layers
         )
 
@@ -202,7 +205,7 @@ FIELDS = {f.name: f for f in dataclasses.fields(PretrainConfig)}
 # Settings that may differ when a run goes on: they change nothing of what is computed.
 RESUMABLE_OVERRIDES = frozenset(
     "output resume overwrite save_total_limit log_every save_every threads dataloader_num_workers "
-    "log_with micro_batch_size time_limit".split()
+    "log_with micro_batch_size time_limit compile".split()
 )
 PLAN = "plan"  # a word of the command line that is no setting of a run
 

@@ -16,6 +16,7 @@ from distil_lib.losses import TokenCounts
 from distil_lib.masking import MicroBatch
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
+from distil_lib.training.compilation import eager
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.costs import step_cost
 from distil_lib.training.final_model import save_final_model
@@ -29,6 +30,7 @@ from distil_lib.training.sharding import full_tensor
 from distil_lib.training.time_limit import TimeLimit, parse_duration
 
 EVALUATION_BATCH = 64  # sequences at once
+COMPILING = 2  # steps at the start that wait for the compiler
 MOST_PROCESSES = 4096  # a step's random seeds are that far apart
 
 
@@ -116,7 +118,8 @@ class PretrainingRun:
             self._set_progress(progress)
             self.window.add(self._optimizer_step(micro_batches, counts))
             self.clock.add(counts.cos, places)
-            self._measured("step", began)
+            if not (self.setup.compiled and number < first + COMPILING):
+                self._measured("step", began)
             done = number + 1
             last = done == self.setup.steps or self.progress >= 1
             evaluate = last or done % config.eval_every == 0
@@ -279,7 +282,7 @@ class PretrainingRun:
         rank, world = (0, 1) if setup.sharded else (setup.rank, setup.world)
         size, held_out = self.config.eval_blocks, self.blocks.held_out
         batches = held_out_batches(held_out, setup.tokenizer, size, EVALUATION_BATCH, rank, world)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), eager(setup.compiled):
             sums = masked_lm_sums(self._bare(), batches, self.teacher, setup.device)
         if world > 1:
             sums = self.accelerator.reduce(sums.to(setup.device), "sum").cpu()

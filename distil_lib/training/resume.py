@@ -38,7 +38,8 @@ def load_state(setup: TrainingSetup) -> tuple[int, dict]:
         model = setup.accelerator.unwrap_model(setup.model)
         done, extra = load_checkpoint(checkpoint, model, setup.optimizers, setup.schedules)
     before, now = extra.get("arithmetic", {}), arithmetic(setup)
-    changed = [f"{k} ({before.get(k)}, now {v})" for k, v in now.items() if before.get(k) != v]
+    differ = (k for k in before | now if before.get(k) != now.get(k))
+    changed = [f"{k} ({before.get(k)}, now {now.get(k)})" for k in differ]
     if changed:
         setup.accelerator.print(
             f"From step {done} on with other {', '.join(changed)}: the same curve, but for "
@@ -57,6 +58,8 @@ def arithmetic(setup: TrainingSetup) -> dict[str, str | int]:
         "device": setup.device.type,
         "sharding": setup.sharded,
     }
+    if setup.compiled:
+        settings["compiled"] = True
     return settings | {package: version(package) for package in ("torch", "transformers", "numpy")}
 
 

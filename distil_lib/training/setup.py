@@ -7,7 +7,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ from distil_lib.text.batches import StepBatches
 from distil_lib.text.blocks import Blocks, load_blocks
 from distil_lib.text.streaming import BlockStream, StreamBatches
 from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
+from distil_lib.training.compilation import compile_layers, compiles
+from distil_lib.training.compiled_losses import compiled_vocabulary_losses
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.models import load_run_teacher, model_fingerprint, new_model
 from distil_lib.training.optimization import LinearByProgress, build_optimizers, linear_schedule
@@ -56,7 +58,7 @@ class TrainingSetup:
     prepared by `accelerator`. `sequences`: how many are read in all, or None if `steps` decides.
     `checkpoint`: to resume from, or None. `inputs`: hashes of teacher, tokenizer and text.
     `progress`: what the learning rate follows if there is a time limit. `lock`: on the main
-    process.
+    process. `compiled`: whether layers and losses are.
     """
 
     config: PretrainConfig
@@ -76,6 +78,7 @@ class TrainingSetup:
     progress: LinearByProgress | None
     step: DistillationStep
     precision_reason: str
+    compiled: bool
 
     @property
     def rank(self) -> int:
@@ -187,6 +190,13 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     name_layers(model)
     if teacher is not None:
         teacher = teacher.to(accelerator.device)
+    with errors.shared():
+        sharded = accelerator.distributed_type == DistributedType.FSDP
+        able = compiles(config.compile, accelerator.device, sharded)
+    fused: bool | Callable = config.fused
+    if compiled := all(errors.gather(able)):  # each process has a compiler of its own
+        compile_layers(model, teacher)
+        fused = fused and compiled_vocabulary_losses()
     model, *prepared = accelerator.prepare(model, *optimizers)
     progress = LinearByProgress(config.warmup_ratio) if config.time_limit else None
     warmup = max(round(config.warmup_ratio * steps), 1)
@@ -207,14 +217,15 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         optimizers=prepared,
         schedules=[linear_schedule(o, warmup, steps, progress) for o in optimizers],
         progress=progress,
-        step=DistillationStep(model, teacher, loss, config.soft_targets, config.fused),
+        step=DistillationStep(model, teacher, loss, config.soft_targets, fused),
         precision_reason=reason,
+        compiled=compiled,
     )
 
 
 def _check_settings(config: PretrainConfig, world: int) -> None:
     trackers = [str(tracker) for tracker in get_available_trackers()]
-    if config.log_with and config.log_with not in trackers:
+    if config.log_with is not None and config.log_with not in trackers:
         raise UserError(
             f"The tracker {config.log_with!r} is unknown or not installed.",
             f"Installed: {', '.join(trackers) or 'none'}.",
@@ -293,7 +304,8 @@ def describe_run(setup: TrainingSetup, done: int) -> str:
         kind = f"student of {config.teacher}"
     return (
         f"{kind}: {parameters:,} parameters; {setup.world} process(es) on {setup.device.type}"
-        f"{', sharded' if setup.sharded else ''}, {config.precision}{setup.precision_reason}, "
+        f"{', sharded' if setup.sharded else ''}{', compiled' if setup.compiled else ''}, "
+        f"{config.precision}{setup.precision_reason}, "
         f"{torch.get_num_threads()} thread(s) each; steps {done} to {setup.steps} of "
         f"{config.batch_size} x {config.block_size} tokens from {config.corpus}"
     )

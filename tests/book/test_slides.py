@@ -14,7 +14,8 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import slides
 
 SOURCES = sorted((ROOT / "book" / "teachers" / "slides").glob("*.md"))
-NAMED = re.compile(r"^\{(\S+) (\S+)\}$", re.MULTILINE)
+NAMED = re.compile(r"^\{([^\s?]+) ([^\s?]+)(?:\?(\S+))?\}$", re.MULTILINE)
+PICTURES = ("figure", "drag")
 
 
 class Pictures(HTMLParser):
@@ -44,9 +45,13 @@ def stored_figures() -> dict[str, tuple[bytes, str]]:
             if "figure" in shown and cell.get("outputs"):
                 data = {k: v for out in cell["outputs"] for k, v in out.get("data", {}).items()}
                 svg, png = (data.get(f"image/{kind}") for kind in ("svg+xml", "png"))
-                if svg or png:  # others are to be dragged, and are no pictures
+                if svg or png:
                     picture = "".join(svg).encode() if svg else base64.b64decode("".join(png))
                     found[shown["figure"]["name"]] = (picture, shown["image"]["alt"])
+                elif dragged := Pictures("".join(data.get("text/html", ""))).images:
+                    source, alt = dragged[0]
+                    picture = base64.b64decode(source.partition("base64,")[2])
+                    found[shown["figure"]["name"]] = (picture, alt)
     return found
 
 
@@ -59,7 +64,7 @@ def test_a_deck_shows_the_figures_that_it_names_and_asks_no_host(source):
     page = slides.deck(source)
     read = Pictures(page)
     assert read.slides == len(re.split(r"^---$", text, flags=re.MULTILINE)) >= 20
-    named = [name for kind, name in NAMED.findall(text) if kind == "figure"]
+    named = [name for kind, name, _ in NAMED.findall(text) if kind in PICTURES]
     shown = [(base64.b64decode(src.partition("base64,")[2]), alt) for src, alt in read.images]
     assert shown == [FIGURES[name] for name in named] and len(named) >= 6
     assert all(len(alt.split()) >= 5 for _, alt in shown)
@@ -75,9 +80,26 @@ def test_a_deck_shows_the_figures_that_it_names_and_asks_no_host(source):
 
 
 def test_each_figure_of_the_main_path_is_on_a_slide():
-    named = {name for path in SOURCES for _, name in NAMED.findall(path.read_text("utf-8"))}
+    named = {name for path in SOURCES for _, name, _ in NAMED.findall(path.read_text("utf-8"))}
     missing = {name for name in FIGURES if re.match(r"fig-\d\d-", name)} - named
-    assert not missing
+    assert not missing and "fig-06-replay" in FIGURES  # those to be dragged are among them
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_figure_to_drag_is_linked_on_its_page_in_its_state(source):
+    """Oracle: the element on the stored page, and the controls that the figure's script makes."""
+    text = source.read_text("utf-8")
+    links = [link for link in Pictures(slides.deck(source, site="..")).addresses if "#" in link]
+    states = [state for kind, _, state in NAMED.findall(text) if kind == "drag"]
+    assert len(links) == len(states) >= 2
+    for link, state in zip(links, states, strict=True):
+        page, name, given = re.fullmatch(r"\.\./(\w+)\.html#drag-(\w+)\?(.*)", link).groups()
+        assert given == state
+        assert f'id=\\"drag-{name}\\"' in (ROOT / "book" / f"{page}.ipynb").read_text("utf-8")
+        script = (ROOT / "book" / "_static" / f"figure_{name}.js").read_text("utf-8")
+        for key in filter(None, (part.partition("=")[0] for part in state.split("&"))):
+            assert re.search(rf'key: "{key}"', script), f"{name} has no control {key}"
+    assert "drag-" not in "".join(Pictures(slides.deck(source)).addresses)  # no page is near it
 
 
 def test_the_slides_own_words_hold_no_results():
@@ -133,13 +155,13 @@ def test_formulas_that_docutils_does_not_know(tex, parts):
 
 
 def test_make_slides_writes_a_file_for_each_week(tmp_path):
-    written = slides.write_decks(tmp_path / "new")
+    written = slides.write_decks(tmp_path / "new", None, "../html/book")
     assert [path.name for path in written] == [f"slides_week_{n}.html" for n in (1, 2, 3)]
     text = (ROOT / "Makefile").read_text("utf-8")
     assert "book/_ext/slides.py _build/slides" in text
     linked = (ROOT / "book" / "teachers" / "syllabus.md").read_text("utf-8")
     assert all(f'href="{path.name}"' in linked for path in written)
-    among_pages = slides.deck(SOURCES[0], slides.SITE_FONTS)
+    among_pages = slides.deck(SOURCES[0], slides.SITE_FONTS, "..")
     assert f'url("{slides.SITE_FONTS}/source-sans-3-latin-400-normal.woff2")' in among_pages
     for font in re.findall(r"fonts/([\w-]+\.woff2)", among_pages):
         assert (slides.FONTS / font).is_file()

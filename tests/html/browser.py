@@ -53,6 +53,7 @@ MEASURE = """() => {
       columns: Math.max(...e.textContent.split("\\n").map((line) => [...line].length)),
       missing: e.scrollWidth - e.clientWidth, text: e.textContent.slice(0, 40)})),
     characters: document.body.innerText.length,
+    icons: all("i.fa-solid").length,
     fonts: [...new Set([...document.fonts].filter((f) => f.status === "loaded")
       .map((f) => f.family.replaceAll('"', "")))],
     dark: root.dataset.theme === "dark"};
@@ -72,6 +73,7 @@ class Visit:
     silent: list[str]  # boxes that scroll and do not show it
     code: list[dict]  # boxes of code: columns, missing pixels, text
     characters: int  # of visible text
+    icons: int
     fonts: list[str]  # web fonts that were loaded
     dark: bool  # the theme that the page chose
 
@@ -127,18 +129,22 @@ class Window:
         if message.type == "error" and not url.endswith(self.blocked):
             self.problems.append(f"console: {message.text} {url}")
 
-    def open(self, url: str) -> Visit:
-        """Open an address and let the page finish."""
+    def open(self, url: str, width: int | None = None) -> Visit:
+        """Open an address, in another width if one is given, and let the page finish."""
         self.problems.clear()
+        self._set_width(width)
         self.page.goto(url)
         self.page.evaluate(READY)
         return self.measure()
 
     def measure(self, width: int | None = None) -> Visit:
         """Look at the open page again, in another width if one is given."""
-        if width:
-            self.page.set_viewport_size({"width": width, "height": 900})
+        self._set_width(width)
         return Visit(problems=list(self.problems), **self.page.evaluate(MEASURE))
+
+    def _set_width(self, width: int | None) -> None:
+        if width and self.page.viewport_size["width"] != width:
+            self.page.set_viewport_size({"width": width, "height": 900})
 
 
 class Browser:

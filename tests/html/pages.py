@@ -85,6 +85,8 @@ def _broken_links(path: Path, page: BeautifulSoup, anchors: dict[Path, set[str]]
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             fragment = unquote(parts.fragment)
+            if fragment.startswith("drag-"):  # a figure to drag, and the state to show it in
+                fragment = fragment.partition("?")[0]
             if not target.is_file():
                 problems.append(f"{reference} leads nowhere")
             elif fragment and target in anchors and fragment not in anchors[target]:

@@ -4,6 +4,7 @@ Oracles: the anchors and pictures that are there, and pages and links counted by
 """
 
 import collections
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -77,3 +78,25 @@ def test_a_page_is_printed_with_its_links(tmp_path):
     printed = (tmp_path / "page.pdf").read_bytes()
     assert pdf.page_count(printed) == 2 and printed.count(b"/Subtype /Link") == 1
     assert b"/Outlines" in printed
+
+
+HEADINGS = """<style>%s h1 { line-height: 0.9; margin: 0; }</style>
+<script>window.MathJax = {startup: {promise: Promise.resolve()}};</script><div class="printed-book">
+<article class="bd-article"><h1>One</h1></article>
+<article class="bd-article"><h1>Two %s</h1></article></div>"""
+
+
+@pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))
+def test_the_outline_names_each_heading_once(tmp_path):
+    """Also one that begins a page, with letters higher than its line, and one of two lines."""
+    long = " ".join(["word"] * 30)
+    style = (ROOT / "book" / "_static" / "custom.css").read_text(encoding="utf-8")
+
+    def titles(style: str) -> list[bytes]:
+        page = tmp_path / "page.html"
+        page.write_text(HEADINGS % (style, long))
+        pdf.print_page(page, tmp_path / "page.pdf")
+        return re.findall(rb"/Title \((.*?)\)", (tmp_path / "page.pdf").read_bytes())
+
+    assert titles(style)[-2:] == [b"One", f"Two {long}".encode()]
+    assert titles("article { break-before: page; }")[-1] != f"Two {long}".encode()  # it can fail

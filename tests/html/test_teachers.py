@@ -63,6 +63,16 @@ def test_keys_turn_the_slides(browser):
         page.wait_for_function(f"{top} === 0")
 
 
+def test_a_slide_leads_to_the_figure_to_drag_in_its_state(browser):
+    page = browser.window(1280).page
+    page.goto((TEACHERS / f"{WEEKS[0]}.html").as_uri())
+    page.click("a[href*='drag-temperature?T=4']")
+    figure = page.locator("#drag-temperature")
+    figure.locator(".drag-live output").first.wait_for()
+    assert figure.locator(".drag-live output").first.inner_text().startswith("4")
+    assert figure.evaluate("(e) => Math.abs(e.getBoundingClientRect().top) < innerHeight")
+
+
 def test_without_scripts_the_slides_are_a_page(browser):
     window = browser.window(NARROW, scripts=False)
     window.page.goto((TEACHERS / f"{WEEKS[1]}.html").as_uri())

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# All measurements of a GPU in eight minutes, on a machine that has Python and nothing else.
+#
+#   bash benchmarks/gpu.sh OUTPUT [WHEELS] [words for gpu.py, such as --small]
+#
+# OUTPUT: the folder for results.jsonl, logs and table.md. WHEELS: a folder of wheels, `wheels/` by
+# default; it is used only where torch or another package is missing, and no network is. Fill it on
+# a machine that has a network:
+#
+#   python -m pip download --dest wheels --requirement <(python benchmarks/requirements.py)
+set -u
+root=$(cd "$(dirname "$0")/.." && pwd)
+began=$(date +%s)
+output=${1:?usage: bash benchmarks/gpu.sh OUTPUT [WHEELS] [words for gpu.py]}
+shift
+wheels=$root/wheels
+if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then wheels=$1; shift; fi
+seconds=${SECONDS_IN_ALL:-480}
+export PYTHONPATH=$root HF_HUB_OFFLINE=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false
+python=${PYTHON:-python3}
+needed="torch, transformers, datasets, accelerate, pydantic, filelock, psutil, yaml, sklearn, pandas"
+
+if ! "$python" -c "import $needed" 2>/dev/null; then
+  if [ ! -d "$wheels" ]; then
+    echo "error: one of $needed is missing, and there are no wheels in $wheels." >&2
+    exit 2
+  fi
+  # What the machine has stays in use: a venv sees it, and only the rest is installed.
+  "$python" -m venv --system-site-packages "$output/venv" &&
+    "$python" "$root/benchmarks/requirements.py" > "$output/requirements.txt" &&
+    timeout 240 "$output/venv/bin/python" -m pip install --quiet --no-index \
+      --find-links "$wheels" --requirement "$output/requirements.txt"
+  python=$output/venv/bin/python
+  if ! "$python" -c "import $needed"; then
+    echo "error: the wheels in $wheels are not enough." >&2
+    exit 2
+  fi
+fi
+left=$((seconds - $(date +%s) + began))
+exec "$python" "$root/benchmarks/gpu.py" --output "$output" --seconds "$left" "$@"
