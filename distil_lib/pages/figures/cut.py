@@ -69,16 +69,24 @@ def _data() -> dict[str, Any]:
 
 
 def _picture() -> "Picture":
-    """Each cut a point, by the number of layers that are left."""
+    """Each cut a point, by the number of layers that are left; below, the recorded trainings."""
     import matplotlib.pyplot as plt
 
-    from distil_lib.pages.cuts import all_cuts
+    from distil_lib.pages.cuts import EVERY, all_cuts, training_curves
 
-    figure, axes = plt.subplots(figsize=(5.5, 3.6))
+    figure, (cuts, runs) = plt.subplots(
+        2, 1, figsize=(5.5, 5), height_ratios=(3, 2), layout="constrained"
+    )
     for cut, kl in all_cuts().items():
-        axes.plot(kl, len(cut), "o", color="#0072b2", mfc="white")
-    axes.set(xlabel="held-out KL to the whole teacher (nats)", ylabel="layers that are left")
-    figure.tight_layout()
+        cuts.plot(kl, len(cut), "o", color="#0072b2", mfc="white")
+    cuts.set(xlabel="held-out KL to the whole teacher (nats)", ylabel="layers that are left")
+    for ((strategy, _), curve), line in zip(
+        training_curves().items(), ("-", "--", ":", "-.", (0, (1, 4))), strict=False
+    ):
+        steps = [EVERY * i for i in range(len(curve))]
+        runs.plot(steps, curve, linestyle=line, marker="", label=strategy)
+    runs.set(xlabel="steps of training", ylabel="held-out KL (nats)", ylim=(0, None))
+    runs.legend(frameon=False)
     return figure
 
 
@@ -86,7 +94,8 @@ FIGURE = Figure(
     title="A teacher without some of its layers",
     alt="63 points, one for each cut of six layers, in a row for each number of layers left. The "
     "best cut to three layers, 1, 2 and 4, has 1.33 nats, spread (0, 2, 5) 2.29 and the worst "
-    "(0, 4, 5) 3.43.",
+    "(0, 4, 5) 3.43. Below, the students' KL over 300 steps: from the first layers it falls from "
+    "1.61 to 1.06 in 25 steps, and to 0.60 at the end.",
     picture=_picture,
     data=_data,
     models=True,
