@@ -49,7 +49,7 @@ Figures.define("cut", (figure) => {
   // Training, as recorded: only the strategies' cuts were trained. The mark is dragged along the curve, or runs by itself.
   const across = scale([0, LAST], [36, 390]), up = scale([0, data.most], [120, 14]), curves = runs.map(({ curve }) => path(curve ? line(curve.map((v, i) => [across(i * data.every), up(v)])) : ""));
   const mark = circle(0, 0, 8, "ink of-student");
-  const svg = figure.svg(400, 162, "Held-out KL of the strategies' students while they are trained", axis("M36 14V120H390"), ...[0, 1, 2, 3].map((v) => text(22, up(v) + 4, v, "end")),
+  const svg = figure.svg(400, 162, "Held-out KL of the strategies' students while they are trained", axis("M36 14V120H390"), ...[0, 1, 2, 3].filter((v) => v <= data.most).map((v) => text(22, up(v) + 4, v, "end")),
     ...[0, 100, 200, 300].map((v) => text(across(v), 138, v, "middle")), text(210, 156, "steps of training; up: held-out KL (nats)", "middle"), ...curves, mark);
   const to = (step) => figure.set("step", Math.round(step / data.every) * data.every);
   figure.handle(mark, {

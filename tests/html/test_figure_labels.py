@@ -59,7 +59,7 @@ def test_a_bar_that_is_dragged_leaves_a_distribution(width, dark, figure):
     box = bar(live, "student: exception").bounding_box()
     live.drag(bar(live, "student: exception"), y=box["y"] + 0.4 * box["height"])
     first, *others = live.state["s"]
-    assert first == pytest.approx(1 - (15 + 0.4 * 146 - 22) / 138, abs=0.02)
+    assert first == pytest.approx(1 - (20 + 0.4 * 141 - 22) / 138, abs=0.02)
     assert others == pytest.approx([(1 - first) / 3] * 3, abs=1e-9)
     bar(live, "teacher: error").press("ArrowUp")
     bar(live, "teacher: error").press("PageUp")

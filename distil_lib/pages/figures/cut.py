@@ -1,5 +1,6 @@
 """Chapter 4: a teacher without some of its layers, before and along a training."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from distil_lib.initialization import select_layers
@@ -64,7 +65,7 @@ def _data() -> dict[str, Any]:
         "trained": trained,
         "every": EVERY,
         "last": STEPS,
-        "most": max(kl for run in trained for kl in run.get("curve", [])),
+        "most": math.ceil(max(kl for run in trained for kl in run.get("curve", []))),
     }
 
 
