@@ -5,7 +5,7 @@ Figures.define("cut", (figure) => {
   const { make, set, button, row, text, path, axis, circle, rect, move, line, softmax, format, percent, scale, leading, reduced } = Figures, { data } = figure;
   const WORDS = 6, ALL = "012345", kl = data.cuts, order = Object.keys(kl).sort((a, b) => kl[a] - kl[b]); // the best cut first
   const said = (cut) => (cut === ALL ? "the whole teacher" : `layer${cut.length > 1 ? "s" : ""} ${[...cut].join(", ")}`);
-  const runs = data.trained.map((run) => ({ ...run, cut: run.layers.join("") })), LAST = data.every * (runs[0].curve.length - 1);
+  const runs = data.trained.map((run) => ({ ...run, cut: run.layers.join("") })), LAST = data.last;
 
   const recorded = { words: (cut) => data.answers[cut] };
   figure.sentence({
@@ -47,9 +47,9 @@ Figures.define("cut", (figure) => {
   });
 
   // Training, as recorded: only the strategies' cuts were trained. The mark is dragged along the curve, or runs by itself.
-  const across = scale([0, LAST], [36, 390]), up = scale([0, data.most], [120, 14]), curves = runs.map(({ curve }) => path(line(curve.map((v, i) => [across(i * data.every), up(v)]))));
+  const across = scale([0, LAST], [36, 390]), up = scale([0, data.most], [120, 14]), curves = runs.map(({ curve }) => path(curve ? line(curve.map((v, i) => [across(i * data.every), up(v)])) : ""));
   const mark = circle(0, 0, 8, "ink of-student");
-  const svg = figure.svg(400, 162, "Held-out KL of the strategies' students while they are trained", axis("M36 14V120H390"), ...[0, 1, 2, 3].map((v) => text(22, up(v) + 4, v, "end")),
+  const svg = figure.svg(400, 162, "Held-out KL of the strategies' students while they are trained", axis("M36 14V120H390"), ...[0, 1, 2, 3].filter((v) => v <= data.most).map((v) => text(22, up(v) + 4, v, "end")),
     ...[0, 100, 200, 300].map((v) => text(across(v), 138, v, "middle")), text(210, 156, "steps of training; up: held-out KL (nats)", "middle"), ...curves, mark);
   const to = (step) => figure.set("step", Math.round(step / data.every) * data.every);
   figure.handle(mark, {
@@ -62,7 +62,7 @@ Figures.define("cut", (figure) => {
   let playing = 0; // when it began
   function play() {
     if (figure.state.step === LAST) return to(0);
-    if (reduced.matches) return to(LAST);
+    if (reduced.matches || svg.style.display) return to(LAST);
     playing = performance.now();
     figure.redraw();
   }
@@ -73,19 +73,19 @@ Figures.define("cut", (figure) => {
       to(Math.min(LAST, (performance.now() - playing) / 5)); // a second and a half in all
       if (figure.state.step === LAST) playing = 0;
     }
-    const { step } = figure.state, now = run && run.curve[step / data.every];
+    const { step } = figure.state, now = run?.curve?.[step / data.every];
     stack.forEach((each, n) => set(each, { "aria-pressed": String(layers.includes(n)) }));
     strategies.forEach((each, n) => set(each, { "aria-pressed": String(runs[n] === run) }));
     set(train, { disabled: !run, "aria-pressed": String(Boolean(run) && step === LAST) });
     write(words.map(([word, whole, left]) => [word, [{ of: "teacher", to: whole, text: percent(whole) }], [{ of: "student", to: left, text: percent(left) }]]));
     move(here, x(kl[layers]), y(layers));
     curves.forEach((each, n) => set(each, { class: runs[n] === run ? "third wide" : "ghost dashed" }));
-    svg.style.display = run ? "" : "none";
-    if (run) move(mark, across(step), up(now));
+    svg.style.display = now ? "" : "none";
+    if (now) move(mark, across(step), up(now));
     const first = words[0], most = words.reduce((a, b) => (b[1] > a[1] ? b : a)), teacher = `The whole teacher says “${most[0]}” (${percent(most[1])})`;
     const left = layers === ALL ? `${teacher}.` : `${teacher}, ${said(layers)} alone “${first[0]}” (${percent(first[2])}).`;
-    const trained = !run || !step ? "" : ` After ${step} recorded steps (batches of 32, on that run’s own held-out text) it was ${format(now)}` +
-      (step < LAST ? "." : `; by seed ${run.kl.map((v) => v.toFixed(2)).join(", ")} nats, ${run.kl.length > 1 ? "three seeds" : "one seed"}.`);
+    const seeds = run?.kl.map((v) => v.toFixed(2)).join(", "), after = step < LAST ? format(now ?? 0) : `${seeds} nats, ${run?.kl.length > 1 ? "three seeds" : "one seed"}`;
+    const trained = run && step ? ` After ${step} recorded steps (batches of 32, on that run’s own held-out text): ${after}.` : "";
     figure.say(`${left} Held-out KL ${format(kl[layers])} nats: number ${order.indexOf(layers) + 1} of 63.${trained}`);
   });
 });

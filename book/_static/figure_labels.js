@@ -43,7 +43,7 @@ Figures.define("labels", (figure) => {
     both.append(svg);
     return WORDS.map((word, i) => {
       const x = 4 + 64 * i, value = text(x + 30, 0, "", "middle"), bar = rect(x + 8, 0, 44, 0, `of-${NAMES[key]} faded`);
-      const grip = rect(x + 4, 0, 52, 5, "of-ink"), hold = make("g", {}, rect(x, 15, 60, 146, "hit"), bar, grip, value);
+      const grip = rect(x + 4, 0, 52, 5, "of-ink"), hold = make("g", {}, rect(x, 20, 60, 141, "hit"), bar, grip, value);
       svg.append(hold, text(x + 30, 176, word, "middle"));
       figure.handle(hold, {
         label: `${NAMES[key]}: ${word}`, min, max, step: 0.01, vertical: true, text: (p) => `${format(100 * p)}%`,

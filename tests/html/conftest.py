@@ -2,7 +2,7 @@
 
 import pytest
 from browser import Browser, find_chromium
-from figures_harness import figure, pages  # noqa: F401
+from figures_harness import figure, pages, windows  # noqa: F401
 from playwright.sync_api import sync_playwright
 
 

@@ -2,8 +2,10 @@
 
 live = figure("amdahl")            # open, alive; live.state, live.status, live.evaluate(...)
 live.slide("layers", "End")        # keys on a control, as its reader would press them
+figure("cut", models=True)         # with the models' weights, for sentences of one's own
 
-`conftest.py` makes the fixtures known to every test of this folder.
+`conftest.py` makes the fixtures known to every test of this folder. All figures of a file open one
+after the other in the same window: they are ready sooner than in windows of their own.
 """
 
 import pytest
@@ -20,7 +22,8 @@ class Live:
 
     def __init__(self, window, name: str, address: str):
         self.window, self.page, self.name = window, window.page, name
-        window.open(address)
+        self.page.goto("about:blank")  # with another state alone, the page would stay as it is
+        self.page.goto(address)
         self.page.wait_for_selector(".drag-live .drag-status", state="attached")
         self.page.wait_for_function(f"Figures.live.{name} && !Figures.live.{name}.pending")
 
@@ -61,11 +64,18 @@ class Live:
         self.page.wait_for_function(f"!/^Loading/.test(Figures.live.{self.name}.note)")
         self.settle()
 
-    def drag(self, element, x: float, y: float | None = None) -> None:
-        """Press the mouse on an element, move it to a place of the window, and let go."""
+    def drag(
+        self, element, x: float | None = None, y: float | None = None, by: float | None = None
+    ) -> None:
+        """Press the mouse on an element, move it to a place of the window, and let go.
+
+        `by`: so many pixels to the right instead.
+        """
         element.scroll_into_view_if_needed()
         box = element.bounding_box()
         middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        if x is None:
+            x = middle[0] + (by or 0)
         self.page.mouse.move(*middle)
         self.page.mouse.down()
         self.page.mouse.move(x, middle[1] if y is None else y, steps=4)
@@ -93,25 +103,37 @@ def pages(tmp_path_factory):
     """The file of each figure alone, made when it is asked for."""
     folder, made = tmp_path_factory.mktemp("figures"), {}
 
-    def page(name: str):
-        if name not in made:
-            made[name] = folder / f"{name}.html"
-            made[name].write_text(figures.standalone(name), encoding="utf-8")
-        return made[name]
+    def page(name: str, models: bool = False):
+        if (name, models) not in made:
+            made[name, models] = folder / f"{name}{'-models' * models}.html"
+            source = figures.standalone(name, models)
+            made[name, models].write_text(source, encoding="utf-8")
+        return made[name, models]
 
     return page
 
 
-@pytest.fixture
-def figure(browser, pages):
-    opened = []
+@pytest.fixture(scope="module")
+def windows(browser):
+    """The window that figures are opened in; empty, or gone, when a test has closed it."""
+    return []
 
-    def live(name: str, state: str = "", width: int = WIDE, dark: bool = False) -> Live:
-        window = browser.window(width=width, dark=dark)
-        opened.append(window)
-        return Live(window, name, pages(name).as_uri() + (state and f"#drag-{name}?{state}"))
+
+@pytest.fixture
+def figure(browser, pages, windows):
+    def live(
+        name: str, state: str = "", width: int = WIDE, dark: bool = False, models: bool = False
+    ) -> Live:
+        if not windows or windows[-1].page.is_closed():
+            windows.append(browser.window())
+        window = windows[-1]
+        window.page.set_viewport_size({"width": width, "height": 900})
+        scheme = "dark" if dark else "light"
+        window.page.emulate_media(color_scheme=scheme, reduced_motion="no-preference")
+        address = pages(name, models).as_uri() + (state and f"#drag-{name}?{state}")
+        return Live(window, name, address)
 
     yield live
-    for window in opened:
-        assert not window.problems  # no error, no other host
-        window.page.context.close()
+    for window in windows:
+        problems, window.problems = window.problems, []
+        assert not problems  # no error, no other host

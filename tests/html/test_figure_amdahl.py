@@ -38,15 +38,8 @@ def test_the_law_in_the_page_is_python_s(figure):
 def test_hand_and_keys_move_the_time_outside(figure):
     live = figure("amdahl", width=360, dark=True)
     grip = live.page.locator("g[role=slider]")
-    grip.scroll_into_view_if_needed()
-    box, bars = grip.bounding_box(), live.page.locator("svg").first.bounding_box()
-    y = box["y"] + box["height"] / 2
-    live.page.mouse.move(box["x"] + box["width"] / 2, y)
-    live.page.mouse.down()
-    live.page.mouse.move(bars["x"] + 0.3 * bars["width"], y, steps=3)
-    live.page.mouse.move(bars["x"] + 0.5 * bars["width"], y, steps=3)
-    live.page.mouse.up()
-    live.settle()
+    bars = live.page.locator("svg").first.bounding_box()
+    live.drag(grip, bars["x"] + 0.5 * bars["width"])
     assert live.state["outside"] == pytest.approx(0.5, abs=0.011)
     grip.press("End")
     assert live.state["outside"] == 0.6

@@ -65,13 +65,7 @@ def test_losses_length_and_angle_are_those_of_the_record(figure):
 
 def test_the_mark_is_dragged_along_the_curve(figure):
     live = figure("bugs", "step=0", width=360, dark=True)
-    box = live.page.locator("[role=slider]").last.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    live.page.mouse.move(x, y)
-    live.page.mouse.down()
-    live.page.mouse.move(x + 100, y, steps=4)
-    live.page.mouse.up()
-    live.settle()
+    live.drag(live.page.locator("[role=slider]").last, by=100)
     width = live.evaluate("figure.body.querySelector('svg').clientWidth")
     # From 42 to 12 before the edge are 59 steps.
     assert live.state["step"] == pytest.approx(100 / (width - 54) * 59, abs=1)

@@ -106,14 +106,8 @@ def test_keys_and_mouse_move_the_run(figure):
     assert f"{right['memory'] / 1e9:.3g} GB" in table
     live.slide("vocabulary", "Home")
     assert live.state["vocabulary"] == 1000
-    slider = live.page.locator('[data-key="length"]')
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    live.page.mouse.move(box["x"] + box["width"] - 9, box["y"] + box["height"] / 2)
-    live.page.mouse.down()
-    live.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
-    live.page.mouse.up()
-    live.settle()
+    live.drag_slider("length", 1)
+    live.drag_slider("length", 0.5)
     assert live.state["length"] == pytest.approx((16 * 512) ** 0.5, rel=0.05)
     right = expected(live.state | {k: round(live.state[k]) for k in ("length", "batch", "micro")})
     assert live.evaluate("figure.shown.hours") == pytest.approx(right["hours"], rel=1e-3)

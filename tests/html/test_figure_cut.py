@@ -1,13 +1,27 @@
 """Chapter 4's figure against PyTorch: what a cut teacher answers, and the recorded figures."""
 
+import re
+
 import numpy as np
 import pytest
 from figures_harness import needs_browser, number
 from scipy.special import softmax
 
+from distil_lib.ablation.grid import read_grid
+from distil_lib.ablation.records import read_records, values_by_seed
+from distil_lib.common.paths import data_folder
 from distil_lib.export.browser import stored_model
+from distil_lib.initialization import select_layers
 from distil_lib.pages.answers import SENTENCE, leading, logits
-from distil_lib.pages.cuts import CUTS, all_cuts
+from distil_lib.pages.cuts import (
+    ARMS,
+    CUTS,
+    EVERY,
+    STEPS,
+    all_cuts,
+    grid_job,
+    training_curves,
+)
 from distil_lib.pages.figures import cut
 
 OTHER = "Return the ___ of the array along the given axis."
@@ -36,7 +50,7 @@ def agrees(live, text: str, layers: list[int]) -> bool:
 
 @needs_browser
 def test_recorded_and_live_answers_are_those_of_the_cut_model(figure):
-    live = figure("cut")
+    live = figure("cut", models=True)
     assert agrees(live, SENTENCE, [0, 2, 5]) and "number 40 of 63" in live.status
     live.page.get_by_role("button", name="layer 1", exact=True).click()
     live.settle()
@@ -56,7 +70,7 @@ def test_it_is_driven_by_mouse_and_keyboard(width, dark, figure):
     live, order = figure("cut", width=width, dark=dark), sorted(CUTS, key=all_cuts().get)
     names = ["".join(map(str, each)) for each in order]
     places = live.evaluate(
-        "[...figure.body.querySelectorAll('circle')].map("
+        "[...figure.body.querySelectorAll('circle:has(title)')].map("
         "(c) => [c.cx, c.cy].map((v) => v.baseVal.value))"
     )
     x, y = np.transpose(places)  # one scale for all 63 values, one row for each number of layers
@@ -68,7 +82,7 @@ def test_it_is_driven_by_mouse_and_keyboard(width, dark, figure):
     assert [np.unique(-y, return_inverse=True)[1][n] + 1 for n in range(63)] == [
         len(c) for c in order
     ]
-    strip, six = live.page.locator("svg [role=slider]"), live.page.locator("circle").first
+    strip, six = live.page.locator("svg [role=slider]").first, live.page.locator("circle").first
     live.drag(strip, six.bounding_box()["x"])
     assert live.state["layers"] == "012345" and "KL 0 nats: number 1 of 63" in live.status
     strip.press("ArrowRight")
@@ -78,6 +92,7 @@ def test_it_is_driven_by_mouse_and_keyboard(width, dark, figure):
     assert f"{all_cuts()[order[11]]:.3g} nats" in strip.get_attribute("aria-valuetext")
     train = live.page.get_by_role("button", name="then 300 steps")
     assert train.is_disabled()  # only the strategies' cuts were trained
+    live.page.emulate_media(reduced_motion="reduce")
     live.page.get_by_role("button", name="last").click()
     train.click()
     (run,) = (run for run in cut.trained_cuts() if run["strategy"] == "last")
@@ -85,6 +100,46 @@ def test_it_is_driven_by_mouse_and_keyboard(width, dark, figure):
     for n in (3, 4, 5):  # the last layer stays
         live.page.get_by_role("button", name=f"layer {n}", exact=True).click()
     assert live.status == "Keep one layer at least." and live.state["layers"] == "5"
+
+
+@needs_browser
+def test_a_recorded_training_is_replayed_and_dragged(figure):
+    live, (first, *_) = figure("cut"), [run for run in cut.trained_cuts() if "curve" in run]
+    live.page.get_by_role("button", name=first["strategy"], exact=True).click()
+    places = live.page.locator("svg path.third.wide").get_attribute("d")
+    x, y = np.array(re.findall(r"[ML](\S+) ([\d.]+)", places), float).T
+    assert np.allclose(np.diff(x), x[1] - x[0]) and len(x) == len(first["curve"]) == 13
+    slope, zero = np.polyfit(first["curve"], y, 1)
+    assert slope < 0 and np.abs(slope * np.array(first["curve"]) + zero - y).max() < 0.02
+    mark = live.page.get_by_role("slider", name="Steps of training")
+    mark.press("PageUp")
+    live.settle()
+    assert live.state["step"] == 250 and f"steps {first['curve'][10]:.3g}" in swap(live.status)
+    box = live.page.locator("svg path.third.wide").bounding_box()
+    live.drag(mark, box["x"] + box["width"] / 3)
+    assert live.state["step"] == 100 and f"steps {first['curve'][4]:.3g}" in swap(live.status)
+    live.page.get_by_role("button", name="then 300 steps").click()  # it plays by itself
+    live.page.wait_for_function("Figures.live.cut.state.step === 300")
+    assert f"{first['kl'][0]:.2f}, " in live.status
+    assert live.page.url.endswith("step=300")
+
+
+def swap(status: str) -> str:
+    """Without what stands between the steps and the number."""
+    return re.sub(r" \(batches.*?\):", "", status.replace("recorded ", ""))
+
+
+def test_the_curves_are_those_of_the_grid():
+    """Its arms with its settings: the ends are its records, to the digits that a log keeps."""
+    grid = read_grid("mini")
+    ends = values_by_seed(read_records(data_folder("results", "ablation"), grid), "kl")
+    for (strategy, seed), curve in training_curves().items():
+        job = grid_job(strategy, seed).pretraining
+        assert job.init_layers == strategy and job.max_steps == STEPS == EVERY * (len(curve) - 1)
+        assert curve[-1] == pytest.approx(ends[ARMS[strategy]][seed], abs=2e-6)
+        # Before training it is the untrained cut, on other blocks of held-out text.
+        untrained = all_cuts()[tuple(select_layers(6, 3, strategy, seed=seed))]
+        assert curve[0] == pytest.approx(untrained, rel=0.1) and curve[0] > 2 * curve[-1]
 
 
 def test_recorded_cuts_are_measured_again():

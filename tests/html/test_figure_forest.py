@@ -20,7 +20,7 @@ def rows(live) -> dict[str, dict]:
           line: row.querySelector("path").getAttribute("d"),
           seeds: [...row.querySelectorAll("circle[r='2']")].map((c) => c.cx.baseVal.value),
           mark: row.querySelector("circle[r='5']")?.cx.baseVal.value,
-          cross: row.querySelector("[stroke='var(--student)']")?.getAttribute("d")}]))"""
+          cross: row.querySelector("path.student")?.getAttribute("d")}]))"""
     )
 
 
@@ -74,13 +74,7 @@ def test_the_limit_is_dragged_by_mouse_and_by_keys(figure):
     grip.press("PageUp")
     live.settle()
     assert live.state["limit"] == 2 and grip.get_attribute("aria-valuetext") == "2 points"
-    box = grip.bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    live.page.mouse.move(*middle)
-    live.page.mouse.down()
-    live.page.mouse.move(middle[0] + 40, middle[1], steps=3)
-    live.page.mouse.up()
-    live.settle()
+    live.drag(grip, by=40)
     limit, effects = live.state["limit"], judged("documentation").values()
     assert limit > 2.5  # 40 pixels to the right
     yes = sum(e.low >= limit or e.high <= -limit for e in effects)

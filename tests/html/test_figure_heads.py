@@ -37,7 +37,7 @@ def table(text: str, teacher: int, student: int, token: int) -> np.ndarray:
 
 
 def test_recorded_and_live_shares_are_those_of_transformers(figure):
-    live = figure("heads")
+    live = figure("heads", models=True)
     for mine, name in zip(shares(live), heads.MODELS, strict=True):  # recorded in bytes
         assert np.abs(mine - attentions(name, SENTENCE)).max() < 0.5 / 255 + 1e-6
     assert not live.evaluate("Boolean(Figures.loaded.teacher)")

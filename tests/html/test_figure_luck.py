@@ -39,14 +39,8 @@ def test_a_slider_and_a_dot_move_the_same_number(figure):
     dot.press("PageDown")
     live.settle()
     assert live.state["n"] == 9_990 and dot.get_attribute("aria-valuenow") == "9990"
-    dot.scroll_into_view_if_needed()
-    box, strip = dot.bounding_box(), live.page.locator("svg").last.bounding_box()
-    live.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    live.page.mouse.down()
-    live.page.mouse.move(strip["x"] + 100, box["y"], steps=4)
-    live.page.mouse.move(strip["x"] + strip["width"] * 189 / 350, box["y"], steps=4)
-    live.page.mouse.up()
-    live.settle()
+    strip = live.page.locator("svg").last.bounding_box()
+    live.drag(dot, strip["x"] + strip["width"] * 189 / 350)
     assert live.state["n"] == pytest.approx((50 * 10_000) ** 0.5, rel=0.03)  # halfway, in ratios
     assert live.page.get_attribute('[data-key="n"]', "aria-valuetext") == (
         f"{round(live.state['n'])} examples"

@@ -53,13 +53,7 @@ def test_each_figure_is_that_of_the_log(log, figure):
 @needs_browser
 def test_the_mark_is_dragged_and_moves_the_slider_with_it(figure):
     live = figure("replay", "step=20", width=360)
-    box = live.page.locator("[role=slider]").last.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    live.page.mouse.move(x, y)
-    live.page.mouse.down()
-    live.page.mouse.move(x + 120, y, steps=4)
-    live.page.mouse.up()
-    live.settle()
+    live.drag(live.page.locator("[role=slider]").last, by=120)
     width = live.evaluate("figure.body.querySelector('svg').clientWidth")
     step = live.state["step"]
     assert step % 20 == 0  # from 38 to 14 before the edge are 2,600 steps

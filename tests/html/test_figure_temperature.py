@@ -68,7 +68,7 @@ def test_each_number_is_that_of_pytorch_at_every_temperature(figure):
 
 
 def test_a_sentence_of_ones_own_and_one_without_a_blank(figure):
-    live = figure("temperature", "T=4")
+    live = figure("temperature", "T=4", models=True)
     live.type("text", OTHER)
     assert agrees(live, OTHER.replace("___", "[MASK]"), 4)
     live.type("text", "No blank.")

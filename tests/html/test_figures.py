@@ -1,18 +1,50 @@
 """Figures to drag, what holds for each: driven as a hand would, compared with Python."""
 
+import importlib
+
 import pytest
 from figures_harness import needs_browser
+from playwright.sync_api import expect
 
+from distil_lib.common.paths import PROJECT
 from distil_lib.errors import UserError
+from distil_lib.export.browser import fill_blank, stored_model
 from distil_lib.pages import figures
+from distil_lib.pages.answers import page_model
 
 pytestmark = needs_browser
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+# Bytes of our own scripts as a reader loads them: all figures, and with what runs the models.
+MOST, WITH_MODELS = 60_000, 66_000
+
+
+def test_our_scripts_are_small_and_the_short_ones_do_the_same(browser, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT / "book" / "_ext"))
+    short = importlib.import_module("figures").short_scripts()
+    assert set(short) == {f"{p.stem}.min.js" for p in figures.STATIC.glob("fi*.js")}
+    sizes = {file: len(source.encode()) for file, source in short.items()}
+    assert sum(sizes.values()) < WITH_MODELS
+    assert sum(sizes.values()) - sizes["fill_mask.min.js"] < MOST
+    for file, source in short.items():
+        (tmp_path / file).write_text(source, encoding="utf-8")
+    (tmp_path / "figure_cut_data.js").write_text(figures.data_script("cut"), encoding="utf-8")
+    for name in ("teacher", "student"):
+        (tmp_path / f"fill_mask_{name}.js").write_text(stored_model(name)[2], encoding="ascii")
+    page = tmp_path / "page.html"
+    page.write_text(figures.element("cut") + '<script src="figures.min.js"></script>')
+    window = browser.window()  # as on a built page: each file when it is needed
+    window.page.goto(f"{page.as_uri()}#drag-cut?layers=012345&text=Return+the+___+of+it.")
+    status = window.page.locator(".drag-status")
+    expect(status).to_contain_text("The whole teacher says", timeout=60_000)
+    word = fill_blank(page_model("teacher"), stored_model("teacher")[1], "Return the [MASK] of it.")
+    assert f"“{word[0][0]}”" in status.inner_text() and not window.problems
+    window.page.context.close()
+
+
 @pytest.mark.parametrize("name", figures.names())
-def test_a_figure_fits_and_each_control_has_a_name(name, dark, figure):
-    live = figure(name, width=1600, dark=dark)
+def test_a_figure_fits_and_each_control_has_a_name(name, figure):
+    live = figure(name, width=1600, dark=True)
     for width in (1600, 360):
         visit = live.window.measure(width=width)
         assert visit.overflow <= 0 and not visit.cut, width
@@ -25,12 +57,12 @@ def test_a_figure_fits_and_each_control_has_a_name(name, dark, figure):
     assert live.page.is_hidden(".drag-static") and live.page.is_visible(".drag-live")
 
 
-@pytest.mark.parametrize("name", figures.names())
-def test_the_picture_stays_where_scripts_are_off(name, browser, pages):
+def test_the_picture_stays_where_scripts_are_off(browser, pages):
     window = browser.window(scripts=False)
-    window.page.goto(pages(name).as_uri())
-    assert window.page.is_visible(".drag-static img")
-    assert len(window.page.get_attribute(".drag-static img", "alt")) > 20
+    for name in figures.names():
+        window.page.goto(pages(name).as_uri())
+        assert window.page.is_visible(".drag-static img"), name
+        assert len(window.page.get_attribute(".drag-static img", "alt")) > 20, name
     window.page.context.close()
 
 
@@ -43,8 +75,34 @@ def test_a_state_is_written_into_the_address_and_read_from_it(figure):
 
 
 def test_a_notebook_gets_a_frame_and_no_warning(recwarn):
-    assert "srcdoc=" in figures.drag("amdahl").data
+    for name in ("amdahl", "temperature"):
+        output = figures.drag(name).data
+        assert "srcdoc=" in output and len(output) < 300_000  # the models are 16 MB
     assert not recwarn.list  # IPython warns of a bare <iframe>
+
+
+def test_one_output_brings_the_models_for_all_figures_of_a_window(browser, tmp_path):
+    """Frames side by side, as JupyterLab shows the outputs of notebooks."""
+    output, page = figures.drag("fill_in", models=True).data, tmp_path / "page.html"
+    assert 15.5e6 < len(output) < 16.6e6  # as figures.js says
+    window = browser.window(width=1000)
+    for others in ("", output):
+        page.write_text(f"<body>{figures.drag('cut').data}{others}</body>", encoding="utf-8")
+        window.page.goto(page.as_uri())
+        frame = window.page.frame_locator("iframe").first
+        for each in window.page.frames[1:]:
+            each.wait_for_selector(".drag-live")
+        frame.locator("[data-key=text]").fill("Return the ___ of it.")
+        frame.locator("[data-key=text]").press("Enter")
+        status = frame.locator(".drag-status")
+        if others:
+            expect(status).to_contain_text("The whole teacher says “", timeout=60_000)
+            expect(status).not_to_contain_text("valueerror")
+        else:
+            expect(status).to_contain_text("only recorded answers")
+            expect(status).to_contain_text('run drag("cut", models=True)')
+    assert not window.problems
+    window.page.context.close()
 
 
 def test_an_address_opens_a_figure_far_down_a_page(browser, tmp_path):

@@ -1,9 +1,8 @@
 """The models in the reader's browser: fill_mask.js in headless Chromium against `tokenizers` and
-PyTorch, and the form around it.
+PyTorch. The box around it is a figure (test_figure_fill_in.py).
 """
 
 import functools
-import importlib.util
 import json
 import re
 import shutil
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import NARROW, WIDE, Browser, Visit, missing_browser
+from browser import Browser, missing_browser
 
 from distil_lib.common.paths import PROJECT, data_folder
-from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack
+from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack, stored_model
 from distil_lib.initialization import initialize_student
 from distil_lib.student import Student
 from distil_lib.teacher import load_teacher
@@ -27,14 +26,8 @@ from distil_lib.text.documents import split_of
 MISSING = missing_browser()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 STATIC = PROJECT / "book" / "_static"
-SENTENCES = [
-    "If the file does not exist, a [MASK] is raised.",
-    'Quotes "and" <b>brackets</b> & a [MASK].',
-]
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<link rel="stylesheet" href="fill_mask.css"><script defer src="fill_mask.js"></script>
-<script defer src="fill_mask_demo.js"></script></head><body>%s</body></html>"""
+SENTENCE = "If the file does not exist, a [MASK] is raised."
+PAGE = '<!doctype html><meta charset="utf-8"><script src="fill_mask.js"></script>'
 NASTY = [
     "", " ", "Crème brûlée, ÅNGSTRÖM and İstanbul", "e\u0301 is é, n\u0303 is ñ",
     "ΟΔΥΣΣΕΥΣ and ὀδυσσεύς", "Straße, ﬁne, Ǆ, ẞ", "漢字とカナ混じり文 and 한국어",
@@ -93,39 +86,27 @@ def blanks(number: int, longest: int = 64) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def extension():
-    spec = importlib.util.spec_from_file_location(
-        "fill_mask", PROJECT / "book" / "_ext" / "fill_mask.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def folder(extension, tmp_path_factory):
-    """A page with the form, as the extension makes it, and the files that it puts beside it."""
+def folder(tmp_path_factory):
+    """A page with the script, and the packed models beside it."""
     folder = tmp_path_factory.mktemp("site")
-    for file in STATIC.glob("fill_mask*"):
-        shutil.copy(file, folder)
-    extension.write_models(folder)
-    (folder / "page.html").write_text(PAGE % extension.widget(SENTENCES), encoding="utf-8")
+    shutil.copy(STATIC / "fill_mask.js", folder)
+    for name in ("teacher", "student"):
+        (folder / f"fill_mask_{name}.js").write_text(stored_model(name)[2], encoding="ascii")
+    (folder / "page.html").write_text(PAGE, encoding="utf-8")
     return folder
 
 
-class FormPage:
+class ScriptPage:
     """The opened page: `page(expression)` is what the expression, which may await, gives there."""
 
     def __init__(self, browser: Browser, folder: Path):
         self.browser, self.folder, self.window = browser, folder, None
         self.source = (STATIC / "fill_mask.js").read_text(encoding="utf-8")
 
-    def open(self, **options) -> Visit:
-        if self.window:
-            self.window.page.context.close()
-        self.window = self.browser.window(**options)
+    def open(self) -> None:
+        self.window = self.browser.window()
         self.page = self.window.page
-        return self.window.open((self.folder / "page.html").as_uri())
+        self.page.goto((self.folder / "page.html").as_uri())
 
     def __call__(self, expression: str):
         return self.page.evaluate(f"(async () => {expression})()")
@@ -160,33 +141,10 @@ class FormPage:
         }}""")
         )
 
-    def until(self, said: str) -> None:
-        """Wait until the form says this."""
-        self.page.get_by_role("status").filter(has_text=said).wait_for()
-
-    def status(self) -> str:
-        return self.page.get_by_role("status").inner_text()
-
-    def ask(self, text: str) -> None:
-        """Type a text and press Enter, as a reader does."""
-        self.page.locator("input").fill(text)
-        self.page.locator("input").press("Enter")
-
-    def answers(self) -> dict[str, list[tuple[str, int]]]:
-        """What each column shows: words and whole percents."""
-        items = """Object.fromEntries([...document.querySelectorAll("section")].map((section) => [
-            section.dataset.model,
-            [...section.querySelectorAll("li")].map((li) =>
-                [...li.querySelectorAll("span")].map((span) => span.textContent))]))"""
-        return {
-            name: [(word, int(share.rstrip("%"))) for word, share in rows]
-            for name, rows in self(items).items()
-        }
-
 
 @pytest.fixture
 def page(browser, folder):
-    page = FormPage(browser, folder)
+    page = ScriptPage(browser, folder)
     page.open()
     yield page
     page.page.context.close()
@@ -284,7 +242,7 @@ def test_logits_are_those_of_pytorch(page, name, kind):
 @pytest.mark.parametrize("kept", [[0, 2, 5], [4], [5, 2, 0]])
 def test_some_layers_alone_are_the_cut_model(page, kept):
     page.load(page.folder / "fill_mask_teacher.js")
-    text = SENTENCES[0]
+    text = SENTENCE
     scores = page(f"""{{
         const model = new FillMask.Model(packed), {{ ids, place }} = model.read({json.dumps(text)});
         return [...model.logits(ids, place, {{ layers: {kept} }})]; }}""")
@@ -314,77 +272,3 @@ def test_the_student_is_quick(page):
             return times.sort((a, b) => a - b)[4]; }}""")
     print(f"\nmedian of 9 runs at 32 tokens: {medians}")
     assert medians["student"] < 3000
-
-
-# ----------------------------------------------------------------------------------------- the form
-def agree(shown: dict, recorded: dict) -> bool:
-    """The same words with the same shares to three points: int8 moves a share by a point or two,
-    and may swap neighbours.
-    """
-    return shown.keys() == recorded.keys() and all(
-        abs(share - dict(shown[name]).get(word, 0)) <= 3
-        for name, rows in recorded.items()
-        for word, share in rows[:3]
-    )
-
-
-@pytest.mark.parametrize(
-    ("width", "dark"), [(WIDE, False), (NARROW, True)], ids=["wide and light", "narrow and dark"]
-)
-def test_a_reader_fills_a_blank(page, width, dark):
-    visit = page.open(width=width, dark=dark)
-    assert visit.problems == [] and visit.overflow == 0
-    recorded = page.answers()
-    assert set(recorded) == {"teacher", "student"} and all(
-        len(rows) == 5 for rows in recorded.values()
-    )
-    assert not page("globalThis.FILL_MASK_MODELS")  # nothing heavy is loaded before it is asked for
-    page.ask("If the file does not exist, a ___ is raised.")
-    page.until("median")
-    assert agree(page.answers(), recorded)
-    assert len(re.findall(r"says “\w+” in \d+ ms", page.status())) == 2
-    page.page.locator("ul button").nth(1).click()
-    page.until("median")
-    assert page.page.locator("input").input_value() == SENTENCES[1]
-    assert not agree(page.answers(), recorded)
-    visit = page.window.measure()
-    assert visit.problems == [] and visit.overflow == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("No blank.", "There is no blank"),
-        ("A [MASK] and a [mask].", "There are 2 blanks"),
-        ("word " * 70 + "[MASK]", "too long: 73 tokens"),
-    ],
-)
-def test_a_text_that_cannot_be_filled_is_answered_with_a_sentence(page, text, said):
-    page.ask(text)
-    page.page.locator("input[aria-invalid=true]").wait_for()
-    assert said in page.status() and set(map(len, page.answers().values())) == {0}
-    page.ask(SENTENCES[0])  # and the form still works
-    page.until("median")
-    assert page.page.locator("input").get_attribute("aria-invalid") == "false"
-
-
-def test_missing_weights_are_reported_and_asked_for_again(page):
-    script = page.folder / "fill_mask_student.js"
-    hidden = script.rename(script.with_suffix(".away"))
-    try:
-        page.ask(SENTENCES[0])
-        page.until("could not be loaded")
-        assert "fill_mask_student.js" in page.status()
-    finally:
-        hidden.rename(script)
-    page.ask(SENTENCES[0])
-    page.until("median")
-
-
-def test_without_scripts_the_recorded_answer_is_shown(page):
-    window = page.browser.window(scripts=False)
-    window.page.goto((page.folder / "page.html").as_uri())
-    html, shown = window.page.content(), window.page.locator("body").inner_text()
-    assert window.page.locator("section li").count() == 10
-    assert "Scripts are switched off" in shown and not window.page.locator("form").is_visible()
-    assert "<b>brackets</b>" not in html.partition("<form")[2]  # sentences are text, not markup

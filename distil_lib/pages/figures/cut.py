@@ -1,5 +1,6 @@
 """Chapter 4: a teacher without some of its layers, before and along a training."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from distil_lib.initialization import select_layers
@@ -14,8 +15,8 @@ WORDS, KEPT = 6, 3
 def trained_cuts() -> list[dict[str, Any]]:
     """What training makes of the strategies' cuts, in nats of held-out KL to the teacher.
 
-    A row is {"strategy", "layers", "curve", "kl"}: along the 300 steps, and the ends of all seeds
-    in the grid of chapter 8.
+    A row is {"strategy", "layers", "curve", "kl"}: along the 300 steps if that was recorded, and
+    the ends of all seeds in the grid of chapter 8.
     """
     from distil_lib.ablation.grid import read_grid
     from distil_lib.ablation.records import read_records, values_by_seed
@@ -23,17 +24,17 @@ def trained_cuts() -> list[dict[str, Any]]:
     from distil_lib.pages.cuts import ARMS, LAYERS, training_curves
 
     kl = values_by_seed(read_records(data_folder("results", "ablation"), read_grid("mini")), "kl")
-    rows = []
-    for (strategy, seed), curve in training_curves().items():
+    rows, curves = [], training_curves()
+    for strategy, seed in [*((name, 0) for name in ARMS), ("random", 1), ("random", 2)]:
         drawn = strategy == "random"  # other layers with each seed
-        rows.append(
-            {
-                "strategy": f"random {seed + 1}" if drawn else strategy,
-                "layers": select_layers(LAYERS, KEPT, strategy, seed=seed),
-                "curve": [round(x, 4) for x in curve],
-                "kl": [kl[ARMS[strategy]][s] for s in ([seed] if drawn else range(3))],
-            }
-        )
+        row = {
+            "strategy": f"random {seed + 1}" if drawn else strategy,
+            "layers": select_layers(LAYERS, KEPT, strategy, seed=seed),
+            "kl": [kl[ARMS[strategy]][s] for s in ([seed] if drawn else range(3))],
+        }
+        if (strategy, seed) in curves:
+            row["curve"] = [round(x, 4) for x in curves[strategy, seed]]
+        rows.append(row)
     return rows
 
 
@@ -44,7 +45,7 @@ def _data() -> dict[str, Any]:
 
     from distil_lib.export.browser import stored_model
     from distil_lib.pages.answers import SENTENCE, leading, logits
-    from distil_lib.pages.cuts import EVERY, all_cuts
+    from distil_lib.pages.cuts import EVERY, STEPS, all_cuts
 
     whole = softmax(logits("teacher", SENTENCE))
     names = stored_model("teacher")[1].convert_ids_to_tokens
@@ -63,21 +64,30 @@ def _data() -> dict[str, Any]:
         "answers": answers,
         "trained": trained,
         "every": EVERY,
-        "most": max(kl for run in trained for kl in run["curve"]),
+        "last": STEPS,
+        "most": math.ceil(max(kl for run in trained for kl in run.get("curve", []))),
     }
 
 
 def _picture() -> "Picture":
-    """Each cut a point, by the number of layers that are left."""
+    """Each cut a point, by the number of layers that are left; below, the recorded trainings."""
     import matplotlib.pyplot as plt
 
-    from distil_lib.pages.cuts import all_cuts
+    from distil_lib.pages.cuts import EVERY, all_cuts, training_curves
 
-    figure, axes = plt.subplots(figsize=(5.5, 3.6))
+    figure, (cuts, runs) = plt.subplots(
+        2, 1, figsize=(5.5, 5), height_ratios=(3, 2), layout="constrained"
+    )
     for cut, kl in all_cuts().items():
-        axes.plot(kl, len(cut), "o", color="#0072b2", mfc="white")
-    axes.set(xlabel="held-out KL to the whole teacher (nats)", ylabel="layers that are left")
-    figure.tight_layout()
+        cuts.plot(kl, len(cut), "o", color="#0072b2", mfc="white")
+    cuts.set(xlabel="held-out KL to the whole teacher (nats)", ylabel="layers that are left")
+    for ((strategy, _), curve), line in zip(
+        training_curves().items(), ("-", "--", ":", "-.", (0, (1, 4))), strict=False
+    ):
+        steps = [EVERY * i for i in range(len(curve))]
+        runs.plot(steps, curve, linestyle=line, marker="", label=strategy)
+    runs.set(xlabel="steps of training", ylabel="held-out KL (nats)", ylim=(0, None))
+    runs.legend(frameon=False)
     return figure
 
 
@@ -85,7 +95,8 @@ FIGURE = Figure(
     title="A teacher without some of its layers",
     alt="63 points, one for each cut of six layers, in a row for each number of layers left. The "
     "best cut to three layers, 1, 2 and 4, has 1.33 nats, spread (0, 2, 5) 2.29 and the worst "
-    "(0, 4, 5) 3.43.",
+    "(0, 4, 5) 3.43. Below, the students' KL over 300 steps: from the first layers it falls from "
+    "1.61 to 1.06 in 25 steps, and to 0.60 at the end.",
     picture=_picture,
     data=_data,
     models=True,
