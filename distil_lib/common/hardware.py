@@ -207,6 +207,10 @@ def launch_precision(precision: "Precision") -> "Precision":
             "The launcher asks for a compiler (ACCELERATE_DYNAMO_BACKEND).",
             "Leave dynamo_backend out: what is compiled rounds otherwise and is not tested here.",
         )
+    if os.environ.get("ACCELERATE_TORCH_DEVICE"):
+        raise UserError(
+            "ACCELERATE_TORCH_DEVICE is set.", "Unset it; CUDA_VISIBLE_DEVICES chooses a GPU."
+        )
     if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
         raise UserError(
             "NVIDIA_TF32_OVERRIDE is set: products of fp32 would be rounded to 10 bits.",
