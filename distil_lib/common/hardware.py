@@ -208,6 +208,10 @@ def launch_precision(precision: "Precision") -> "Precision":
             "Leave dynamo_backend out: the program compiles its layers and losses itself.",
             setting="compile",
         )
+    if os.environ.get("ACCELERATE_TORCH_DEVICE"):
+        raise UserError(
+            "ACCELERATE_TORCH_DEVICE is set.", "Unset it; CUDA_VISIBLE_DEVICES chooses a GPU."
+        )
     if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
         raise UserError(
             "NVIDIA_TF32_OVERRIDE is set: products of fp32 would be rounded to 10 bits.",

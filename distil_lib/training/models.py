@@ -12,6 +12,7 @@ from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student, skipped_positions, student_config
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM, load_teacher, new_teacher
+from distil_lib.text.tokenizer import check_same_reading
 from distil_lib.training.config import PretrainConfig
 from distil_lib.vocabulary import check_vocabulary
 
@@ -20,7 +21,10 @@ def load_run_teacher(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast)
     """The run's teacher, or None if a BERT is pretrained."""
     if config.teacher is None:
         return None
-    return load_teacher(locate(config.teacher), tokenizer, getattr(torch, config.teacher_dtype))
+    name = locate(config.teacher)
+    teacher = load_teacher(name, tokenizer, getattr(torch, config.teacher_dtype))
+    check_same_reading(tokenizer, name)
+    return teacher
 
 
 def round_linear_maps(teacher: MaskedLM, dtype: torch.dtype) -> int:
@@ -92,6 +96,7 @@ def _new_bert(
     attention = "eager" if device.type == "cpu" and config.block_size <= 128 else "sdpa"
     if config.init_from is not None:
         start = load_teacher(locate(config.init_from), tokenizer, new_head=True)
+        check_same_reading(tokenizer, locate(config.init_from))
         return start.to_training(config.dropout, attention)
     shape = (config.hidden_size, config.hidden_layers, config.heads)
     return new_teacher(tokenizer, *shape, dropout=config.dropout, attention=attention)
