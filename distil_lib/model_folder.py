@@ -66,9 +66,9 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
             raise UserError(f"{name} {problem}.", ENTIRE)
         with loading(name):
             missing = {"_raise_exceptions_for_missing_entries": False}
-            config, index = cached_file(name, "config.json"), cached_file(name, INDEX, **missing)
+            file, index = cached_file(name, "config.json"), cached_file(name, INDEX, **missing)
         _check_index(name, Path(index) if index else None)
-        return check_config(name, Path(str(config)))
+        return check_config(name, Path(str(file)))
     if not (folder / "config.json").is_file():
         raise UserError(f"{name} is no model: it has no config.json.", ENTIRE)
     if not any(folder.glob("*.safetensors")):

@@ -67,8 +67,8 @@ AnyEffect = Effect | PooledEffect
 def recorded_grid(name: str = "mini") -> tuple[Grid, list[dict[str, Any]]]:
     """A grid and its records, whichever Python's documentation they were made with.
 
-    A grid whose teacher is not among the files here (`real-student`) has a folder of its own: without the
-    teacher's weights nothing says which of a folder's records are the grid's.
+    A grid whose teacher is not among the files here (`real-student`) has a folder of its own:
+    without the teacher's weights nothing says which of a folder's records are the grid's.
     """
     grid, own = read_grid(name), RESULTS / f"ablation-{name}"
     return grid, read_records(own) if own.is_dir() else read_records(RESULTS / "ablation", grid)

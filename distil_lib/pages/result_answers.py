@@ -53,7 +53,7 @@ def teacher_and_tasks() -> list[Answer]:
     four = over_tasks(
         "student", "student-without-teacher", [t for t in SUITE if t not in WORDS_DO_AS_WELL]
     )
-    text = f"{six} points over six tasks; {four} over the four on which the teacher beats a bag of words"
+    text = f"{six} points over six tasks; {four} over the four on which it beats a bag of words"
     full = Answer("07_evaluation", text, "default student, 2,600 steps", 2600, 5, {name: six})
     e = grid_results.judged("documentation")["mlm-alone"]
     turned = Result(-e.mean, -e.high, -e.low, -grid_results.verdict(e), 2, "points")
