@@ -296,7 +296,8 @@ def steps_table() -> str:
     for finding in FINDINGS:
         for name, rows in contradictions(answers_of(finding)).items():
             cells = [
-                f"{answer.steps:,} steps: {result} {result.unit}"
+                f"{answer.steps:,} steps{', real teacher' * (answer.scale == answers.REAL_SCALE)}: "
+                f"{result} {result.unit}"
                 for answer, result in sorted(rows, key=lambda row: row[0].steps)
             ]
             later = "; ".join(cells[1:])
