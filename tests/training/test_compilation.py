@@ -250,7 +250,11 @@ def test_only_a_gpu_is_compiled_for_unless_it_is_asked_for(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert not compiles("off", gpu) and not compiles("auto", cpu)
     assert not compiles("auto", gpu, sharded=True) and tried == []
-    assert compiles("on", cpu) and compiles("auto", gpu) and tried == ["cpu", "cuda"]
+    with torch._dynamo.config.patch(suppress_errors=False):
+        assert compiles("on", cpu) and tried == ["cpu"]
+        assert not torch._dynamo.config.suppress_errors  # who asks for it is told what is wrong
+        assert compiles("auto", gpu) and tried == ["cpu", "cuda"]
+        assert torch._dynamo.config.suppress_errors
     with pytest.raises(UserError, match="FSDP") as refused:
         compiles("on", gpu, sharded=True)
     assert refused.value.settings == ("compile",)
