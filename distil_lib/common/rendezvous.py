@@ -69,11 +69,20 @@ def watch_machines(options: Namespace) -> None:
 
     Args:
         options: Accelerate's, of its launcher.
+
+    Raises:
+        UserError: the address of the first machine is missing, or the limit is no time.
     """
     if options.num_machines < 2 or options.rdzv_backend != "static":
         return
+    if not options.main_process_ip:
+        raise UserError(
+            "Several machines do not find each other without the address of the first.",
+            f"Give the same one on all machines; this one has {addresses()}.",
+            setting="main_process_ip",
+        )
     seconds = connect_seconds()
-    options.rdzv_conf = f"timeout={seconds + 60},{options.rdzv_conf}".rstrip(",")
+    options.rdzv_conf = f"timeout={seconds + 60},{options.rdzv_conf or ''}".rstrip(",")
     # PyTorch waits outside Python, where Ctrl-C is not heeded; it takes over when processes start.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -92,7 +101,8 @@ def watch_machines(options: Namespace) -> None:
 
 def machines_apart(options: Namespace) -> tuple[str, str]:
     """(problem, remedy), as it looks from this machine."""
-    host, port, rank = options.main_process_ip, options.main_process_port, int(options.machine_rank)
+    host, port = options.main_process_ip, options.main_process_port
+    rank = int(options.machine_rank or 0)
     first, seconds = f"{host}:{port}", connect_seconds()
     reason = unreachable(host, int(port))
     if rank == 0 and reason:

@@ -9,10 +9,12 @@ import math
 import pkgutil
 import random
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
+import distil_lib
 from distil_lib.common import cli
 from distil_lib.common.cli import Program, checked
 from distil_lib.errors import UserError
@@ -29,6 +31,7 @@ PLACES = [
     "export.__main__",
     "export.browser",
     "text.tokenizer",
+    "text.cache",
 ]
 
 
@@ -38,6 +41,14 @@ def programs() -> dict[str, Program]:
 
 
 PROGRAMS = programs()
+
+
+def test_every_program_is_here():
+    sources = Path(distil_lib.__file__).parent.rglob("*.py")
+    made = [path for path in sources if "\nPROGRAM = Program(" in path.read_text("utf-8")]
+    assert len(made) == len({id(program) for program in PROGRAMS.values()}) == len(PLACES)
+
+
 NUMBERS = (
     "nan inf -inf -1 0 -0 1 2 0.5 1.5 1e308 1e-320 1e400 4294967296 1000000000000 ² ٣ 1_0".split()
 )

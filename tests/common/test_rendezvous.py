@@ -16,7 +16,7 @@ from threading import Timer
 import pytest
 from helpers import assert_user_error, free_port, together
 
-from distil_lib.common.rendezvous import addresses, connect_seconds, machines_apart
+from distil_lib.common.rendezvous import addresses, connect_seconds, machines_apart, watch_machines
 from distil_lib.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +25,19 @@ NODES = ROOT / "distil_lib" / "training" / "accelerate_configs" / "nodes.yaml"
 
 def machine(rank: int, port: int) -> Namespace:
     return Namespace(
-        num_machines=2, main_process_ip="127.0.0.1", main_process_port=port, machine_rank=rank
+        num_machines=2,
+        main_process_ip="127.0.0.1",
+        main_process_port=port,
+        machine_rank=rank,
+        rdzv_backend="static",
     )
+
+
+def test_several_machines_without_an_address_are_refused():
+    options = machine(0, 1)
+    options.main_process_ip = None
+    with pytest.raises(UserError, match="address of the first"):
+        watch_machines(options)
 
 
 @pytest.mark.parametrize(
