@@ -306,3 +306,19 @@ def test_a_mutant_that_checks_nothing_is_seen(monkeypatch):
 
 def test_a_path_is_taken_as_its_text(tmp_path):
     assert checked(PretrainConfig, "output", tmp_path) == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["output", "teacher", "corpus", "log_with", "init_from"])
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_text_is_no_value(name, text):
+    """What `--teacher "$TEACHER"` gives where the variable is not set."""
+    with pytest.raises(UserError, match="empty text"):
+        PRETRAIN.parse([f"--{name}", text])
+
+
+def test_what_means_the_same_is_the_same():
+    """So two arms of a grid cannot differ in the sign of 0 or in a space alone."""
+    one = PretrainConfig(alpha_cos=-0.0, init_layers="0, 2")
+    other = PretrainConfig(alpha_cos=0.0, init_layers="0,2")
+    assert repr(one) == repr(other) and one.layer_choice() == [0, 2]
+    assert PretrainConfig(init_layers="\u0663").layer_choice() == "\u0663"  # an Arabic 3
