@@ -344,7 +344,7 @@ def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_in_nobodys_way(tm
 def test_a_state_of_no_run_is_named(entries, tmp_path):
     sound = {"step": 1, "extra": {}, "param_groups": [], "schedules": [{}]}
     (tmp_path / "state.json").write_text(json.dumps(sound))
-    assert read_state(tmp_path) == sound
+    assert library.read_state(tmp_path) == sound
     (tmp_path / "state.json").write_text(json.dumps(sound | entries))
     with pytest.raises(UserError, match="not the state of a run"):
-        read_state(tmp_path)
+        library.read_state(tmp_path)
