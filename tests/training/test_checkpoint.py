@@ -19,6 +19,7 @@ from distil_lib.training.checkpoint import (
     latest_valid_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    read_state,
 )
 from distil_lib.training.optimization import build_optimizers, linear_schedule
 

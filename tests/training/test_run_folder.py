@@ -295,5 +295,5 @@ def test_a_setting_that_an_old_run_does_not_name_had_its_default(config, tmp_pat
     lines = [line for line in path.read_text().splitlines() if not line.startswith("learning_rate")]
     path.write_text("\n".join(lines))
     assert opened(config(max_steps=5, resume=True)) is None
-    with pytest.raises(UserError, match="learning_rate was 0.0005 and is 0.9"):
+    with pytest.raises(UserError, match=r"learning_rate was 0\.0005 and is 0\.9"):
         opened(config(max_steps=5, resume=True, learning_rate=0.9))
