@@ -18,7 +18,6 @@ from distil_lib.training.checkpoint import (
     find_corruption,
     latest_valid_checkpoint,
     load_checkpoint,
-    read_state,
     save_checkpoint,
 )
 from distil_lib.training.optimization import build_optimizers, linear_schedule
