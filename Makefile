@@ -154,12 +154,12 @@ lock: ## resolve requirements.lock anew from pyproject.toml (needs uv); add `UPG
 
 # The bounds of pyproject.toml are promises to those who install the library beside other things. The [tool.uv] constraints
 # are for the lock alone, hence --no-config.
-oldest: ## the core's tests with the oldest versions that pyproject.toml allows, in .venv-oldest (needs uv)
+oldest: ## the library's tests with the oldest versions that pyproject.toml allows, in .venv-oldest (needs uv)
 	mkdir -p build
-	uv --no-config pip compile pyproject.toml --extra dev --resolution lowest-direct \
+	uv --no-config pip compile pyproject.toml --all-extras --resolution lowest-direct \
 	    $(if $(PYTHON),--python $(PYTHON)) --no-annotate --no-header --quiet --output-file build/oldest.all
 	grep -vE '^(nvidia|cuda|triton)' build/oldest.all > build/oldest.lock
-	$(MAKE) core VENV=.venv-oldest LOCK=build/oldest.lock
+	$(MAKE) unit VENV=.venv-oldest LOCK=build/oldest.lock
 
 hooks: $(READY) ## run the pre-commit hooks over all files, and before every commit from now on
 	$(BIN)/pre-commit run --all-files

@@ -18,9 +18,12 @@ if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then wheels=$1; shift; fi
 seconds=${SECONDS_IN_ALL:-480}
 export PYTHONPATH=$root HF_HUB_OFFLINE=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false
 python=${PYTHON:-python3}
-needed="torch, transformers, datasets, accelerate, pydantic, filelock, psutil, yaml, sklearn, pandas"
+needed="torch transformers datasets accelerate pydantic filelock psutil yaml sklearn pandas"
+has_all() {
+  "$1" -c "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in sys.argv[1:]))" $needed
+}
 
-if ! "$python" -c "import $needed" 2>/dev/null; then
+if ! has_all "$python"; then
   if [ ! -d "$wheels" ]; then
     echo "error: one of $needed is missing, and there are no wheels in $wheels." >&2
     exit 2
@@ -31,7 +34,7 @@ if ! "$python" -c "import $needed" 2>/dev/null; then
     timeout 240 "$output/venv/bin/python" -m pip install --quiet --no-index \
       --find-links "$wheels" --requirement "$output/requirements.txt"
   python=$output/venv/bin/python
-  if ! "$python" -c "import $needed"; then
+  if ! has_all "$python"; then
     echo "error: the wheels in $wheels are not enough." >&2
     exit 2
   fi

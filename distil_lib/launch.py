@@ -14,6 +14,7 @@ import logging
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ from typing import NoReturn
 from distil_lib.common.errors import exit_on_user_error
 from distil_lib.errors import UserError
 
+LEVEL = "TORCH_CPP_LOG_LEVEL"
 PRETRAIN = Path(__file__).with_name("pretrain.py")
 
 
@@ -35,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _launch(arguments: Sequence[str]) -> int:
+    loud = os.environ.get(LEVEL)
+    os.environ[LEVEL] = loud or "FATAL"  # read once, here: this process only tries to connect
     from accelerate.commands import launch
+
+    if loud is None:
+        del os.environ[LEVEL]
     from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 
     def refuse(message: str) -> NoReturn:
@@ -75,11 +82,14 @@ def check_settings(script: str, arguments: Sequence[str]) -> None:
         parse_arguments(arguments)
 
 
-def _launch_several(options: object) -> int:
+def _launch_several(options: Namespace) -> int:
     from accelerate.commands.launch import multi_gpu_launcher
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    from distil_lib.common.rendezvous import watch_machines
+
+    watch_machines(options)
     try:
         multi_gpu_launcher(options)
     except SignalException as stop:  # the processes have been told, and have ended

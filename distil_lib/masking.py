@@ -122,11 +122,10 @@ class DynamicMasking:
         """
         epochs = np.broadcast_to(epoch, len(examples))
         corrupted, labels = input_ids.clone(), torch.full_like(input_ids, IGNORED)
-        for row, (example, number) in enumerate(zip(examples, epochs, strict=True)):
-            ids = input_ids[row].numpy()
+        rows = (x.numpy() for x in (input_ids, corrupted, labels))  # the same memory
+        for ids, shown, true, example, number in zip(*rows, examples, epochs, strict=True):
             chosen, replacement = self._choose(ids, int(example), int(number))
-            labels[row, chosen] = input_ids[row, chosen]
-            corrupted[row, chosen] = torch.from_numpy(replacement).to(input_ids.dtype)
+            true[chosen], shown[chosen] = ids[chosen], replacement
         draw: Any = (input_ids.shape, self.sample, self.seed, examples, epochs.tolist())
         return MaskedBatch(corrupted, labels, sample_tokens(*draw) if self.sample else None)
 

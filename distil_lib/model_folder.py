@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import cached_file, logging
 
@@ -66,9 +66,9 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
             raise UserError(f"{name} {problem}.", ENTIRE)
         with loading(name):
             missing = {"_raise_exceptions_for_missing_entries": False}
-            config, index = cached_file(name, "config.json"), cached_file(name, INDEX, **missing)
+            file, index = cached_file(name, "config.json"), cached_file(name, INDEX, **missing)
         _check_index(name, Path(index) if index else None)
-        return check_config(name, Path(str(config)))
+        return check_config(name, Path(str(file)))
     if not (folder / "config.json").is_file():
         raise UserError(f"{name} is no model: it has no config.json.", ENTIRE)
     if not any(folder.glob("*.safetensors")):
@@ -77,7 +77,21 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
         remedy = "Save the model again with safetensors (`model.save_pretrained(folder)`)."
         raise UserError(f"{name} holds {only if pickles else 'no weights'}.", remedy)
     _check_index(name, folder / INDEX, folder)
-    return check_config(name, folder / "config.json")
+    config = check_config(name, folder / "config.json")
+    for path in sorted(folder.glob("*.safetensors")):
+        _check_types(name, path)
+    return config
+
+
+def _check_types(name: str | Path, path: Path) -> None:
+    """Weights are real numbers: whole ones would be taken for them without their scale."""
+    # A damaged file is the loader's to name.
+    with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
+        for key in file.keys():  # noqa: SIM118  # it is no dictionary
+            kind = file.get_slice(key).get_dtype()
+            if kind not in ("F64", "F32", "F16", "BF16") and "position_ids" not in key:
+                remedy = "Quantized models are not read: take the one that this was made from."
+                raise UserError(f"The weight {key} of {name} is of the type {kind}.", remedy)
 
 
 def _read_json(name: str | Path, path: Path) -> dict[str, Any]:

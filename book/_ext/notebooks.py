@@ -57,8 +57,10 @@ if importlib.util.find_spec("distil_lib") is None:
     sys.path.insert(0, str(clone))  # a running kernel does not see a new install
     importlib.invalidate_caches()
     report = subprocess.run([*pip, "check"], capture_output=True, text=True).stdout
-    faults = (line for line in report.splitlines() if line.startswith("distil-lib "))
-    print("\\n".join(faults), end="")  # what is missing or too old
+    faults = [line for line in report.splitlines() if line.startswith("distil-lib ")]
+    if faults:
+        print(*faults, "To install what is missing or too old, type this and restart:", sep="\\n")
+        print(f'%pip install -e "{clone}"')
 import distil_lib"""
 
 

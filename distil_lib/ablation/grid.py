@@ -31,7 +31,7 @@ from distil_lib.ablation.fingerprints import InputFingerprints, settings_hash
 from distil_lib.common.cli import Seeds, Settings, checked, near, read_settings, unknown_setting
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FinetuneConfig
-from distil_lib.tasks.registry import find_task
+from distil_lib.tasks.registry import TASKS, find_task
 from distil_lib.training.config import PretrainConfig, load_preset
 
 GRIDS = Path(__file__).parent / "grids"
@@ -267,6 +267,10 @@ def read_grid(
     named = file.tasks if isinstance(file.tasks, dict) else dict.fromkeys(file.tasks or ())
     tasks = {}
     for task, own in named.items():
+        if find_task(task).name not in TASKS:
+            raise UserError(
+                f"{path} names the task {task}.", f"A grid takes these: {', '.join(TASKS)}."
+            )
         own = shared | _settings(FinetuneConfig, own, f"the task {task}{where}")
         tasks[find_task(task).name] = FinetuneConfig(task=task, precision=precision, **own)
     return Grid(path.stem, preset, base, reference, arms, tasks, file.finetuning_seeds)

@@ -126,6 +126,8 @@ def checked(kind: type, name: str, value: Any, where: str = "", strict: bool = T
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and (reason := _unfit(text)):
             raise UserError(f"{name}{where} is {show(text)}.", reason, setting=name)
+    if isinstance(value, float):
+        value += 0.0  # -0.0 is 0.0, in hashes and records, too
     # What `--teacher "$TEACHER"` gives where the variable is not set.
     if isinstance(value, str) and not value.strip() and value != _default(kind, name):
         raise UserError(

@@ -205,7 +205,12 @@ def launch_precision(precision: "Precision") -> "Precision":
     if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("no", ""):
         raise UserError(
             "The launcher asks for a compiler (ACCELERATE_DYNAMO_BACKEND).",
-            "Leave dynamo_backend out: what is compiled rounds otherwise and is not tested here.",
+            "Leave dynamo_backend out: the program compiles its layers and losses itself.",
+            setting="compile",
+        )
+    if os.environ.get("ACCELERATE_TORCH_DEVICE"):
+        raise UserError(
+            "ACCELERATE_TORCH_DEVICE is set.", "Unset it; CUDA_VISIBLE_DEVICES chooses a GPU."
         )
     if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
         raise UserError(

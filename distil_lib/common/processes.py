@@ -53,6 +53,41 @@ def quiet_libraries() -> None:
         disable_progress_bars()
 
 
+NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+SWITCHES = {*"1 true yes y t on 0 false no n f off".split()}  # what Accelerate understands
+TOGETHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def check_launcher_variables() -> None:
+    """Refuse what only a half of a launcher leaves in the environment.
+
+    The libraries below would end in a traceback, or wait for processes that nobody has started.
+
+    Raises:
+        UserError: that names the variable.
+    """
+    given = os.environ
+    wrong = [n for n in NUMBERS if n in given and not (given[n].isascii() and given[n].isdigit())]
+    switches = (n for n in given if n.startswith("ACCELERATE_USE_"))
+    wrong += [n for n in switches if given[n].lower() not in SWITCHES]
+    if wrong:
+        raise UserError(
+            f"The environment variable {wrong[0]} is {given[wrong[0]][:40]!r}.", "Unset it."
+        )
+    some = [name for name in TOGETHER[:3] if name in given]
+    missing = [name for name in TOGETHER if name not in given]
+    if some and missing:
+        raise UserError(
+            f"The environment has {some[0]} and no {missing[0]}.",
+            f"A launcher sets all of {', '.join(TOGETHER)}: start with one, or unset {some[0]}.",
+        )
+    if some and int(given["RANK"]) >= int(given["WORLD_SIZE"]):
+        raise UserError(
+            f"RANK is {given['RANK']} and WORLD_SIZE {given['WORLD_SIZE']}.",
+            "Ranks count from 0: start with a launcher.",
+        )
+
+
 def run_program(
     function: Callable[[], str | None], stopped: str = "stopped", resumable: bool = False
 ) -> None:
@@ -70,6 +105,7 @@ def run_program(
     with _interrupts_reported(stopped):
         try:
             with exit_on_user_error(resumable):
+                check_launcher_variables()
                 said = function()
         except SystemExit:
             _leave_processes()
@@ -129,12 +165,11 @@ def shared_refusal() -> Iterator[None]:
     except UserError as raised:
         error = raised
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        from accelerate import PartialState
         from accelerate.utils import gather_object
 
-        from distil_lib.common.hardware import on_cpu
+        from distil_lib.common.rendezvous import meet
 
-        PartialState(cpu=on_cpu())  # starts the exchange, once
+        meet()  # starts the exchange, once
         error = next((one for one in gather_object([error]) if one is not None), None)
         if error is not None:
             error.shared = True  # every process knows of it: one a machine speaks

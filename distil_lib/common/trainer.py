@@ -36,12 +36,16 @@ class Progress(TrainerCallback):
 
 @contextlib.contextmanager
 def environment_kept() -> Iterator[None]:
-    """Undo what `TrainingArguments` write into the environment.
+    """Hide the launcher's settings from the Trainer, and undo what it writes into the environment.
 
-    They tell Accelerate their precision there, where the next program would read it.
+    `TrainingArguments` tell Accelerate their precision there, where the next program would read
+    it; and a precision that is there already would win over theirs.
     """
     before = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
     try:
+        for name in before:
+            if name != "ACCELERATE_USE_CPU":
+                del os.environ[name]
         yield
     finally:
         for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:

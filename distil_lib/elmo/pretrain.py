@@ -19,7 +19,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,12 @@ import torch
 from safetensors.torch import load_model
 
 from distil_lib.common.files import atomic_folder, write_result
-from distil_lib.common.hardware import default_threads, describe_machine, probe_precision
+from distil_lib.common.hardware import (
+    default_threads,
+    describe_machine,
+    launch_precision,
+    probe_precision,
+)
 from distil_lib.common.trainer import environment_kept
 from distil_lib.elmo.config import PROGRAM, ElmoPretrainConfig
 from distil_lib.elmo.language_model import ElmoForPreTraining, perplexities
@@ -45,6 +50,7 @@ from distil_lib.elmo.trainer import Recorder, diverged, new_trainer
 from distil_lib.elmo.vocabulary import Batches, Words, load_words, unigram_perplexity
 from distil_lib.errors import UserError
 from distil_lib.training.metrics_file import MetricsFile
+from distil_lib.training.sharding import check_launch_backend
 
 # Settings of the model.
 SIZES = "max_characters filters cell_size projection_size encoder_size classifier_size".split()
@@ -78,6 +84,8 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
             "ELMo is pretrained in one process.",
             "Start it with `python -m distil_lib.elmo.pretrain`, without a launcher.",
         )
+    check_launch_backend()
+    config = replace(config, precision=launch_precision(config.precision))
     settings, folder = open_run(config), Path(config.output)
     torch.set_num_threads(config.threads or default_threads())
     words = load_words(config.corpus, config.vocabulary, config.block_size, config.max_characters)

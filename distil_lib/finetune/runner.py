@@ -26,7 +26,12 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PrinterCallback
 
 from distil_lib.common.files import atomic_folder, check_writable, write_result
-from distil_lib.common.hardware import default_threads, describe_machine, probe_precision
+from distil_lib.common.hardware import (
+    default_threads,
+    describe_machine,
+    launch_precision,
+    probe_precision,
+)
 from distil_lib.common.paths import locate
 from distil_lib.common.trainer import Progress, environment_kept, quick_attention
 from distil_lib.errors import UserError
@@ -58,6 +63,7 @@ from distil_lib.finetune.report import check_comparable, retained_lines, seed_li
 from distil_lib.finetune.trainer import TaskTrainer, training_arguments
 from distil_lib.masking import random_stream
 from distil_lib.tasks.registry import TASKS, find_task, fingerprint, load_task
+from distil_lib.training.sharding import check_launch_backend
 
 
 def _device() -> torch.device:
@@ -281,6 +287,8 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
             "Fine-tuning runs in one process.",
             "Start it with `python -m distil_lib.finetune`, without a launcher.",
         )
+    check_launch_backend()
+    config = replace(config, precision=launch_precision(config.precision))
     torch.set_num_threads(config.threads or default_threads())
     teacher = read_record(locate(config.compare_with)) if config.compare_with else None
     path = config.result_file()

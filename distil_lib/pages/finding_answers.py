@@ -20,9 +20,10 @@ from distil_lib.common.paths import PROJECT
 from distil_lib.pages import grid_results
 from distil_lib.pages.grid_results import RESULTS
 
-GRID, LONG = "mini", "mini-longer"
+GRID, LONG, REAL = "mini", "mini-longer", "real-student"
 SCALE = "default teacher, student of 3 layers"
-GRID_STEPS = {GRID: 300, LONG: 600}
+REAL_SCALE = "real teacher, student of 3 layers"
+GRID_STEPS = {GRID: 300, LONG: 600, REAL: 300}
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def _grid_answer(names: Mapping[str, str], grid: str = GRID) -> Answer:
         e = effects[arm]
         results[name] = Result(e.mean, e.low, e.high, grid_results.verdict(e))
     seeds = min(effects[arm].seeds for arm in names)
-    return Answer("08_ablations", _listed(results), SCALE, GRID_STEPS[grid], seeds, results)
+    scale = REAL_SCALE if grid == REAL else SCALE
+    return Answer("08_ablations", _listed(results), scale, GRID_STEPS[grid], seeds, results)
 
 
 def _listed(results: Mapping[str, Result]) -> str:
@@ -118,6 +120,7 @@ def _left_out(arm: str) -> list[Answer]:
     return [
         _grid_answer({arm: name}),
         _grid_answer({arm: name}, LONG),
+        _grid_answer({arm: name}, REAL),
         _short_answer("05_triple_loss", "losses", "all three", {short: name}, 40),
     ]
 
@@ -203,6 +206,7 @@ def copied_layers() -> list[Answer]:
     return [
         _grid_answer({"random-start": name}),
         _grid_answer({"random-start": name}, LONG),
+        _grid_answer({"random-start": name}, REAL),
         _short_answer("04_initialization", "initialization", "spread", {"none": name}, 32),
     ]
 

@@ -282,10 +282,10 @@ def findings_table() -> str:
 
 
 def count(answer: Answer) -> str:
-    """How often something was repeated."""
-    if not answer.seeds:
+    """How often something was repeated, where the scale does not say so."""
+    if not answer.seeds or "rounds" in answer.scale:
         return ""
-    timed = "rounds" in answer.scale or "Chromium" in answer.scale
+    timed = "Chromium" in answer.scale
     noun = "repetition" if timed else "seed"
     return f"{answer.seeds} {noun}{'s' if answer.seeds > 1 else ''}"
 
@@ -296,7 +296,8 @@ def steps_table() -> str:
     for finding in FINDINGS:
         for name, rows in contradictions(answers_of(finding)).items():
             cells = [
-                f"{answer.steps:,} steps: {result} {result.unit}"
+                f"{answer.steps:,} steps{', real teacher' * (answer.scale == answers.REAL_SCALE)}: "
+                f"{result} {result.unit}"
                 for answer, result in sorted(rows, key=lambda row: row[0].steps)
             ]
             later = "; ".join(cells[1:])

@@ -65,9 +65,13 @@ AnyEffect = Effect | PooledEffect
 
 @cache
 def recorded_grid(name: str = "mini") -> tuple[Grid, list[dict[str, Any]]]:
-    """A grid and its records, whichever Python's documentation they were made with."""
-    grid = read_grid(name)
-    return grid, read_records(RESULTS / "ablation", grid)
+    """A grid and its records, whichever Python's documentation they were made with.
+
+    A grid whose teacher is not among the files here (`real-student`) has a folder of its own:
+    without the teacher's weights nothing says which of a folder's records are the grid's.
+    """
+    grid, own = read_grid(name), RESULTS / f"ablation-{name}"
+    return grid, read_records(own) if own.is_dir() else read_records(RESULTS / "ablation", grid)
 
 
 @cache
@@ -88,7 +92,7 @@ def judged(measure: str, name: str = "mini") -> dict[str, AnyEffect]:
 
     Args:
         measure: a key of `MEASURES`.
-        name: of the grid. `mini-longer` has the paper's four alone.
+        name: of the grid. `mini-longer` and `real-student` have the paper's four alone.
     """
     grid, _ = recorded_grid(name)
     values = grid_values(measure, name)

@@ -106,7 +106,7 @@ def with_labels(task: Task, train: Dataset) -> Task:
         names = tuple(str(value) for value in sorted(pc.unique(values).to_pylist()))
     if len({name.strip() for name in names}) < len(names):
         raise UserError(
-            f"Labels of {task.name} differ in white space alone: {', '.join(map(repr, names))[:200]}.",
+            f"Labels of {task.name} differ in white space alone: {reprlib.repr(names)}.",
             "Remove it.",
         )
     if not 2 <= len(names) <= MAX_CLASSES:

@@ -124,7 +124,8 @@ def read_task_declaration(file: str | Path) -> Task:
 def _word(path: Path, key: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UserError(
-            f"{path}: {key} is a {type(value).__name__}.", "Expected is a name: write it in quotation marks."
+            f"{path}: {key} is a {type(value).__name__}.",
+            "Expected is a name: write it in quotation marks.",
         )
     return value
 

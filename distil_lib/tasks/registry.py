@@ -28,6 +28,7 @@ from distil_lib.tasks.documentation_pairs import PACKAGES
 from distil_lib.tasks.local_files import read_task_files
 from distil_lib.tasks.own_tasks import is_task_file, read_task_declaration
 from distil_lib.tasks.task import Task
+from distil_lib.text.sources import check_no_folder
 
 
 # ---------------------------------------------------------------------------------- declarations
@@ -187,6 +188,7 @@ def _read(
 
 
 def _from_hub(task: Task) -> Mapping[str, Dataset]:
+    check_no_folder(task.repository)
     try:
         return datasets.load_dataset(task.repository, task.config or None)
     except (

@@ -106,6 +106,11 @@ def read_lines(file: IO[str], path: Path) -> Iterator[str]:
                 f"Line {number} of {path} has more than {LONGEST_LINE:,} letters.",
                 "Cut it into lines or documents.",
             )
+        if 4 * line.count("\0") > len(line):
+            raise UserError(
+                f"Line {number} of {path} is no text in UTF-8: it is full of NUL characters.",
+                "Save it as UTF-8; it may be UTF-16, or no text at all.",
+            )
         yield line.rstrip("\n")
 
 
@@ -203,7 +208,7 @@ def read_parquet(file: Path) -> Iterator[tuple[int, str | None]]:
     """(row, text) of a .parquet file."""
     with pyarrow.parquet.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
-        if "text" not in schema.names:
+        if schema.names.count("text") != 1:
             raise _no_column(file, schema.names)
         kind = schema.field("text").type
         values = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
@@ -245,7 +250,7 @@ def _kind(value: object) -> str:
 def _no_column(file: Path, columns: list[str]) -> UserError:
     return UserError(
         f"{file} has the columns {', '.join(columns) or 'none'}.",
-        "Name the column with the documents `text`.",
+        "Name the column with the documents `text`, and no other.",
     )
 
 

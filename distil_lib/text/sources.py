@@ -94,13 +94,23 @@ def _part(text: str, corpus: str) -> Source:
         return Source("docs", text, weight)
     if text.startswith("hub:"):
         name, *rest = text[4:].split(":")
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or len(rest) > 2:
+        if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) or len(rest) > 2:
             raise UserError(
                 f"{text!r} does not name a dataset of the Hub.",
                 "Write hub:OWNER/NAME, hub:OWNER/NAME:CONFIG or hub:OWNER/NAME:CONFIG:SPLIT.",
             )
+        check_no_folder(name)
         return Source("hub", text, weight)
     return Source("path", text, weight)
+
+
+def check_no_folder(name: str) -> None:
+    """Raise `UserError` where `datasets` would read a folder here in place of the Hub's dataset."""
+    if _exists(name):
+        raise UserError(
+            f"{name!r} is a name on the Hub, and a file or folder here, too.",
+            "Start the program in another folder, or pass the path (./NAME) in place of the Hub's.",
+        )
 
 
 def corpus_fingerprint(corpus: str) -> list:

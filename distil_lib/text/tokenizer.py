@@ -140,6 +140,30 @@ def _not_loaded(name: str | Path, error: Exception) -> UserError:
     )
 
 
+# Upper case, accents, punctuation, digits, Chinese: what kinds of tokenizers treat differently.
+PROBE = "The Café's naïve 2nd_value, don't; (e-mail) 3.14 costs … 文字 of an array"
+
+
+def check_same_reading(tokenizer: PreTrainedTokenizerFast, name: str | Path) -> None:
+    """Raise `UserError` unless the tokenizer in a model's folder gives a text the same ids.
+
+    Two tokenizers may have the same words and cut a text otherwise: an uncased and a cased one.
+    """
+    if not Path(name, "tokenizer.json").is_file():
+        return
+    own = load_tokenizer(name)
+    kinds = ("cls_token", "sep_token", "mask_token")
+    problem = next((k for k in kinds if getattr(tokenizer, k) != getattr(own, k)), "")
+    if not problem and tokenizer(PROBE)["input_ids"] != own(PROBE)["input_ids"]:
+        problem = "upper case, accents or punctuation"
+    if problem:
+        raise UserError(
+            f"The tokenizer reads {problem} otherwise than that of {name}.",
+            "Pass the teacher's own tokenizer.",
+            setting="tokenizer",
+        )
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """A hash of everything that decides which ids a text gets."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
@@ -179,6 +203,12 @@ tokenizer that differs in a few pieces.
 
 def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
     output = Path(config.output)
+    if (output / "config.json").exists():
+        raise UserError(
+            f"{output} holds a model, which has a tokenizer of its own.",
+            "Choose another folder.",
+            setting="output",
+        )
     check_writable(output / "README.md")  # before minutes of reading, not after
     documents = load_documents(config.corpus)
     if not isinstance(documents, Dataset):

@@ -21,9 +21,11 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedModel
 
 from distil_lib.common.files import check_writable, write_result
+from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.export.load import INPUTS, dummy_inputs
 from distil_lib.finetune.models import positions
+from distil_lib.model_folder import check_model_folder
 from distil_lib.timing.backend_config import PROGRAM, BackendComparisonConfig
 from distil_lib.timing.backend_differences import random_difference, score
 from distil_lib.timing.backend_latency import measure, memory
@@ -49,6 +51,8 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
     if config.output:
         check_writable(Path(config.output))
     names = {role: getattr(config, role) for role in ROLES}
+    for name in filter(None, names.values()):  # both, before the first is exported
+        check_model_folder(locate(name))
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "distil_lib.timing.backend_comparison", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -160,8 +160,12 @@ def read_state(checkpoint: Path) -> dict:
     """What a checkpoint holds beside tensors: `step`, `extra`, `param_groups`, `schedules`."""
     state = read_json(checkpoint / STATE)
     kinds = {"step": int, "extra": dict, "param_groups": list, "schedules": list}
-    if not isinstance(state, dict) or any(
-        not isinstance(state.get(name), kind) for name, kind in kinds.items()
+    parts = ("inputs", "arithmetic", "positions")
+    if (
+        any(not isinstance(state.get(name), kind) for name, kind in kinds.items())
+        or state["step"] < 0
+        or any(not isinstance(schedule, dict) for schedule in state["schedules"])
+        or any(not isinstance(state["extra"].get(name, {}), dict) for name in parts)
     ):
         raise UserError(
             f"{checkpoint / STATE} is not the state of a run.",

@@ -6,14 +6,15 @@
 
 A layer is compiled in place: names of parameters, checkpoints and exports do not know of it. All
 layers of a model share one compiled form, so that its depth costs no compiling. Evaluations, whose
-batches have other shapes, are not compiled (`eager`).
+batches have other shapes, are not compiled (`eager`). Compiled dropout draws other numbers, with
+the same chances and from the same seed; without dropout only rounding differs.
 """
 
 import contextlib
 import os
 
 import torch
-from torch import nn
+from torch import _dynamo, nn
 
 from distil_lib.errors import UserError
 
@@ -44,6 +45,9 @@ def compiles(setting: str, device: torch.device, sharded: bool = False) -> bool:
             "Install a C++ compiler (on a GPU, Triton too), or leave it off.",
             setting="compile",
         )
+    if setting == "auto" and not reason:
+        # Nobody has asked for it: a part that does not compile runs as it is written, with a word.
+        _dynamo.config.suppress_errors = True
     return not reason
 
 

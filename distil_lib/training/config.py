@@ -160,6 +160,7 @@ class PretrainConfig(Settings):
 
     def check(self) -> None:
         """See `Settings.check`."""
+        self.init_layers = ",".join(part.strip() for part in self.init_layers.split(","))
         if not (self.alpha_ce or self.alpha_mlm or self.alpha_cos):
             names = ("alpha_ce", "alpha_mlm", "alpha_cos")
             raise UserError("All three alphas are 0.", "One of them must be positive.", names)

@@ -116,7 +116,9 @@ class PretrainingRun:
             began = time.monotonic()
             counts, places, stop, progress = self._gather_token_counts(micro_batches)
             self._set_progress(progress)
-            self.window.add(self._optimizer_step(micro_batches, counts))
+            # Entered around all micro-batches, it rounds each weight once and not for each of them.
+            with contextlib.nullcontext() if self.setup.sharded else self.accelerator.autocast():
+                self.window.add(self._optimizer_step(micro_batches, counts))
             self.clock.add(counts.cos, places)
             if not (self.setup.compiled and number < first + COMPILING):
                 self._measured("step", began)

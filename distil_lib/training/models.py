@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from distil_lib.common.paths import locate
@@ -11,6 +12,7 @@ from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student, skipped_positions, student_config
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM, load_teacher, new_teacher
+from distil_lib.text.tokenizer import check_same_reading
 from distil_lib.training.config import PretrainConfig
 from distil_lib.vocabulary import check_vocabulary
 
@@ -19,7 +21,24 @@ def load_run_teacher(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast)
     """The run's teacher, or None if a BERT is pretrained."""
     if config.teacher is None:
         return None
-    return load_teacher(locate(config.teacher), tokenizer, getattr(torch, config.teacher_dtype))
+    name = locate(config.teacher)
+    teacher = load_teacher(name, tokenizer, getattr(torch, config.teacher_dtype))
+    check_same_reading(tokenizer, name)
+    return teacher
+
+
+def round_linear_maps(teacher: MaskedLM, dtype: torch.dtype) -> int:
+    """Keep a teacher's linear maps in the precision that autocast rounds them to at every use.
+
+    It answers with the same bits, and nothing has to be rounded again in each step. The output's
+    matrix stays as it is: it is the table of word vectors too, which autocast does not round.
+
+    Returns:
+        The number of maps.
+    """
+    output = teacher.model.get_output_embeddings()
+    linear = (m for m in teacher.modules() if isinstance(m, nn.Linear) and m is not output)
+    return len([module.to(dtype) for module in linear])
 
 
 def model_fingerprint(model: MaskedLM | None) -> str:
@@ -77,6 +96,7 @@ def _new_bert(
     attention = "eager" if device.type == "cpu" and config.block_size <= 128 else "sdpa"
     if config.init_from is not None:
         start = load_teacher(locate(config.init_from), tokenizer, new_head=True)
+        check_same_reading(tokenizer, locate(config.init_from))
         return start.to_training(config.dropout, attention)
     shape = (config.hidden_size, config.hidden_layers, config.heads)
     return new_teacher(tokenizer, *shape, dropout=config.dropout, attention=attention)

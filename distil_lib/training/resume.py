@@ -56,6 +56,7 @@ def arithmetic(setup: TrainingSetup) -> dict[str, str | int]:
         "micro-batches": setup.config.micro_batch_size,
         "threads": torch.get_num_threads(),
         "device": setup.device.type,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "sharding": setup.sharded,
     }
     if setup.compiled:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from distil_lib.common.files import read_json, read_yaml
 from distil_lib.errors import UserError
 from distil_lib.training.checkpoint import latest_valid_checkpoint, list_checkpoints
-from distil_lib.training.config import RESUMABLE_OVERRIDES, PretrainConfig
+from distil_lib.training.config import FIELDS, RESUMABLE_OVERRIDES, PretrainConfig
 
 PARTIAL = ".config.yaml.partial"
 LOCK, HOLDER = ".lock", ".lock.json"
@@ -167,7 +167,9 @@ def _check_folder(folder: Path, config: PretrainConfig) -> bool:
 
 def _check_settings(folder: Path, saved: dict, config: PretrainConfig) -> None:
     now = vars(config)
-    changed = [k for k in now if k not in RESUMABLE_OVERRIDES and k in saved and now[k] != saved[k]]
+    # What a run does not say, it had by default: it is older than the setting.
+    saved = {name: entry.default for name, entry in FIELDS.items()} | saved
+    changed = [k for k in now if k not in RESUMABLE_OVERRIDES and now[k] != saved[k]]
     if config.precision == "auto" and "precision" in changed:
         changed.remove("precision")  # a resumed run keeps what it was started with
     changed = [k for k in changed if k not in BY_CONTENT or None in (now[k], saved[k])]

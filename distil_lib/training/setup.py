@@ -28,9 +28,9 @@ from distil_lib.common.hardware import (
     default_threads,
     launch_precision,
     matmul_ceiling,
-    on_cpu,
 )
 from distil_lib.common.paths import locate
+from distil_lib.common.rendezvous import meet
 from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError
 from distil_lib.losses import TripleLoss
@@ -43,7 +43,12 @@ from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
 from distil_lib.training.compilation import compile_layers, compiles
 from distil_lib.training.compiled_losses import compiled_vocabulary_losses
 from distil_lib.training.config import PretrainConfig
-from distil_lib.training.models import load_run_teacher, model_fingerprint, new_model
+from distil_lib.training.models import (
+    load_run_teacher,
+    model_fingerprint,
+    new_model,
+    round_linear_maps,
+)
 from distil_lib.training.optimization import LinearByProgress, build_optimizers, linear_schedule
 from distil_lib.training.processes import SharedErrors, known_to_all
 from distil_lib.training.run_folder import open_run, saved_precision
@@ -138,7 +143,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     with known_to_all():  # before any process waits for another
         check_launch_backend()
         config = replace(config, precision=launch_precision(config.precision))
-    state = PartialState(cpu=on_cpu())
+    state = meet()
     errors = SharedErrors(state.process_index, state.num_processes)
     if state.device.type == "cpu":
         torch.set_num_threads(config.threads or default_threads())
@@ -190,6 +195,8 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     name_layers(model)
     if teacher is not None:
         teacher = teacher.to(accelerator.device)
+        if config.precision == "bf16":
+            round_linear_maps(teacher, torch.bfloat16)
     with errors.shared():
         sharded = accelerator.distributed_type == DistributedType.FSDP
         able = compiles(config.compile, accelerator.device, sharded)

@@ -638,3 +638,12 @@ def test_a_dry_run_runs_nothing(write_grid, tmp_path, capsys, watched):
         and "0 of 4 recorded, 4 missing" in capsys.readouterr().out
         and not (tmp_path / "results").exists()
     )
+
+
+def test_a_grid_names_the_librarys_tasks_only(tmp_path):
+    """Its means are over suites, in which a task of one's own is not."""
+    (tmp_path / "mine.yaml").write_text("source: .\ntext: a\nlabel: b\nmetric: accuracy\n")
+    file = tmp_path / "grid.yaml"
+    file.write_text(f"tasks: ['{tmp_path}/mine.yaml']\narms: {{a: {{}}}}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml.*A grid takes these"):
+        read_grid(file)

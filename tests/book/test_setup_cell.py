@@ -50,6 +50,16 @@ def foreign_python(folder: Path, visible: str) -> Path:
     return folder / "bin" / "python"
 
 
+def run_alone(python: Path, folder: Path, repository: Path) -> list[str]:
+    """What the cell prints without a kernel, where setuptools is visible and no index."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
+    command = [str(python), "-c", notebooks.setup_cell(repository.as_uri()).source]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
 def run_cells(python: Path, folder: Path, *sources: str) -> list[dict]:
     """Run cells in one fresh kernel of that Python, in that folder.
 
@@ -132,11 +142,23 @@ def test_cell_names_missing_dependencies(tmp_path, repository):
         (found,) = Path(PACKAGES).glob(name)
         (visible / found.name).symlink_to(found)
     python = foreign_python(tmp_path / "bare", str(visible))
-    environment = os.environ | {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
-    cell = notebooks.setup_cell(repository.as_uri()).source
-    result = subprocess.run(
-        [str(python), "-c", cell], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    missing = {line.split(" requires ")[1].split(",")[0] for line in result.stdout.splitlines()}
-    assert {"torch", "numpy", "transformers"} <= missing and "is not installed" in result.stdout
+    *faults, heading, remedy = run_alone(python, tmp_path, repository)
+    missing = {line.split(" requires ")[1].split(",")[0] for line in faults}
+    assert {"torch", "numpy", "transformers"} <= missing
+    assert all(line.endswith("is not installed.") for line in faults)
+    assert "To install" in heading
+    assert remedy == f'%pip install -e "{tmp_path / "distilling-bert"}"'
+
+
+def test_cell_leaves_what_is_there_and_names_what_is_too_old(tmp_path, repository):
+    """The foreign environment has a numpy of its own, too old for the library by its metadata."""
+    python = foreign_python(tmp_path / "kernel", PACKAGES)
+    (site,) = (tmp_path / "kernel").glob("lib/python*/site-packages")
+    theirs = site / "numpy-1.26.4.dist-info"
+    theirs.mkdir()
+    (theirs / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.26.4\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    fault, _, remedy = run_alone(python, work, repository)
+    assert "numpy>=2.0" in fault and "you have numpy 1.26.4" in fault and "%pip" in remedy
+    assert {path.name for path in site.glob("numpy*")} == {"numpy-1.26.4.dist-info"}

@@ -9,10 +9,12 @@ import math
 import pkgutil
 import random
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
+import distil_lib
 from distil_lib.common import cli
 from distil_lib.common.cli import Program, checked
 from distil_lib.errors import UserError
@@ -29,6 +31,7 @@ PLACES = [
     "export.__main__",
     "export.browser",
     "text.tokenizer",
+    "text.cache",
 ]
 
 
@@ -38,6 +41,14 @@ def programs() -> dict[str, Program]:
 
 
 PROGRAMS = programs()
+
+
+def test_every_program_is_here():
+    sources = Path(distil_lib.__file__).parent.rglob("*.py")
+    made = [path for path in sources if "\nPROGRAM = Program(" in path.read_text("utf-8")]
+    assert len(made) == len({id(program) for program in PROGRAMS.values()}) == len(PLACES)
+
+
 NUMBERS = (
     "nan inf -inf -1 0 -0 1 2 0.5 1.5 1e308 1e-320 1e400 4294967296 1000000000000 ² ٣ 1_0".split()
 )
@@ -295,3 +306,19 @@ def test_a_mutant_that_checks_nothing_is_seen(monkeypatch):
 
 def test_a_path_is_taken_as_its_text(tmp_path):
     assert checked(PretrainConfig, "output", tmp_path) == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["output", "teacher", "corpus", "log_with", "init_from"])
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_text_is_no_value(name, text):
+    """What `--teacher "$TEACHER"` gives where the variable is not set."""
+    with pytest.raises(UserError, match="empty text"):
+        PRETRAIN.parse([f"--{name}", text])
+
+
+def test_what_means_the_same_is_the_same():
+    """So two arms of a grid cannot differ in the sign of 0 or in a space alone."""
+    one = PretrainConfig(alpha_cos=-0.0, init_layers="0, 2")
+    other = PretrainConfig(alpha_cos=0.0, init_layers="0,2")
+    assert repr(one) == repr(other) and one.layer_choice() == [0, 2]
+    assert PretrainConfig(init_layers="\u0663").layer_choice() == "\u0663"  # an Arabic 3

@@ -2,13 +2,17 @@
 
 import ast
 import json
+import os
 from pathlib import Path
 
 import pytest
+import yaml
 
-from distil_lib.common.files import read_json
+from distil_lib.common.files import read_json, read_yaml
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
+from distil_lib.finetune.records import read_record
+from distil_lib.tasks.own_tasks import read_task_declaration
 
 LIBRARY = Path(__file__).parents[2] / "distil_lib"
 
@@ -106,3 +110,28 @@ def test_a_cache_that_cannot_be_made_names_its_variable(name, tmp_path, monkeypa
     with pytest.raises(UserError, match="DISTIL_CACHE") as error:
         cache_folder("blocks")
     assert str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["0100", "-010", "+07", "00", "1:30", "1:30.5", "190:20:30"])
+def test_numbers_that_yaml_reads_as_others_are_refused(number, tmp_path):
+    """Oracle: what a reader takes them for. PyYAML makes 64 of 0100 and 90 of 1:30."""
+    file = tmp_path / "a.yaml"
+    file.write_text(f"max_steps: {number}\n")
+    assert yaml.safe_load(file.read_text())["max_steps"] != number
+    with pytest.raises(UserError, match="another number"):
+        read_yaml(file)
+    file.write_text(f"max_steps: '{number}'\nnested: [0, 0.5, 10, 1.0e-3, 0x1f]\n")
+    assert read_yaml(file) == {"max_steps": number, "nested": [0, 0.5, 10, 1e-3, 31]}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("read", [read_json, read_yaml, read_record, read_task_declaration])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_not_waited_for(read, kind, tmp_path):
+    """A pipe that nobody writes into blocks its reader; /dev/zero never ends."""
+    file = tmp_path / "a.yaml"
+    {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda f: f.symlink_to("/dev/zero")}[kind](
+        file
+    )
+    with pytest.raises(UserError, match="no regular file"):
+        read(file)

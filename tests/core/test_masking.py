@@ -48,6 +48,22 @@ def test_order_batch_company_and_rank_change_nothing(tokenizer):
         assert {k: v for rank in ranks for k, v in rank.items()} == alone
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_a_batch_holds_what_is_chosen_for_each_row(tokenizer, dtype):
+    """Oracle: each row's choice written by torch's own indexing. The ids given stay as they are."""
+    input_ids = blocks(tokenizer, 6, 32).to(dtype)
+    before, examples, epochs = input_ids.clone(), [5, 0, 9, 2, 7, 1], [0, 1, 0, 2, 2, 0]
+    masking = DynamicMasking(tokenizer, seed=4)
+    out = masking(input_ids, examples, epochs)
+    for row, (example, epoch) in enumerate(zip(examples, epochs, strict=True)):
+        chosen, replacement = masking._choose(before[row].numpy(), example, epoch)
+        shown, labels = before[row].clone(), torch.full_like(before[row], -100)
+        labels[chosen] = before[row, chosen]
+        shown[chosen] = torch.from_numpy(replacement).to(dtype)
+        assert torch.equal(out.input_ids[row], shown) and torch.equal(out.labels[row], labels)
+    assert torch.equal(input_ids, before) and out.labels.dtype == out.input_ids.dtype == dtype
+
+
 def test_a_new_object_and_other_random_states_change_nothing(tokenizer):
     """As after a resume: nothing has to be remembered.
 

@@ -23,6 +23,7 @@ from distil_lib.initialization import initialize_student, student_config
 from distil_lib.model_folder import INDEX, check_model_folder
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM, load_teacher
+from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.vocabulary import check_tokenizer
 
 SIZES = {
@@ -411,3 +412,35 @@ def test_the_epsilon_that_transformers_does_not_read_survives_a_save(ids, tmp_pa
         student.save_pretrained(tmp_path)
         with torch.no_grad():
             assert torch.equal(Student.from_pretrained(tmp_path)(ids).logits, student(ids).logits)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_layers_that_config_json_leaves_out_are_refused(layers, folder):
+    """The teacher would be another one: cut, without a word."""
+    change_config(folder, num_hidden_layers=layers)
+    refused(folder, f"layer.{layers}.", "config.json leaves out")
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.float8_e4m3fn, torch.complex64])
+def test_weights_without_their_scale_are_refused(kind, folder):
+    change_weights(folder, lambda weights: {k: v.to(kind) for k, v in weights.items()})
+    refused(folder, "of the type", "quantized")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [{"return_dict": False}, {"chunk_size_feed_forward": 7}, {"chunk_size_feed_forward": "x"}],
+)
+def test_how_a_model_answers_is_not_for_its_config_json_to_say(entries, folder, ids):
+    expected = load_teacher(folder)(ids).logits
+    change_config(folder, **entries)
+    assert torch.equal(load_teacher(folder)(ids).logits, expected)
+
+
+@pytest.mark.parametrize("labels", [10**9, -1, True])
+def test_numbers_of_labels_that_no_head_has_are_refused(labels, folder):
+    """`transformers` would make a name for each of them."""
+    change_config(folder, num_labels=labels)
+    refused(folder, "num_labels")
+    with pytest.raises(UserError, match="num_labels"):
+        load_tokenizer(folder)

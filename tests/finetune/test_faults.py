@@ -294,3 +294,23 @@ def test_relative_positions_have_no_limit():
     assert positions(config) == UNLIMITED
     model = AutoModelForSequenceClassification.from_config(config).eval()
     assert model(torch.full((1, 700), 5)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "bf16"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4"),
+        ("ACCELERATE_USE_DEEPSPEED", "true"),
+        ("ACCELERATE_DYNAMO_BACKEND", "EAGER"),
+        ("ACCELERATE_TORCH_DEVICE", "meta"),
+    ],
+)
+def test_nothing_in_the_environment_changes_the_arithmetic_unseen(
+    name, value, settings, monkeypatch, tmp_path
+):
+    """A record of fp32 was computed in bf16."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError):
+        finetune(FinetuneConfig(**settings))
+    assert not list(tmp_path.rglob("*.json"))

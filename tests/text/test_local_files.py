@@ -173,3 +173,19 @@ def test_a_single_short_document_says_what_is_wrong(tmp_path):
     (tmp_path / "short.txt").write_text("A few words only.")
     with pytest.raises(UserError, match="4 words"):
         split_documents(load_documents(str(tmp_path / "short.txt")))
+
+
+@pytest.mark.parametrize("content", ["One text.\n".encode("utf-16-le"), b"\0" * 900, b"a\0\0\0\n"])
+def test_text_that_is_full_of_nul_is_no_text(content, tmp_path):
+    """UTF-16 without its mark is valid UTF-8 of another text."""
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(UserError, match="NUL"):
+        list(local_files.local_rows(tmp_path))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    columns = [pyarrow.array(["one"]), pyarrow.array(["two"])]
+    table = pyarrow.Table.from_arrays(columns, names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="columns text, text"):
+        list(local_files.local_rows(tmp_path))

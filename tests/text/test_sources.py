@@ -151,3 +151,18 @@ def test_a_mixture_with_an_empty_or_missing_part_names_it(weights, bad, parts, t
 def test_a_part_that_says_nothing_new_has_no_share(parts):
     with pytest.raises(UserError, match="parts before it"):
         load_documents(f"1 {parts[0]} + 1 {parts[0]}")
+
+
+@pytest.mark.parametrize("name", ["hub:../x", "hub:./x", "hub:.x", "hub:a/..", "hub:a/.b"])
+def test_a_path_is_no_name_on_the_hub(name):
+    with pytest.raises(UserError, match="does not name a dataset"):
+        parse_corpus(name)
+
+
+def test_a_folder_here_is_not_read_in_place_of_the_hub(tmp_path, monkeypatch):
+    """`datasets` prefers a folder of that name."""
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="a name on the Hub, and a file or folder here"):
+        parse_corpus("hub:owner/name")
+    assert parse_corpus("hub:owner/other")[0].kind == "hub"

@@ -1,6 +1,8 @@
 """Tokenizers that people bring: used, or refused in one sentence that says what to do."""
 
 import json
+import os
+import shutil
 import sys
 
 import pytest
@@ -9,7 +11,12 @@ from transformers import PreTrainedTokenizerFast
 
 from distil_lib.errors import UserError
 from distil_lib.text import tokenizer as library
-from distil_lib.text.tokenizer import load_tokenizer, main, train_tokenizer
+from distil_lib.text.tokenizer import (
+    check_same_reading,
+    load_tokenizer,
+    main,
+    train_tokenizer,
+)
 
 SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
@@ -147,3 +154,57 @@ def test_bad_arguments_are_one_message(arguments, corpus, capsys, monkeypatch):
         main(["--corpus", str(corpus), *arguments])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("error: ") == 1
+
+
+def edited(edit):
+    return lambda folder: change(folder / "tokenizer.json", edit)
+
+
+def settings(**changes):
+    return lambda folder: change(folder / "tokenizer_config.json", lambda c: c.update(changes))
+
+
+@pytest.mark.parametrize(
+    ("harm", "word"),
+    [
+        (edited(lambda c: c["normalizer"].update(lowercase=False)), "upper case"),
+        (edited(lambda c: c["model"].update(max_input_chars_per_word=1)), "upper case"),
+        (settings(cls_token="[SEP]", sep_token="[CLS]"), "cls_token"),
+        (settings(mask_token="the"), "mask_token"),
+    ],
+)
+def test_a_tokenizer_of_the_same_words_that_reads_otherwise_is_refused(
+    harm, word, teacher_folder, tokenizer_folder, tmp_path
+):
+    """Oracle: a change that gives some text other ids, with the same list of words."""
+    shutil.copytree(tokenizer_folder, tmp_path / "other")
+    harm(tmp_path / "other")
+    other = load_tokenizer(tmp_path / "other")
+    assert other.get_vocab() == load_tokenizer(teacher_folder).get_vocab()
+    if word == "upper case":
+        settings(do_lower_case=False)(tmp_path / "other")
+        other = PreTrainedTokenizerFast(
+            tokenizer_file=str(tmp_path / "other" / "tokenizer.json"), **SPECIAL
+        )
+    with pytest.raises(UserError, match=word):
+        check_same_reading(other, teacher_folder)
+    check_same_reading(load_tokenizer(tokenizer_folder), teacher_folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_place_of_a_tokenizer_is_not_waited_for(tokenizer_folder, tmp_path):
+    folder = shutil.copytree(tokenizer_folder, tmp_path / "pipe")
+    (folder / "tokenizer.json").unlink()
+    os.mkfifo(folder / "tokenizer.json")
+    assert len(load_tokenizer(folder)) < 10  # what is beside it; no teacher has so few words
+    with pytest.raises(UserError, match="is a file, and not a folder"):
+        load_tokenizer(folder / "tokenizer_config.json")
+
+
+def test_no_tokenizer_is_written_into_a_models_folder(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text("the model's")
+    with pytest.raises(SystemExit) as end:
+        main(["--corpus", str(tmp_path), "--output", str(tmp_path)])
+    assert end.value.code == 2 and "holds a model" in capsys.readouterr().err
+    assert (tmp_path / "tokenizer.json").read_text() == "the model's"

@@ -328,3 +328,23 @@ def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_in_nobodys_way(tm
     assert latest_valid_checkpoint(tmp_path) is None
     saved = Training("adamw").train(1).save(tmp_path)
     assert find_corruption(saved) is None and not half.exists()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"step": -5},
+        {"schedules": [5]},
+        {"extra": {"inputs": [1]}},
+        {"extra": {"arithmetic": "x"}},
+        {"extra": {"positions": 5}},
+        {"param_groups": {}},
+    ],
+)
+def test_a_state_of_no_run_is_named(entries, tmp_path):
+    sound = {"step": 1, "extra": {}, "param_groups": [], "schedules": [{}]}
+    (tmp_path / "state.json").write_text(json.dumps(sound))
+    assert library.read_state(tmp_path) == sound
+    (tmp_path / "state.json").write_text(json.dumps(sound | entries))
+    with pytest.raises(UserError, match="not the state of a run"):
+        library.read_state(tmp_path)

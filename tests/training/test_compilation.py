@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import newest_weights, randomize
+from helpers import apart, newest_weights, randomize
 from torch._dynamo.utils import counters
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig
 
@@ -35,6 +35,7 @@ from distil_lib.training.config import PretrainConfig
 
 # The tracer looks at `.grad` of what has none, which warns; PyTorch silences it outside of pytest.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+KEYS_BIAS = "k_lin.bias"  # its gradient is 0 but for rounding, which Adam makes a step of
 KINDS = ("ce only", "mlm only", "both", "neither")
 ORDERS = [*KINDS, "ce only, mlm only", "neither, both, ce only", "mlm only, both, neither, ce only"]
 
@@ -249,7 +250,11 @@ def test_only_a_gpu_is_compiled_for_unless_it_is_asked_for(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert not compiles("off", gpu) and not compiles("auto", cpu)
     assert not compiles("auto", gpu, sharded=True) and tried == []
-    assert compiles("on", cpu) and compiles("auto", gpu) and tried == ["cpu", "cuda"]
+    with torch._dynamo.config.patch(suppress_errors=False):
+        assert compiles("on", cpu) and tried == ["cpu"]
+        assert not torch._dynamo.config.suppress_errors  # who asks for it is told what is wrong
+        assert compiles("auto", gpu) and tried == ["cpu", "cuda"]
+        assert torch._dynamo.config.suppress_errors
     with pytest.raises(UserError, match="FSDP") as refused:
         compiles("on", gpu, sharded=True)
     assert refused.value.settings == ("compile",)
@@ -303,13 +308,11 @@ def test_a_compiled_run_is_the_same_run_and_goes_on_without_a_compiler(small_run
     assert said.count(", compiled, fp32") == 1
     expected, found = (newest_weights(folder) for folder in runs.values())
     assert list(found) == list(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-4)
+    assert apart(found, expected, but_for=KEYS_BIAS) < 1e-4
     shutil.rmtree(runs["on"] / "checkpoints" / "step-00000012")
     pretrain.main([*small_run(runs["on"], compile="off"), "--resume"])
     assert "with other compiled (True, now None)" in capsys.readouterr().out
-    for name, tensor in newest_weights(runs["on"]).items():
-        torch.testing.assert_close(expected[name], tensor, atol=1e-5, rtol=1e-4)
+    assert apart(newest_weights(runs["on"]), expected, but_for=KEYS_BIAS) < 1e-4
     rows = [json.loads(line) for line in (runs["on"] / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "kl" in row] == [6, 12]  # evaluated uncompiled
 

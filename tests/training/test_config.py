@@ -88,6 +88,7 @@ def test_every_field_can_be_given_on_the_command_line():
     changed = {
         "corpus": "other",
         "time_limit": "8m",
+        "compile": "on",
         "streaming": True,
         "precision": "bf16",
         "teacher_dtype": "bfloat16",

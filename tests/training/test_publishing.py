@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import ModelCard
+from huggingface_hub.cli import hf
 from transformers import AutoModel, pipeline
 
 from distil_lib.initialization import initialize_student
@@ -110,17 +111,21 @@ def model_folder(teacher_folder, tokenizer, tmp_path):
     figures = {"mlm_loss": 2.0, "accuracy": 0.5}
     card = model_card(config, ["--preset", "mine"], record, figures, {"cores": 2}, student.config)
     (folder / "README.md").write_text(card)
+    (folder / "curves.png").write_bytes(b"\x89PNG\r\n")
     return folder
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # huggingface_hub's own
-def test_the_folder_of_a_model_arrives_whole_and_opens(hub, model_folder, tmp_path):
-    api = HfApi(endpoint=f"http://127.0.0.1:{hub.server_port}", token="hf_none")
-    api.create_repo("me/mine", exist_ok=True)
-    api.upload_folder(repo_id="me/mine", folder_path=model_folder)
+def test_the_folder_of_a_model_arrives_whole_and_opens(hub, model_folder, tmp_path, monkeypatch):
+    """`hf upload me/mine FOLDER`, as page I says it."""
+    here = f"http://127.0.0.1:{hub.server_port}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", here)
+    command = ["upload", "me/mine", str(model_folder), "--token", "hf_none"]
+    hf.app(command, standalone_mode=False)
     sent = {p.name: p.read_bytes() for p in model_folder.iterdir()}
     assert hub.files == sent
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= sent.keys()
+    assert {"README.md", "config.json", "curves.png", "model.safetensors"} <= sent.keys()
+    assert "tokenizer.json" in sent
     arrived = tmp_path / "arrived"
     arrived.mkdir()
     for name, content in hub.files.items():

@@ -287,3 +287,13 @@ def test_the_cards_command_starts_the_run_anew(config, said):
     assert parse_arguments(shlex.split(command)[3:]) == parse_arguments(
         ["--preset", "demo", "--max_steps", "7"]
     )
+
+
+def test_a_setting_that_an_old_run_does_not_name_had_its_default(config, tmp_path):
+    opened(config(max_steps=5))
+    path = tmp_path / "run" / "config.yaml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("learning_rate")]
+    path.write_text("\n".join(lines))
+    assert opened(config(max_steps=5, resume=True)) is None
+    with pytest.raises(UserError, match=r"learning_rate was 0\.0005 and is 0\.9"):
+        opened(config(max_steps=5, resume=True, learning_rate=0.9))
