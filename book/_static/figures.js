@@ -357,6 +357,7 @@ const Figures = (() => {
 
   // Figures become alive when they come near the window, so that a page is readable at once.
   function start() {
+    if (!HERE) packedModels(); // for the figures of other outputs
     const near = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
       near.unobserve(e.target);
       mount(e.target);

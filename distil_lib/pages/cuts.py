@@ -1,10 +1,10 @@
 """Every cut of the default teacher, untrained: how far each is from the whole teacher.
 
-    all_cuts()[0, 2, 5]           # held-out KL divergence of layers 0, 2 and 5, in nats
-    training_curves()["last", 0]  # and of the strategies' students, every 25 of 300 steps
+    all_cuts()[0, 2, 5]            # held-out KL divergence of layers 0, 2 and 5, in nats
+    training_curves()["first", 0]  # and of a strategy's student, every 25 of 300 steps
 
 Six layers can be cut in 63 ways that leave at least one. Their figures are recorded; to record them
-again, in a minute, and the five trainings, in twenty minutes of one core:
+again, in a minute, and the training, in four minutes of an idle core:
 
     DISTIL_RECORD=1 python -c "from distil_lib.pages import cuts; cuts.all_cuts()"
     DISTIL_RECORD=1 python -c "from distil_lib.pages import cuts; cuts.training_curves()"
@@ -33,7 +33,7 @@ CUTS = [cut for kept in range(1, LAYERS + 1) for cut in itertools.combinations(r
 # with each seed.
 ARMS = {"spread": "triple", "alternate": "layers-alternate", "first": "layers-first"}
 ARMS |= {"last": "layers-last", "random": "layers-random"}
-CURVES = [("first", 0)]
+CURVES = [("first", 0)]  # recorded; figure and tests take any others that are added and recorded
 EVERY, STEPS = 25, 300
 
 
@@ -72,7 +72,7 @@ def _measure() -> Callable[[tuple[int, ...]], float]:
 
 
 def training_curves(live: Sequence[tuple[str, int]] = ()) -> dict[tuple[str, int], list[float]]:
-    """How the students of the strategies come nearer: {(strategy, seed): held-out KL in nats}.
+    """How students of the strategies come nearer: {(strategy, seed): held-out KL in nats}.
 
     Each is the run of its arm in the grid "mini", evaluated before the first step and after every
     `EVERY` steps; the last value is the one that the grid has recorded.

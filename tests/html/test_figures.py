@@ -32,7 +32,8 @@ def test_our_scripts_are_small_and_the_short_ones_do_the_same(browser, tmp_path,
     for name in ("teacher", "student"):
         (tmp_path / f"fill_mask_{name}.js").write_text(stored_model(name)[2], encoding="ascii")
     page = tmp_path / "page.html"
-    page.write_text(figures.element("cut") + '<script src="figures.min.js"></script>')
+    source = '<meta charset="utf-8">' + figures.element("cut")
+    page.write_text(f'{source}<script src="figures.min.js"></script>', encoding="utf-8")
     window = browser.window()  # as on a built page: each file when it is needed
     window.page.goto(f"{page.as_uri()}#drag-cut?layers=012345&text=Return+the+___+of+it.")
     status = window.page.locator(".drag-status")

@@ -24,10 +24,11 @@ def trained_cuts() -> list[dict[str, Any]]:
     from distil_lib.pages.cuts import ARMS, LAYERS, training_curves
 
     kl = values_by_seed(read_records(data_folder("results", "ablation"), read_grid("mini")), "kl")
-    rows, curves = [], training_curves()
+    rows: list[dict[str, Any]] = []
+    curves = training_curves()
     for strategy, seed in [*((name, 0) for name in ARMS), ("random", 1), ("random", 2)]:
         drawn = strategy == "random"  # other layers with each seed
-        row = {
+        row: dict[str, Any] = {
             "strategy": f"random {seed + 1}" if drawn else strategy,
             "layers": select_layers(LAYERS, KEPT, strategy, seed=seed),
             "kl": [kl[ARMS[strategy]][s] for s in ([seed] if drawn else range(3))],
