@@ -116,8 +116,9 @@ class PretrainingRun:
             began = time.monotonic()
             counts, places, stop, progress = self._gather_token_counts(micro_batches)
             self._set_progress(progress)
-            # Entered around all micro-batches, it rounds each weight once and not for each of them.
-            with contextlib.nullcontext() if self.setup.sharded else self.accelerator.autocast():
+            # Autocast forgets the weights it has rounded where its outermost block ends: around all
+            # micro-batches stands one that does nothing else, so each is rounded once a step.
+            with torch.autocast(self.setup.device.type, enabled=False):
                 self.window.add(self._optimizer_step(micro_batches, counts))
             self.clock.add(counts.cos, places)
             if not (self.setup.compiled and number < first + COMPILING):

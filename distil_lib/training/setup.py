@@ -158,6 +158,9 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         project_dir=config.output,
         fsdp_plugin=fsdp_plugin(config.precision),
     )
+    with errors.shared():  # before a folder is made
+        sharded = accelerator.distributed_type == DistributedType.FSDP
+        able = compiles(config.compile, accelerator.device, sharded)
     set_seed(config.seed)
     with errors.shared():
         tokenizer = load_tokenizer(locate(config.tokenizer))
@@ -197,9 +200,6 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         teacher = teacher.to(accelerator.device)
         if config.precision == "bf16":
             round_linear_maps(teacher, torch.bfloat16)
-    with errors.shared():
-        sharded = accelerator.distributed_type == DistributedType.FSDP
-        able = compiles(config.compile, accelerator.device, sharded)
     fused: bool | Callable = config.fused
     if compiled := all(errors.gather(able)):  # each process has a compiler of its own
         compile_layers(model, teacher)

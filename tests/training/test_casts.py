@@ -5,6 +5,7 @@ Oracle: PyTorch's autocast, which rounds at every use.
 
 import contextlib
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -61,9 +62,17 @@ class Casts(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@contextlib.contextmanager
+def forgetting(autocast):
+    """Autocast that rounds anew after each block."""
+    with autocast():
+        yield
+    torch.clear_autocast_cache()
+
+
 @pytest.mark.usefixtures("fresh_accelerator")
 def test_a_weight_is_rounded_once_for_all_micro_batches_of_a_step(small_run, tmp_path, monkeypatch):
-    """Oracle: the same run whose micro-batches each enter autocast by themselves."""
+    """Oracle: the same run whose micro-batches each round for themselves."""
     from accelerate.state import AcceleratorState
 
     counted, finished = {}, {}
@@ -71,8 +80,7 @@ def test_a_weight_is_rounded_once_for_all_micro_batches_of_a_step(small_run, tmp
         arguments = small_run(tmp_path / way, precision="bf16", micro_batch_size=2, max_steps=3)
         run = PretrainingRun(parse_arguments(arguments))
         if way == "each":
-            inner = run.accelerator.autocast
-            alone = lambda run=run, inner=inner: _only_inside(run, inner)
+            alone = partial(forgetting, run.accelerator.autocast)
             monkeypatch.setattr(run.accelerator, "autocast", alone)
         maps = [m for m in run.model.distilbert.transformer.modules() if isinstance(m, nn.Linear)]
         casts = Casts([m.weight for m in maps])
@@ -86,11 +94,3 @@ def test_a_weight_is_rounded_once_for_all_micro_batches_of_a_step(small_run, tmp
     assert 0 < evaluations < 3
     for name, tensor in finished["each"].items():
         assert torch.equal(finished["once"][name], tensor), name
-
-
-def _only_inside(run: PretrainingRun, autocast) -> contextlib.AbstractContextManager:
-    """Autocast, but not around the whole step."""
-    import sys
-
-    caller = sys._getframe(2).f_code.co_name
-    return contextlib.nullcontext() if caller == "_train_steps" else autocast()
