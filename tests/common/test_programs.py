@@ -34,10 +34,6 @@ def wait():
     time.sleep(100)
 
 def program():
-    if sys.argv[1] == "apart" and os.environ["RANK"] == "0":  # in vain for the other one
-        Path(sys.argv[2], "0").write_text(str(os.getpid()))
-    elif sys.argv[1] == "apart":
-        wait()
     with shared_refusal():
         if sys.argv[1] == "refuse" + os.environ.get("RANK", "0"):
             raise UserError("This machine lacks a file.", "Copy it there.", setting="teacher")
@@ -135,12 +131,9 @@ def test_a_launcher_that_is_stopped_stops_its_programs(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no parents that can be asked for")
-@pytest.mark.parametrize(
-    "options, ranks, what", [(one, 1, "wait"), (several, 2, "wait"), (several, 2, "apart")]
-)
-def test_a_killed_launcher_leaves_no_orphan(options, ranks, what, script, tmp_path):
-    """Neither at work nor while one process still waits for another to come."""
-    process = start([*options(ACCELERATE), script, what, str(tmp_path)])
+@pytest.mark.parametrize("options, ranks", [(one, 1), (several, 2)])
+def test_a_killed_launcher_leaves_no_orphan(options, ranks, script, tmp_path):
+    process = start([*options(ACCELERATE), script, "wait", str(tmp_path)])
     pids = waiting(process, tmp_path, ranks)
     process.kill()
     process.communicate(timeout=60)
