@@ -437,6 +437,21 @@ def test_committed_records_are_found_by_their_grids(name, monkeypatch):
                 assert theirs.items() <= mine.items(), job.name
 
 
+def test_the_real_teachers_records_have_the_settings_of_their_grid():
+    """Its teacher is not here to be hashed, so the settings themselves are compared."""
+    jobs = {(job.arm.name, job.seed): job for job in read_grid("real-student").jobs()}
+    found = read_records(PROJECT / "data" / "results" / "ablation-real-student")
+    assert {(r["arm"], r["seed"]) for r in found} == set(jobs) and len(found) == len(jobs) == 10
+    assert len({r["configuration"]["pretraining"]["teacher"] for r in found}) == 1
+    for record in found:
+        ours = json.loads(json.dumps(jobs[record["arm"], record["seed"]].configuration))
+        theirs = record["configuration"]
+        for name in ("teacher", "tokenizer", "corpus"):
+            del theirs["pretraining"][name]
+        assert theirs["pretraining"].items() <= ours["pretraining"].items()
+        assert theirs["finetuning"] == ours["finetuning"]
+
+
 @pytest.mark.parametrize("name", grid_names())
 def test_the_librarys_grids(name):
     grid = read_grid(name)
