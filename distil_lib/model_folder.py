@@ -231,7 +231,7 @@ def load_masked_lm(
         problem = f"{name} lacks {len(missing)} of its weights, {missing[0]} among them."
         raise UserError(problem, "Save or download the model again.")
     elif surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
-        raise UserError(f"{name} holds {surplus[0]}, which its config.json leaves out.", ENTIRE)
+        raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", ENTIRE)
     for key, weight in model.state_dict().items():
         if not torch.isfinite(weight).all():
             remedy = "Training or a smaller precision damaged it: take an earlier checkpoint."

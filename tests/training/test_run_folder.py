@@ -135,6 +135,7 @@ def test_resume_may_change_what_does_not_change_the_result(config):
         "micro_batch_size": 4,
         "log_with": "tensorboard",
         "time_limit": "8m",
+        "compile": "off",
     }
     assert set(others) == RESUMABLE_OVERRIDES - {"output", "resume", "overwrite"}
     assert opened(config(resume=True, **others)) is None  # nothing saved yet: from the start
