@@ -348,7 +348,11 @@ const Figures = (() => {
       element.append(live);
       elements[name] = figure;
       figure.redraw();
-      if (location.hash.startsWith(`#drag-${name}?`)) element.scrollIntoView();
+      if (location.hash.startsWith(`#drag-${name}?`)) {
+        element.scrollIntoView();
+        // Formulas above it that are set later would push it out of sight.
+        if (window.MathJax) MathJax.startup?.promise?.then(() => element.scrollIntoView());
+      }
     } catch (error) {
       element.append(make("p", { role: "alert" }, `This figure does not move here: ${error.message}`));
       throw error;

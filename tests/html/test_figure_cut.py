@@ -106,6 +106,7 @@ def test_it_is_driven_by_mouse_and_keyboard(width, dark, figure):
 def test_a_recorded_training_is_replayed_and_dragged(figure):
     live, (first, *_) = figure("cut"), [run for run in cut.trained_cuts() if "curve" in run]
     live.page.get_by_role("button", name=first["strategy"], exact=True).click()
+    live.settle()
     places = live.page.locator("svg path.third.wide").get_attribute("d")
     x, y = np.array(re.findall(r"[ML](\S+) ([\d.]+)", places), float).T
     assert np.allclose(np.diff(x), x[1] - x[0]) and len(x) == len(first["curve"]) == 13

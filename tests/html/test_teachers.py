@@ -70,7 +70,9 @@ def test_a_slide_leads_to_the_figure_to_drag_in_its_state(browser):
     figure = page.locator("#drag-temperature")
     figure.locator(".drag-live output").first.wait_for()
     assert figure.locator(".drag-live output").first.inner_text().startswith("4")
-    assert figure.evaluate("(e) => Math.abs(e.getBoundingClientRect().top) < innerHeight")
+    page.evaluate("MathJax.startup.promise")  # formulas above it are set, and it is still in sight
+    top = "document.querySelector('#drag-temperature').getBoundingClientRect().top"
+    page.wait_for_function(f"Math.abs({top}) < innerHeight / 2")
 
 
 def test_without_scripts_the_slides_are_a_page(browser):
