@@ -95,7 +95,7 @@ def test_an_own_task_is_learned_and_its_record_is_in_runs(settings, model, news,
     main(words(settings))
     file = tmp_path / "runs" / "results" / model.name / "ag_news.json"
     record = read_record(file)
-    assert record["summary"]["test"]["accuracy"]["median"] > 90
+    assert record["summary"]["test"]["accuracy"]["median"] > 70  # chance: 25
     assert record["configuration"]["declaration"]["labels"] == ["0", "1", "2", "3"]
     main(words(settings | {"compare_with": file}))
     assert "100.0% of" in capsys.readouterr().out
