@@ -9,7 +9,7 @@ Every loader of foreign models starts here. Only JSON and safetensors are read, 
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -232,11 +232,16 @@ def load_masked_lm(
         raise UserError(problem, "Save or download the model again.")
     elif surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
         raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", ENTIRE)
-    for key, weight in model.state_dict().items():
+    check_finite(name, model.state_dict())
+    return model
+
+
+def check_finite(name: str | Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise `UserError` if one of these weights, of the model `name`, is NaN or infinite."""
+    for key, weight in weights.items():
         if not torch.isfinite(weight).all():
             remedy = "Training or a smaller precision damaged it: take an earlier checkpoint."
             raise UserError(f"The weight {key} of {name} holds NaN or infinity.", remedy)
-    return model
 
 
 def check_encoder(config: Any) -> None:

@@ -35,14 +35,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 import distil_lib
 from distil_lib.ablation.grid import Job
 from distil_lib.ablation.records import macro_scores, record_file
 from distil_lib.common.files import write_result
-from distil_lib.common.hardware import default_threads, describe_machine
+from distil_lib.common.hardware import default_threads, describe_machine, set_threads
 from distil_lib.errors import UserError
 from distil_lib.finetune.models import weights_fingerprint
 from distil_lib.finetune.runner import Finetuning
@@ -218,7 +217,7 @@ class GridRunner:
         """
         path = folder / "finetuned.json"
         done = _read(path)
-        torch.set_num_threads(self.threads)
+        set_threads(self.threads)
         model = str(folder / "pretraining" / "model")
         for name, config in job.finetuning.items():
             if name in done:

@@ -28,10 +28,10 @@ from safetensors.torch import load_model
 
 from distil_lib.common.files import atomic_folder, write_result
 from distil_lib.common.hardware import (
-    default_threads,
     describe_machine,
     launch_precision,
     probe_precision,
+    set_threads,
 )
 from distil_lib.common.trainer import environment_kept
 from distil_lib.elmo.config import PROGRAM, ElmoPretrainConfig
@@ -49,6 +49,7 @@ from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.elmo.trainer import Recorder, diverged, new_trainer
 from distil_lib.elmo.vocabulary import Batches, Words, load_words, unigram_perplexity
 from distil_lib.errors import UserError
+from distil_lib.model_folder import check_finite
 from distil_lib.training.metrics_file import MetricsFile
 from distil_lib.training.sharding import check_launch_backend
 
@@ -87,7 +88,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
     check_launch_backend()
     config = replace(config, precision=launch_precision(config.precision))
     settings, folder = open_run(config), Path(config.output)
-    torch.set_num_threads(config.threads or default_threads())
+    set_threads(config.threads)
     words = load_words(config.corpus, config.vocabulary, config.block_size, config.max_characters)
     text = words.fingerprint()
     if settings.get("text", text) != text:
@@ -168,6 +169,7 @@ def _finished_model(folder: Path) -> ElmoForPreTraining:
         raise UserError(f"{folder} has lost its last checkpoint.", "Start again.", "output")
     model = ElmoForPreTraining(ElmoConfig.from_pretrained(checkpoint))
     load_model(model, checkpoint / "model.safetensors")
+    check_finite(checkpoint, model.state_dict())
     return model
 
 

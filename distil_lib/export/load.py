@@ -21,7 +21,7 @@ from transformers import (
 
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
-from distil_lib.model_folder import SAFELY, check_model_folder, loading
+from distil_lib.model_folder import SAFELY, check_finite, check_model_folder, loading
 
 # Of each head: the end of the architecture's name, the class that loads it, and its outputs.
 HEADS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
@@ -101,13 +101,7 @@ def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str
             "Correct the number of layers there, or save the model again.",
             setting="model",
         )
-    for key, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
-            raise UserError(
-                f"The weight {key} of {name} holds NaN or infinity.",
-                "Take a checkpoint from before its training diverged.",
-                setting="model",
-            )
+    check_finite(name, model.state_dict())
     return model.eval(), head
 
 

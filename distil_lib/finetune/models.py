@@ -16,7 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -30,7 +29,7 @@ from transformers import (
 
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
-from distil_lib.model_folder import SAFELY, check_model_folder
+from distil_lib.model_folder import SAFELY, check_finite, check_model_folder
 from distil_lib.tasks.task import Task
 from distil_lib.text.tokenizer import load_tokenizer
 
@@ -156,12 +155,7 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
             "Fine-tune it first, and keep it.",
             setting="save",
         )
-    for key, weights in model.named_parameters():
-        if not torch.isfinite(weights).all():
-            raise UserError(
-                f"The weights of {name} are damaged: {key} holds values that are not finite.",
-                "Use a checkpoint from before its training diverged.",
-            )
+    check_finite(name, model.state_dict())
     return model
 
 

@@ -27,10 +27,10 @@ from transformers import PreTrainedModel, PrinterCallback
 
 from distil_lib.common.files import atomic_folder, check_writable, write_result
 from distil_lib.common.hardware import (
-    default_threads,
     describe_machine,
     launch_precision,
     probe_precision,
+    set_threads,
 )
 from distil_lib.common.paths import locate
 from distil_lib.common.trainer import Progress, environment_kept, quick_attention
@@ -289,7 +289,7 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
         )
     check_launch_backend()
     config = replace(config, precision=launch_precision(config.precision))
-    torch.set_num_threads(config.threads or default_threads())
+    set_threads(config.threads)
     teacher = read_record(locate(config.compare_with)) if config.compare_with else None
     path = config.result_file()
     saved = read_record(path) if path.exists() else None

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import randomize, write_jsonl
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from distil_lib.elmo import pretrain as elmo_pretrain
 from distil_lib.elmo.characters import character_ids
@@ -24,7 +24,7 @@ from distil_lib.elmo.config import ElmoPretrainConfig
 from distil_lib.elmo.language_model import ElmoForPreTraining, perplexities
 from distil_lib.elmo.model import Elmo, ElmoConfig
 from distil_lib.elmo.pretrain import main, pretrain
-from distil_lib.elmo.run_folder import locked
+from distil_lib.elmo.run_folder import complete_checkpoint, latest_valid_checkpoint, locked
 from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.elmo.trainer import ElmoTrainer
 from distil_lib.elmo.vocabulary import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
@@ -333,6 +333,23 @@ def test_a_run_that_dies_after_its_last_step_has_the_same_figures(
         patch.setattr(elmo_pretrain, "perplexities", dies)
         run(settings, tmp_path)
     same_end(tmp_path, never_stopped, run(settings, tmp_path, resume=True))
+
+
+def test_a_weight_that_no_held_out_text_reads_may_not_be_nan(never_stopped, tmp_path, monkeypatch):
+    """The file's hash is right, and the perplexities are: still no model is written."""
+    settings = never_stopped[2]
+    with monkeypatch.context() as patch, pytest.raises(UserError):
+        patch.setattr(elmo_pretrain, "perplexities", lambda *_: (2.0, math.nan))
+        run(settings, tmp_path)
+    checkpoint, state = latest_valid_checkpoint(tmp_path)
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["elmo.characters.embeddings.weight"][-1] = math.nan
+    save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
+    complete_checkpoint(checkpoint, state)
+    monkeypatch.setattr(elmo_pretrain, "perplexities", lambda *_: (2.0, 3.0))
+    with pytest.raises(UserError, match=r"embeddings\.weight .*NaN"):
+        run(settings, tmp_path, resume=True)
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient", "held-out perplexity"])
