@@ -85,8 +85,10 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
 
 def _check_types(name: str | Path, path: Path) -> None:
     """Weights are real numbers: whole ones would be taken for them without their scale."""
+    if not path.is_file():
+        raise UserError(f"{path} is no file.", ENTIRE)
     # A damaged file is the loader's to name.
-    with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
+    with contextlib.suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
         for key in file.keys():  # noqa: SIM118  # it is no dictionary
             kind = file.get_slice(key).get_dtype()
             if kind not in ("F64", "F32", "F16", "BF16") and "position_ids" not in key:
