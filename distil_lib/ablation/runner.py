@@ -51,7 +51,6 @@ from distil_lib.training.config import PretrainConfig
 from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.metrics_file import read_metrics
 
-
 Count = Annotated[int, Field(ge=0, le=2**63)]
 
 

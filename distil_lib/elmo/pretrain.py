@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_model
 
-from distil_lib.common.files import atomic_folder, write_result
+from distil_lib.common.files import atomic_folder, locked, write_result
 from distil_lib.common.hardware import (
     describe_machine,
     launch_precision,
@@ -42,7 +42,6 @@ from distil_lib.elmo.run_folder import (
     SETTINGS,
     full_disk_named,
     latest_valid_checkpoint,
-    locked,
     open_run,
 )
 from distil_lib.elmo.tokenizer import new_tokenizer
@@ -51,6 +50,7 @@ from distil_lib.elmo.vocabulary import Batches, Words, load_words, unigram_perpl
 from distil_lib.errors import UserError
 from distil_lib.model_folder import check_finite
 from distil_lib.training.metrics_file import MetricsFile
+from distil_lib.training.run_folder import saving
 from distil_lib.training.sharding import check_launch_backend
 
 # Settings of the model.
@@ -104,7 +104,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
     size, unigram = sum(map(len, words.train)), unigram_perplexity(words, words.held_out)
     print(f"{size:,} words to learn from; held-out unigram perplexity {unigram:.1f}", flush=True)
     model = _new_model(config, words)
-    with locked(folder):
+    with saving(folder), locked(folder, folder / LOCK):
         if not config.resume:
             write_result(folder / SETTINGS, settings)
         seconds = _train(config, words, model, settings["precision"])
@@ -127,7 +127,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
             (beside / "pretraining.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         for path in folder.glob("checkpoint-*"):  # a finished run no longer needs them
             shutil.rmtree(path)
-        (folder / SETTINGS).unlink()
+        (folder / SETTINGS).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
     return record
 

@@ -25,7 +25,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PrinterCallback
 
-from distil_lib.common.files import atomic_folder, check_writable, write_result
+from distil_lib.common.files import atomic_folder, check_writable, locked, write_result
 from distil_lib.common.hardware import (
     describe_machine,
     launch_precision,
@@ -300,11 +300,20 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     if precision == "auto":  # what was measured once holds for all seeds
         precision = (saved or {"configuration": {}})["configuration"].get("precision") or ""
         precision = precision or probe_precision(_device())
-    configuration, machine = work.described(precision), describe_machine()
-    record = open_record(path, configuration)
     if not path.exists():
         check_writable(path)
-    record = record or {
+    with locked(path):
+        record = _run_seeds(work, path, precision, arguments)
+    if teacher is not None:
+        print(retained_lines(record, teacher, str(config.compare_with)), flush=True)
+    return record
+
+
+def _run_seeds(work: Finetuning, path: Path, precision: str, arguments: Sequence[str]) -> dict:
+    """Run what the record at `path` does not have yet; returns the whole record."""
+    config, machine = work.config, describe_machine()
+    configuration = work.described(precision)
+    record = open_record(path, configuration) or {
         "task": work.task.name,
         "metric": work.task.metric,
         "split": work.task.evaluation[0],
@@ -327,8 +336,6 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
         record["seeds"] = dict(sorted(seeds.items(), key=lambda item: int(item[0])))
         record["summary"] = median_and_quartiles(record)
         write_result(path, record)
-        if progress:
+        if work.progress:
             print(seed_line(record, seed), flush=True)
-    if teacher is not None:
-        print(retained_lines(record, teacher, str(config.compare_with)), flush=True)
     return record
