@@ -151,6 +151,9 @@ def test_a_killed_launcher_leaves_no_orphan(options, ranks, script, tmp_path):
         (["--no_such_option", "x.py", "y"], "no_such_option"),
         (["--num_processes", "x", "x.py", "y"], "invalid int value"),
         ([], "training_script"),
+        (["--cpu", "--num_processes", "2", "x.py"], "a single process"),
+        (["--cpu", "--num_machines", "2", "x.py"], "a single process"),
+        (["--config_file", str(CPU), "--cpu", "x.py"], "a single process"),
     ],
 )
 def test_what_is_wrong_is_refused_before_any_process_starts(options, words, monkeypatch, capsys):
