@@ -85,7 +85,7 @@ def waiting(process, folder, ranks) -> list[int]:
 @pytest.mark.parametrize("options, refusing", [(one, 0), (several, 1)])
 def test_a_refusal_is_one_message_and_code_2_whichever_process_refuses(options, refusing, script):
     process = start([*options(OURS), script, f"refuse{refusing}"])
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (2, ""), err
     assert err.splitlines() == [
         "error: This machine lacks a file.",
@@ -95,7 +95,7 @@ def test_a_refusal_is_one_message_and_code_2_whichever_process_refuses(options, 
 
 def test_programs_that_are_done_give_0(script):
     process = start([*several(OURS), script, "nothing"])
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert set(out.split()) == {"done"} and "error" not in err
 
