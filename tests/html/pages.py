@@ -17,7 +17,7 @@ CSS_REFERENCE = re.compile(
     r"""url\(\s*(?P<q>["']?)(?P<url>.*?)(?P=q)\s*\)|@import\s+["'](?P<imported>[^"']+)["']"""
 )
 REMOTE_IN_SCRIPT = re.compile(r"""["'`]\s*((?:https?:|wss?:)?//[\w.-]+\.[a-z]{2,}[^"'`\s]*)""")
-# The colours of code, two thirds of all tags. A span that has no class alone is read, and left open.
+# The colours of code, four fifths of all tags. Spans with more than a class are read, left open.
 COLOURED = re.compile(r"""<span(?: class="[\w -]*")?>|</span>""")
 NAMESPACES = ("http://www.w3.org/",)
 
