@@ -226,10 +226,26 @@ def which_layers() -> list[Answer]:
         dict(long.results) | {pair: Result(mean, low, high, sign)},
         dict(short.results) | {pair: paired(runs["first"], runs["alternate"])},
     )
-    return [
+    small = [
         Answer(a.page, a.text, a.scale, a.steps, a.seeds, r)
         for a, r in zip((long, short), results, strict=True)
     ]
+    return [*small, _layers_of_a_real_teacher()]
+
+
+def _layers_of_a_real_teacher() -> Answer:
+    """Layers 0, 2, 4 minus 0, 2, 5 of the real teacher: one seed, so no verdict."""
+    folder = RESULTS / "real_teacher"
+    names = ("student-alternate-metrics.jsonl", "student-metrics.jsonl")
+    alternate, spread = (
+        json.loads((folder / name).read_text(encoding="utf-8").splitlines()[-1]) for name in names
+    )
+    text = (
+        f"layers 0, 2, 4 instead of 0, 2, 5: {alternate['kl'] - spread['kl']:+.3f} nats, "
+        f"{100 * (alternate['accuracy'] - spread['accuracy']):+.1f} points of masked tokens; "
+        "one seed does not tell"
+    )
+    return Answer("04_initialization", text, REAL_SCALE, spread["step"], 1)
 
 
 def copied_head() -> list[Answer]:
