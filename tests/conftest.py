@@ -4,6 +4,7 @@ program quickly.
 Nothing is read from or written to the user's own caches, and nothing is looked for on the network.
 """
 
+import gc
 import os
 import tempfile
 
@@ -19,12 +20,20 @@ os.environ |= {
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+gc.disable()  # the libraries make a million objects and no garbage; looking for some takes seconds
+
 import hypothesis
 import pytest
 
 # A busy machine is no fault of an example: three tests failed beside other work.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: only what the tests make is searched for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
