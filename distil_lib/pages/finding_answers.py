@@ -115,29 +115,15 @@ LOSSES = {
 }
 
 
-def _left_out(arm: str) -> list[Answer]:
+def _all_grids(arm: str, name: str) -> list[Answer]:
+    return [_grid_answer({arm: name}, grid) for grid in GRID_STEPS]
+
+
+def left_out(arm: str) -> list[Answer]:
+    """The triple loss without one of its three."""
     short, name = LOSSES[arm]
-    return [
-        _grid_answer({arm: name}),
-        _grid_answer({arm: name}, LONG),
-        _grid_answer({arm: name}, REAL),
-        _short_answer("05_triple_loss", "losses", "all three", {short: name}, 40),
-    ]
-
-
-def soft_targets() -> list[Answer]:
-    """The triple loss without its soft targets."""
-    return _left_out("without-ce")
-
-
-def cosine_loss() -> list[Answer]:
-    """The triple loss without the cosine loss."""
-    return _left_out("without-cos")
-
-
-def masked_language_modelling_loss() -> list[Answer]:
-    """The triple loss without the true words."""
-    return _left_out("without-mlm")
+    answer = _short_answer("05_triple_loss", "losses", "all three", {short: name}, 40)
+    return [*_all_grids(arm, name), answer]
 
 
 def temperature() -> list[Answer]:
@@ -203,12 +189,8 @@ def all_or_masked_tokens() -> list[Answer]:
 def copied_layers() -> list[Answer]:
     """Random weights instead of the teacher's layers."""
     name = "random start"
-    return [
-        _grid_answer({"random-start": name}),
-        _grid_answer({"random-start": name}, LONG),
-        _grid_answer({"random-start": name}, REAL),
-        _short_answer("04_initialization", "initialization", "spread", {"none": name}, 32),
-    ]
+    short = _short_answer("04_initialization", "initialization", "spread", {"none": name}, 32)
+    return [*_all_grids("random-start", name), short]
 
 
 def which_layers() -> list[Answer]:
