@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,10 +152,7 @@ def run(config: AblationConfig) -> str:
     return f"{len(jobs) - len(left)} of {len(jobs)} are recorded in {config.output}{others}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(lambda config, given: run(config), arguments)
-
+main = partial(PROGRAM.run, lambda config, arguments: run(config))
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -193,10 +194,7 @@ def _run(config: ElmoPretrainConfig, arguments: Sequence[str]) -> str:
     return f"held-out perplexity: {found}; {speed}; model in {config.output}/model"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error, or where it was stopped."""
-    PROGRAM.run(_run, arguments)
-
+main = partial(PROGRAM.run, _run)
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -214,9 +215,7 @@ def _run(config: CacheConfig, arguments: Sequence[str]) -> str:
     return f"{size / 1e6:10,.1f} MB in {hub}, kept by `datasets` for what comes from the Hub"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(_run, arguments)
+main = partial(PROGRAM.run, _run)
 
 
 def _corpus(path: Path) -> str:
