@@ -36,18 +36,7 @@ from distil_lib.text.local_files import tell
 from distil_lib.text.packing import pack, tokenize
 from distil_lib.text.sources import corpus_fingerprint, hub_revisions, parse_corpus
 from distil_lib.text.streaming import DOCUMENTS_AT_ONCE, BlockStream
-from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
-
-__all__ = [
-    "Blocks",
-    "count_tokens",
-    "documents_to_blocks",
-    "load_blocks",
-    "load_tokenizer",
-    "pack",
-    "packed_blocks",
-    "split_documents",
-]
+from distil_lib.text.tokenizer import tokenizer_fingerprint
 
 FORMAT = 3  # raised whenever the same documents would give other blocks: part of the cache's key
 DOCUMENTS_A_PACK = 1000  # packing starts again after so many, whatever the number of processes
