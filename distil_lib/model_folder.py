@@ -9,7 +9,7 @@ Every loader of foreign models starts here. Only JSON and safetensors are read, 
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +248,12 @@ def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]
     if surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
         remedy = "Correct the number of layers there, or save the model again."
         raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", remedy)
-    for key, weight in model.state_dict().items():
+    check_finite(name, model.state_dict())
+
+
+def check_finite(name: str | Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise `UserError` if one of these weights, of the model `name`, is NaN or infinite."""
+    for key, weight in weights.items():
         if not torch.isfinite(weight).all():
             remedy = "Training or a smaller precision damaged it: take an earlier checkpoint."
             raise UserError(f"The weight {key} of {name} holds NaN or infinity.", remedy)
