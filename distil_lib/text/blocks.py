@@ -170,7 +170,7 @@ def packed_blocks(
     folder = store.blocks_folder(cache or cache_folder())
     key = _cache_key(source, tokenizer, block_size)
     found = store.read(folder / key, len(tokenizer), block_size)
-    return None if found is None else len(found.train)
+    return None if found is None else int(found.counts.sum()) // block_size
 
 
 def _batches(blocks: Iterable[dict]) -> Iterator[np.ndarray]:
