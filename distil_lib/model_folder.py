@@ -9,7 +9,7 @@ Every loader of foreign models starts here. Only JSON and safetensors are read, 
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from distil_lib.errors import UserError
 
 FAMILIES = ("bert", "roberta", "distilbert")  # whose layers a student can take over
 INDEX = "model.safetensors.index.json"
-ENTIRE = "Pass a folder that `save_pretrained` has written, or a name on the Hub with a network."
+ENTIRE = (
+    "Pass a folder with config.json, model.safetensors and tokenizer.json, as `save_pretrained` "
+    "writes them, or a name on the Hub with a network connection."
+)
 MOST_PARAMETERS = 2e10  # a larger encoder is a mistake in config.json
 # Entries of config.json with the range of their values. What is not here is left to `transformers`.
 COUNTS = {
@@ -230,13 +233,30 @@ def load_masked_lm(
     elif missing:
         problem = f"{name} lacks {len(missing)} of its weights, {missing[0]} among them."
         raise UserError(problem, "Save or download the model again.")
-    elif surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
-        raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", ENTIRE)
-    for key, weight in model.state_dict().items():
+    check_weights(name, model, info)
+    return model
+
+
+def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Raise `UserError` for layers that config.json leaves out, or a weight that is no number.
+
+    Args:
+        name: A folder, or a name on the Hub, for the message.
+        model: What `from_pretrained` has made of it.
+        info: What it said about that.
+    """
+    if surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
+        remedy = "Correct the number of layers there, or save the model again."
+        raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", remedy)
+    check_finite(name, model.state_dict())
+
+
+def check_finite(name: str | Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise `UserError` if one of these weights, of the model `name`, is NaN or infinite."""
+    for key, weight in weights.items():
         if not torch.isfinite(weight).all():
             remedy = "Training or a smaller precision damaged it: take an earlier checkpoint."
             raise UserError(f"The weight {key} of {name} holds NaN or infinity.", remedy)
-    return model
 
 
 def check_encoder(config: Any) -> None:

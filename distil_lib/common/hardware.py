@@ -68,6 +68,11 @@ def default_threads() -> int:
     return max(available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
 
 
+def current_device() -> torch.device:
+    """Where a single process computes: a GPU if there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 def on_cpu() -> bool:
     """Whether Accelerate is to be told that it computes on the CPU.
 

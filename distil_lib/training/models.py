@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from distil_lib.common.paths import locate
+from distil_lib.common.trainer import quick_attention
 from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student, skipped_positions, student_config
 from distil_lib.student import Student
@@ -91,9 +92,7 @@ def _new_bert(
             "Choose a teacher, or set both weights to 0 to pretrain a BERT.",
             setting=("teacher", "alpha_ce", "alpha_cos"),
         )
-    # On a CPU the backward pass of fused attention is slow for short blocks (4 times at 64
-    # tokens in bf16).
-    attention = "eager" if device.type == "cpu" and config.block_size <= 128 else "sdpa"
+    attention = quick_attention(device, config.block_size)
     if config.init_from is not None:
         start = load_teacher(locate(config.init_from), tokenizer, new_head=True)
         check_same_reading(tokenizer, locate(config.init_from))

@@ -18,10 +18,10 @@ from distil_lib.export.browser import KINDS, as_packed, load_as_student, pack, s
 from distil_lib.initialization import initialize_student
 from distil_lib.student import Student
 from distil_lib.teacher import load_teacher
-from distil_lib.text.blocks import load_tokenizer
 from distil_lib.text.docstrings import docstrings, paragraphs
 from distil_lib.text.documentation import documentation_files
 from distil_lib.text.documents import split_of
+from distil_lib.text.tokenizer import load_tokenizer
 
 MISSING = missing_browser()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))

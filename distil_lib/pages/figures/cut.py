@@ -1,13 +1,21 @@
 """Chapter 4: a teacher without some of its layers, before and along a training."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure as Picture
+from scipy.special import softmax
+
+from distil_lib.ablation.grid import read_grid
+from distil_lib.ablation.records import read_records, values_by_seed
+from distil_lib.common.paths import data_folder
+from distil_lib.export.browser import stored_model
 from distil_lib.initialization import select_layers
+from distil_lib.pages.answers import SENTENCE, leading, logits
+from distil_lib.pages.cuts import ARMS, EVERY, LAYERS, STEPS, all_cuts, training_curves
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
 
 WORDS, KEPT = 6, 3
 
@@ -18,11 +26,6 @@ def trained_cuts() -> list[dict[str, Any]]:
     A row is {"strategy", "layers", "curve", "kl"}: along the 300 steps if that was recorded, and
     the ends of all seeds in the grid of chapter 8.
     """
-    from distil_lib.ablation.grid import read_grid
-    from distil_lib.ablation.records import read_records, values_by_seed
-    from distil_lib.common.paths import data_folder
-    from distil_lib.pages.cuts import ARMS, LAYERS, training_curves
-
     kl = values_by_seed(read_records(data_folder("results", "ablation"), read_grid("mini")), "kl")
     rows: list[dict[str, Any]] = []
     curves = training_curves()
@@ -41,13 +44,6 @@ def trained_cuts() -> list[dict[str, Any]]:
 
 def _data() -> dict[str, Any]:
     """All cuts with their KL; for the first sentence, the words that whole and cut teacher lead."""
-    import numpy as np
-    from scipy.special import softmax
-
-    from distil_lib.export.browser import stored_model
-    from distil_lib.pages.answers import SENTENCE, leading, logits
-    from distil_lib.pages.cuts import EVERY, STEPS, all_cuts
-
     whole = softmax(logits("teacher", SENTENCE))
     names = stored_model("teacher")[1].convert_ids_to_tokens
     answers, cuts = {}, all_cuts()
@@ -70,12 +66,8 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
+def _picture() -> Picture:
     """Each cut a point, by the number of layers that are left; below, the recorded trainings."""
-    import matplotlib.pyplot as plt
-
-    from distil_lib.pages.cuts import EVERY, all_cuts, training_curves
-
     figure, (cuts, runs) = plt.subplots(
         2, 1, figsize=(5.5, 5), height_ratios=(3, 2), layout="constrained"
     )

@@ -1,21 +1,20 @@
 """Chapter 3: which head looks where, in teacher and student."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
+
+from distil_lib.export.browser import stored_model
 from distil_lib.initialization import select_layers
+from distil_lib.pages.answers import SENTENCE, attentions, input_ids, packed
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
 
 MODELS = ("teacher", "student")
 
 
 def _data() -> dict[str, Any]:
     """The shares of the first sentence, in bytes: 255 is the whole of a token's look."""
-    from distil_lib.export.browser import stored_model
-    from distil_lib.pages.answers import SENTENCE, attentions, input_ids, packed
-
     shares = [attentions(name, SENTENCE) for name in MODELS]
     layers = [len(each) for each in shares]
     return {
@@ -30,12 +29,8 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
+def _picture() -> Picture:
     """Each head of both models, with the first sentence."""
-    import matplotlib.pyplot as plt
-
-    from distil_lib.pages.answers import SENTENCE, attentions
-
     shares = [attentions(name, SENTENCE) for name in MODELS]
     rows, heads = len(shares[0]), shares[0].shape[1]
     figure, axes = plt.subplots(rows, 2 * heads, figsize=(5.5, 4.6))
