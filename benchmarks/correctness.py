@@ -20,10 +20,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from arguments import parse
 from step import Lines
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
+from distil_lib.common.processes import run_program
 from distil_lib.distillation import DistillationStep
 from distil_lib.fused_losses import Projection, fused_vocabulary_losses
 from distil_lib.initialization import initialize_student
@@ -206,7 +208,7 @@ def main() -> None:
     parser.add_argument("--backend", default="inductor", help="of torch.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--lines", type=Path, default=None, help="append each result to this file")
-    options = parser.parse_args()
+    options = parse(parser)
     lines, failed = Lines(options.lines, part="correctness"), []
 
     def tell(name, compute, exact, reference, limit=FP32) -> list[float] | None:
@@ -236,4 +238,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

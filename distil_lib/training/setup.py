@@ -25,9 +25,9 @@ from transformers import PreTrainedTokenizerFast
 
 from distil_lib.common.hardware import (
     choose_precision,
-    default_threads,
     launch_precision,
     matmul_ceiling,
+    set_threads,
 )
 from distil_lib.common.paths import locate
 from distil_lib.common.rendezvous import meet
@@ -146,9 +146,9 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         config = replace(config, precision=launch_precision(config.precision))
     state = meet()
     errors = SharedErrors(state.process_index, state.num_processes)
-    if state.device.type == "cpu":
-        torch.set_num_threads(config.threads or default_threads())
     with errors.shared():
+        if state.device.type == "cpu":
+            set_threads(config.threads)
         _check_settings(config, state.num_processes)
         chosen = _choose_precision(config, state) if state.is_main_process else None
     precision, reason = errors.gather(chosen)[0]  # all processes must agree
