@@ -36,6 +36,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_make_parametrize_id(val):
+    """A long text is no name: before 9.2 pytest takes it whole, 100 MB of it, and no program that
+    a test starts gets so long a variable as PYTEST_CURRENT_TEST.
+    """
+    return f"{val[:20]!a}..." if isinstance(val, str | bytes) and len(val) > 100 else None
+
+
 @pytest.fixture(scope="session")
 def documents() -> list[dict[str, str]]:
     """60 documents of random sentences: no paragraph occurs twice, some words are frequent and some
