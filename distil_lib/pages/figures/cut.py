@@ -30,7 +30,7 @@ def trained_cuts() -> list[dict[str, Any]]:
         drawn = strategy == "random"  # other layers with each seed
         row: dict[str, Any] = {
             "strategy": f"random {seed + 1}" if drawn else strategy,
-            "layers": select_layers(LAYERS, KEPT, strategy, seed=seed),
+            "layers": "".join(map(str, select_layers(LAYERS, KEPT, strategy, seed=seed))),
             "kl": [kl[ARMS[strategy]][s] for s in ([seed] if drawn else range(3))],
         }
         if (strategy, seed) in curves:
