@@ -1,23 +1,27 @@
 // Chapter 6: who gets asked. A block of text, masked anew in each epoch as `DynamicMasking` does; the chance of each token; coverage.
 "use strict";
 
-Figures.define("asked", (figure, { make, text, path, circle, frame, line, scale, points, whole, count, random, sum, range, exactly, data: { words } }) => {
+Figures.all.asked = (figure, { make, text, path, circle, frame, line, scale, points, whole, count, random, sum, range, exactly, data: { words } }) => {
   const counts = words.map(([, count]) => count), asked = counts.filter(Boolean).length, MOST = 20;
   const order = counts.map((count, i) => [count, i]).filter(([count]) => count).sort((a, b) => a[0] - b[0]), [rarest, commonest] = [order[0], order.at(-1)];
   figure.slider({ key: "share", label: "Share that is masked", min: 0.05, max: 0.5, step: 0.01, value: 0.2, text: points });
-  figure.slider({ key: "smoothing", label: "Smoothing: rarer words more often", min: 0, max: 1.5, step: 0.05, value: 0 });
+  figure.slider({ key: "smoothing", label: "Smoothing: rarer words more often", max: 1.5, step: 0.05 });
   figure.slider({ key: "epochs", label: "Epochs", min: 1, max: MOST, step: 1, value: 3 });
-  figure.number({ key: "seed", min: 0, max: 1e6, step: 1, value: 0 });
+  figure.number({ key: "seed", max: 1e6, step: 1 });
   figure.button("Draw again", () => figure.set("seed", figure.state.seed + 1));
   const block = make("p", { class: "drag-block" });
-  figure.body.append(block, make("p", {}, make("mark", {}, "masked"), " in the last epoch; ", make("span", { class: "before" }, "underlined"), " in an earlier one; the others never."));
+  figure.add(block, make("p", {}, make("mark", {}, "masked"), " in the last epoch; ", make("span", { class: "before" }, "underlined"), " in an earlier one; the others never."));
 
   // The chance of each token in one epoch. Each has a clock that rings after a random time, sooner with a larger weight; the first to
   // ring are masked. Chances are those to ring before the time at which as many ring on average as are wanted: right to 0.02.
   function chances(weights, wanted) {
     let low = -40, high = 40; // logarithms of the time
     const at = (t) => weights.map((w) => 1 - Math.exp(-w * Math.exp(t)));
-    for (let i = 0; i < 60; i++) sum(at((low + high) / 2)) < wanted ? (low = (low + high) / 2) : (high = (low + high) / 2);
+    for (let i = 0; i < 60; i++) {
+      const middle = (low + high) / 2;
+      if (sum(at(middle)) < wanted) low = middle;
+      else high = middle;
+    }
     return at(low);
   }
   // The tokens that are masked in an epoch.
@@ -47,7 +51,7 @@ Figures.define("asked", (figure, { make, text, path, circle, frame, line, scale,
       `Chance in one epoch: the rarest token, ${of(rarest)}; the most frequent, ${of(commonest)}.`);
   });
 
-  figure.chart("Coverage by epochs, and the chance of each token by its count", (wide) => (wide ? 210 : 420), (width, wide, { epochs }) => {
+  figure.chart("Coverage by epochs, and the chance of each token by its count", (wide) => (wide ? 210 : 420), ({ epochs }, width, wide) => {
     const [left, down] = wide ? [width / 2 + 40, 0] : [34, 210], x = scale([0, MOST], [34, wide ? width / 2 - 20 : width - 10]);
     const log = scale([Math.max(1, rarest[0]), commonest[0]], [left + 8, width - 14], true), [y, low] = [0, down].map((top) => scale([0, 1], [170 + top, 24 + top]));
     return [frame(x, y, [0, 5, 10, 15, MOST], [0, 1], "epochs"), frame({ ends: [left, width - 4] }, low, [], [0, 1], "times in the corpus (log): rare to frequent"),
@@ -57,4 +61,4 @@ Figures.define("asked", (figure, { make, text, path, circle, frame, line, scale,
       drawn.map((value, i) => circle(x(i + 1), y(value), 4, "teacher of-teacher")),
       order.map(([count, i]) => circle(log(count), low(chance[i]), 4, now.has(i) ? "teacher of-teacher" : "teacher of-paper"))];
   });
-});
+};

@@ -1,7 +1,7 @@
 // Chapter 10: what a distillation costs: parameters, memory, tokens a second, hours and price.
 "use strict";
 
-Figures.define("calculator", (figure, { make, sum, least, format, whole, data: { teachers, machines, masked, speeds } }) => {
+Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: { teachers, machines, masked, speeds } }) => {
   const POSITIONS = 512, MIB = 2 ** 20;
   const large = (x) => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
   const choice = (key, label, options) => figure.choice({ key, label, options });
@@ -49,8 +49,7 @@ Figures.define("calculator", (figure, { make, sum, least, format, whole, data: {
   };
 
   const bar = make("div", { "aria-hidden": "true", class: "drag-ruler" }), legend = make("p"), table = make("table", { class: "drag-says" });
-  figure.body.append(bar, legend, table);
-  const row = (name, value) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value));
+  figure.add(bar, legend, table);
 
   figure.draw((state) => {
     const found = costs(state), near = nearest(state, found.H), own = Number(state.speed) > 0, speed = own ? Number(state.speed) : near.rate / found.flops;
@@ -61,11 +60,11 @@ Figures.define("calculator", (figure, { make, sum, least, format, whole, data: {
     legend.textContent = `Arithmetic of a step: student's layers ${a}%, its head ${b}% (striped), teacher's layers ${c}%, its head ${d}% (striped).`;
     const [long, unit] = hours < 1 ? [60 * hours, "minutes"] : hours < 72 ? [hours, "hours"] : [hours / 24, "days"], time = `${narrow ? "at least " : ""}${format(long)} ${unit}`;
     table.replaceChildren(
-      row("parameters", `student ${large(found.parameters[0])}, teacher ${large(found.parameters[1])}`), row("training reads", `${large(found.tokens)} tokens in ${whole(found.steps)} steps`),
-      row("memory of the tensors", `${format(found.memory / 1e9)} GB, of which weights, gradients, AdamW ${format(found.resident / 1e9)} GB`),
-      row("tokens a second", `${own ? "" : narrow ? "at most " : "about "}${whole(speed)}`), row("time", time), row("price", Number.isFinite(price) ? format(price) : "give a price of an hour"));
+      tr("parameters", `student ${large(found.parameters[0])}, teacher ${large(found.parameters[1])}`), tr("training reads", `${large(found.tokens)} tokens in ${whole(found.steps)} steps`),
+      tr("memory of the tensors", `${format(found.memory / 1e9)} GB, of which weights, gradients, AdamW ${format(found.resident / 1e9)} GB`),
+      tr("tokens a second", `${own ? "" : narrow ? "at most " : "about "}${whole(speed)}`), tr("time", time), tr("price", Number.isFinite(price) ? format(price) : "give a price of an hour"));
     figure.shown = { ...found, speed, hours, price };
     const source = own ? "The speed is your own." : `Measured were ${whole(near.speed)} tokens a second at width ${near.width} (${near.source}); yours are in proportion to a token's arithmetic${narrow ? ", and a small model reaches less of a GPU" : ""}.`;
     figure.say(`The run takes ${time} and ${format(found.memory / 1e9)} GB. ${source}`);
   });
-});
+};

@@ -1,7 +1,7 @@
 // Chapter 4: a teacher without some of its layers answers; how far all 63 cuts are from the whole teacher; what training makes of some.
 "use strict";
 
-Figures.define("cut", (figure, { make, set, button, row, text, circle, rect, path, frame, move, line, softmax, format, percent, scale, leading, least, reduced, data }) => {
+Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, frame, move, place, line, softmax, format, percent, scale, leading, least, reduced, data }) => {
   const WORDS = 6, ALL = "012345", { cuts: kl, trained: runs, last } = data, order = Object.keys(kl).sort((a, b) => kl[a] - kl[b]); // the best cut first
   const said = (cut) => (cut === ALL ? "the whole teacher" : `layer${cut.length > 1 ? "s" : ""} ${[...cut].join(", ")}`);
 
@@ -13,7 +13,7 @@ Figures.define("cut", (figure, { make, set, button, row, text, circle, rect, pat
     },
   });
   figure.start("layers", "025", (given) => (given in kl ? given : undefined));
-  figure.number({ key: "step", label: "Steps of training", min: 0, max: last, step: data.every, value: 0, text: (step) => `${step} steps` });
+  figure.number({ key: "step", label: "Steps of training", max: last, step: data.every, text: (step) => `${step} steps` });
   const to = figure.ranges.step.set;
   const choose = (cut) => {
     if (!(cut in kl)) return figure.say("Keep one layer at least.");
@@ -25,7 +25,7 @@ Figures.define("cut", (figure, { make, set, button, row, text, circle, rect, pat
   const without = (n) => [...ALL].filter((k) => (k === n) !== figure.state.layers.includes(k)).join("");
   const stack = [...ALL].map((n) => button(`layer ${n}`, () => choose(without(n)), { class: "drag-layer" }));
   const strategies = runs.map(({ layers, strategy }) => button(strategy, () => choose(layers))), train = button(`then ${last} steps`, play);
-  figure.body.append(row("Layers of the teacher, from the words to the answer", "words →", ...stack, "→ answer"), row("Strategies", "Strategies:", ...strategies, train));
+  figure.add(row("Layers of the teacher, from the words to the answer", "words →", ...stack, "→ answer"), row("Strategies", "Strategies:", ...strategies, train));
   const write = figure.bars(["Word", "the whole teacher", "what is left of it (striped)"], "The likeliest words of both");
 
   let run, now; // the recorded training of these layers, if there is one, and its KL at this step
@@ -41,7 +41,7 @@ Figures.define("cut", (figure, { make, set, button, row, text, circle, rect, pat
       to((performance.now() - playing) / 5); // a second and a half in all
       if (figure.state.step === last) playing = 0;
     }
-    const { step } = figure.state, words = figure.answer(layers), press = (each, yes) => set(each, { "aria-pressed": String(yes) });
+    const { step } = figure.state, words = figure.answer(layers), press = (each, yes) => set(each, { "aria-pressed": yes });
     run = runs.find((run) => run.layers === layers);
     now = run?.curve?.[step / data.every];
     stack.forEach((each, n) => press(each, layers.includes(n)));
@@ -58,8 +58,8 @@ Figures.define("cut", (figure, { make, set, button, row, text, circle, rect, pat
 
   // The strip: a point a cut, a row for each number of layers that are left.
   let x;
-  const hit = rect(0, -4, 0, 112, "hit"), dots = make("g"), strip = make("g", {}, hit, dots);
-  figure.chart("Held-out KL to the whole teacher of all 63 cuts, before any training", () => 150, (width, wide, { layers }) => {
+  const hit = rect(0, -4, 0, 112, "hit"), dots = make("g"), here = path("M0-8L8 0L0 8L-8 0Z", "ink of-student"), strip = make("g", {}, hit, dots);
+  figure.chart("Held-out KL to the whole teacher of all 63 cuts, before any training", () => 150, ({ layers }, width) => {
     const y = (cut) => 8 + 17 * (6 - cut.length);
     x = scale([0, 4], [24, width - 10]);
     set(hit, { x: 10, width: width - 10 });
@@ -67,7 +67,8 @@ Figures.define("cut", (figure, { make, set, button, row, text, circle, rect, pat
       const dot = circle(x(kl[cut]), y(cut), 3.5, "teacher of-paper");
       dot.append(make("title", {}, `${said(cut)}: ${format(kl[cut])}`));
       return dot;
-    }), make("g", { transform: `translate(${x(kl[layers])} ${y(layers)})` }, path("M0-8L8 0L0 8L-8 0Z", "ink of-student")));
+    }), here);
+    move(here, x(kl[layers]), y(layers));
     return [[1, 2, 3, 4, 5, 6].map((n) => text(0, 12 + 17 * (6 - n), n)), frame(x, { ends: [110, 110] }, [0, 1, 2, 3, 4], [], "held-out KL (nats); rows: layers that are left")];
   }, strip);
   figure.handle(strip, {
@@ -77,20 +78,18 @@ Figures.define("cut", (figure, { make, set, button, row, text, circle, rect, pat
   });
 
   // Training, as recorded: only the strategies' cuts were trained. The mark is dragged along the curve, or runs by itself.
-  let across;
   const mark = circle(0, 0, 8, "ink of-student");
-  const svg = figure.chart("Held-out KL of the strategies' students while they are trained", () => 162, (width, wide, { step }) => {
-    const up = scale([0, data.most], [120, 14]);
-    across = scale([0, last], [24, width - 14]);
+  const svg = figure.chart("Held-out KL of the strategies' students while they are trained", () => 162, ({ step }, width) => {
+    const across = scale([0, last], [24, width - 14]), up = scale([0, data.most], [120, 14]);
     svg.style.display = now ? "" : "none";
-    move(mark, across(step), up(now ?? 0));
+    place(mark, across, step, up(now ?? 0));
     return [frame(across, up, [0, 100, 200, last], [0, 1, 2, 3].filter((v) => v <= data.most), "steps of training; up: held-out KL (nats)"),
       runs.filter(({ curve }) => curve).map((each) => path(line(each.curve.map((v, i) => [across(i * data.every), up(v)])), each === run ? "third wide" : "ghost dashed"))];
   }, mark);
   figure.handle(mark, {
-    key: "step", from: (place) => across.back(place), set: (step) => {
+    key: "step", set: (step) => {
       playing = 0;
       to(step);
     },
   });
-});
+};

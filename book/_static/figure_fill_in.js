@@ -1,13 +1,13 @@
 // The first page: a blank in one's own sentence, filled by teacher and student side by side, with the time that each takes.
 "use strict";
 
-Figures.define("fill_in", (figure, { MODELS, make, button, box, row, softmax, leading, data: { answers, titles } }) => {
+Figures.all.fill_in = (figure, { MODELS, make, button, box, row, softmax, leading, data: { answers, titles } }) => {
   const WORDS = 5, RUNS = 5; // the time shown is the median; the first is often slow: the browser compiles
   const known = new Map(Object.entries(answers).map(([text, words]) => [text, { words, said: `Recorded: what both models answer to “${text}”` }]));
   const ask = figure.sentence({ known, compute });
   figure.button("Fill the blank", () => ask(figure.state.text));
   const columns = MODELS.map(() => make("div"));
-  figure.body.append(row("Examples", [...known.keys()].map((text) => button(text, () => {
+  figure.add(row("Examples", [...known.keys()].map((text) => button(text, () => {
     figure.set("text", text);
     ask(text);
   }))), box("beside even", columns));
@@ -37,4 +37,4 @@ Figures.define("fill_in", (figure, { MODELS, make, button, box, row, softmax, le
     tables.forEach((write, i) => write(words[i].map(([word, share]) => [word, [{ of: MODELS[i], to: share }]])));
     figure.say(said);
   });
-});
+};

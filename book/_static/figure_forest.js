@@ -1,7 +1,7 @@
 // Chapter 8: the arms of the ablation. Mean of the differences by seed, 95% interval, a dot for each seed; in a scale that the reader zooms.
 "use strict";
 
-Figures.define("forest", (figure, { make, text, path, circle, rect, move, scale, clamp, format, data: { names, groups, paper, measures } }) => {
+Figures.all.forest = (figure, { make, text, path, circle, rect, move, scale, clamp, format, data: { names, groups, paper, measures } }) => {
   const choice = (key, label, from, name) => figure.choice({ key, label, options: Object.entries(from).map(([k, value]) => [k, name(value)]) });
   choice("measure", "Measure", measures, (m) => m.label);
   choice("arms", "Arms", groups, (g) => g[0]);
@@ -18,7 +18,7 @@ Figures.define("forest", (figure, { make, text, path, circle, rect, move, scale,
 
   const band = path("", "third dashed"), grip = make("g", {}, rect(-12, -12, 24, 24, "of-third"), path("M-4-5V5M4-5V5", "paper"));
   const bottom = (wide) => 52 + groups[figure.state.arms][1].length * (wide ? 25 : 44);
-  figure.chart("Difference of each arm from the triple loss", (wide) => bottom(wide) + 26, (width, wide, state) => {
+  figure.chart("Difference of each arm from the triple loss", (wide) => bottom(wide) + 26, (state, width, wide) => {
     const { m, shown, sure } = now(state), [left, right] = wide ? [185, width - 140] : [8, width - 8], end = bottom(wide), height = wide ? 25 : 44;
     const reach = m.full / state.zoom, step = 10 ** Math.floor(Math.log10(reach)), ticks = [-1, -0.5, 0, 0.5, 1].map((n) => n * step * (reach / step < 2 ? 1 : reach / step < 5 ? 2 : 4));
     x = scale([-reach, reach], [left, right]);
@@ -34,7 +34,7 @@ Figures.define("forest", (figure, { make, text, path, circle, rect, move, scale,
         return make("g", { role: "img", "aria-label": `${name}: ${value} ${m.unit}, ${sure[i] ? "" : "not "}distinguishable from zero`, "data-arm": arm }, said(0, up, name), said(width, up, value, "end"),
           path(`M${near(low)} ${y}H${near(high)}${[low, high].filter(inside).map((v) => "M" + x(v) + " " + (y - 5) + "v10").join("")}`, style),
           inside(mean) ? circle(x(mean), y, 5, style) : path(`M${near(mean)} ${y}l${mean < 0 ? 9 : -9}-6v12z`, style), seeds.filter(inside).map((v) => circle(x(v), y + 9, 2, "of-muted")),
-          m.paper && inside(paper[arm]) ? path(`M${x(paper[arm]) - 5} ${y - 5}l10 10m0-10l-10 10`, "student") : []);
+          m.paper && inside(paper[arm]) && path(`M${x(paper[arm]) - 5} ${y - 5}l10 10m0-10l-10 10`, "student"));
       })];
   }, band, grip);
   figure.handle(grip, { key: "limit", step: 0.1, from: (place) => x.back(place) / measures[figure.state.measure].matters });
@@ -45,4 +45,4 @@ Figures.define("forest", (figure, { make, text, path, circle, rect, move, scale,
     figure.say(`${sure.filter(Boolean).length} of ${shown.length} arms are distinguishable from zero (filled, starred). ` +
       `Is the effect ${amount(state.limit, m)} or more? By their intervals ${yes} say yes, ${no} no; ${shown.length - yes - no} leave it open.`);
   });
-});
+};

@@ -1,7 +1,7 @@
 // Chapter 3: which head looks where. A small picture for each head of both models; below, one token and what it takes from each other.
 "use strict";
 
-Figures.define("heads", (figure, { MODELS, make, set, button, box, sum, range, least, percent, bytes, data }) => {
+Figures.all.heads = (figure, { MODELS, make, set, button, box, sum, range, least, percent, bytes, data }) => {
   const HEADS = data.heads; // in a layer; heads are counted through all layers
   const KINDS = [["itself", (i) => i], ["the token before", (i) => i - 1], ["the token after", (i) => i + 1], ["[CLS]", () => 0], ["[SEP]", (i, n) => n - 1]];
   const pieces = (values, n) => range(values.length / n, (i) => values.slice(i * n, (i + 1) * n));
@@ -41,7 +41,7 @@ Figures.define("heads", (figure, { MODELS, make, set, button, box, sum, range, l
       figure.set(key, next);
     };
     const group = make("div", { class: style, style: `--heads: ${HEADS}`, role: "radiogroup", "aria-label": label, onclick: choose, onpointerdown: choose, onpointerover: choose, onkeydown }, ...children);
-    figure.draw((state) => radios().forEach((each, n) => set(each, { "aria-checked": String(n === state[key]), tabindex: n === state[key] ? 0 : -1 })));
+    figure.draw((state) => radios().forEach((each, n) => set(each, { "aria-checked": n === state[key], tabindex: n === state[key] ? 0 : -1 })));
     return group;
   }
 
@@ -69,12 +69,12 @@ Figures.define("heads", (figure, { MODELS, make, set, button, box, sum, range, l
   // In the beginning this student's layer 1, which was the teacher's layer 2.
   const maps = MODELS.map((name, k) => {
     const heads = recorded[k].map(() => radio(make("canvas"))), said = `${k ? "Student" : "Teacher"}: ${heads.length / HEADS} layers of ${HEADS} heads`;
-    figure.number({ key: name, min: 0, max: heads.length - 1, step: 1, value: [2, 1][k] * HEADS });
+    figure.number({ key: name, max: heads.length - 1, step: 1, value: [2, 1][k] * HEADS });
     return make("div", {}, said, choices(said, name, HEADS, "drag-heads", pieces(heads, HEADS).map((row, layer) => [make("span", {}, `layer ${layer}${k ? ` (was ${data.copied[layer]})` : ""}`), row])));
   });
-  figure.number({ key: "token", min: 0, max: 999, step: 1, value: data.tokens.indexOf("[MASK]") });
+  figure.number({ key: "token", max: 999, step: 1, value: data.tokens.indexOf("[MASK]") });
   const tokens = choices("The token that looks", "token", 1, "drag-tokens");
-  figure.body.append(box("beside even", maps), make("p", {}, "Which token looks?"), tokens);
+  figure.add(box("beside even", maps), make("p", {}, "Which token looks?"), tokens);
   const write = figure.bars(["It takes from", "teacher’s head", "student’s head (striped)"], "Shares of the token’s new vector");
 
   figure.draw((state) => {
@@ -86,4 +86,4 @@ Figures.define("heads", (figure, { MODELS, make, set, button, box, sum, range, l
     });
     figure.say(`“${shown.tokens[state.token]}” looks: ${words.join("; ")}.`);
   });
-});
+};

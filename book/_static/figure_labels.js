@@ -1,7 +1,7 @@
 // Chapter 1: a soft target and a student whose bars are dragged; entropy + KL = cross-entropy; the gradients of labels that are drawn.
 "use strict";
 
-Figures.define("labels", (figure, { make, set, box, text, path, axis, rect, sum, scale, entropy, crossEntropy, random, format, count, reduced }) => {
+Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, scale, entropy, crossEntropy, random, format, count, reduced }) => {
   const WORDS = ["exception", "error", "warning", "flag"], MOST = 10000, SECOND = 1000, NAMES = { t: "teacher", s: "student" };
   const LEAST = { t: 0, s: 0.001 }; // a student without any probability for a word would have an infinite loss
 
@@ -22,7 +22,7 @@ Figures.define("labels", (figure, { make, set, box, text, path, axis, rect, sum,
       return p.length === 4 && p.every((x) => x >= LEAST[key] && x <= 1) && sum(p) > 0 ? distribution(p) : undefined;
     });
   }
-  figure.number({ key: "n", min: 0, max: MOST, step: 1, value: 0 });
+  figure.number({ key: "n", max: MOST, step: 1 });
   figure.number({ key: "seed", min: 1, max: 999999, step: 1, value: 1 });
   let shown = figure.state.n, from = shown, began = 0; // labels that are drawn so far, while they come one after the other
   for (const more of [1, 10, 100]) figure.button(`Draw ${count(more, "label")}`, () => {
@@ -74,7 +74,7 @@ Figures.define("labels", (figure, { make, set, box, text, path, axis, rect, sum,
         bar.replaceChildren(rect(x + 8, top, room - 16, 160 - top, `of-${NAMES[key]} faded`), rect(x + 4, top - 2.5, room - 8, 5, "of-ink"), text(x + room / 2, top - 6, p.toFixed(2), "middle"));
       }];
     });
-    return figure.chart(`Probabilities of the ${NAMES[key]}`, () => 182, (width) => [text(4, 12, `${NAMES[key]} ${key}`), axis(`M0 160H${width}`), holds.map(([, draw], i) => {
+    return figure.chart(`Probabilities of the ${NAMES[key]}`, () => 182, (state, width) => [text(4, 12, `${NAMES[key]} ${key}`), axis(`M0 160H${width}`), holds.map(([, draw], i) => {
       draw((i * width) / 4, width / 4);
       return text(((i + 0.5) * width) / 4, 176, WORDS[i], "middle");
     })], ...holds.map(([hold]) => hold));
@@ -83,7 +83,7 @@ Figures.define("labels", (figure, { make, set, box, text, path, axis, rect, sum,
   // ---------------------------------------------------------------------------------------------- the ruler
   const doubt = make("span"), learn = make("span", { class: "striped" }), line = box("brace"), words = make("p");
   const ruler = make("div", { role: "img", class: "drag-ruler" }, doubt, learn);
-  figure.body.append(both, ruler, line, words);
+  figure.add(both, ruler, line, words);
   figure.draw(() => {
     const { entropy: own, kl, cross } = figure.shown, end = Math.max(2, Math.ceil(cross));
     for (const [element, nats] of [[doubt, own], [learn, kl], [line, cross]]) element.style.width = `${(100 * nats) / end}%`;
@@ -93,14 +93,14 @@ Figures.define("labels", (figure, { make, set, box, text, path, axis, rect, sum,
   });
 
   // ---------------------------------------------------------------------------------------------- the gradients
-  figure.chart("Gradient of the loss in each of the student's logits", () => 176, (width) => {
+  figure.chart("Gradient of the loss in each of the student's logits", () => 176, (state, width) => {
     const { soft, mean, last } = figure.shown, g = scale([-1, 1], [84, width - 4]);
     return [text(g(0), 12, "← raises a logit · gradient · lowers it →", "middle"), [-1, 0, 1].map((at) => [axis(`M${g(at)} 20V158`), text(g(at), 172, at, at > 0 ? "end" : "middle")]),
       WORDS.map((word, i) => {
         const middle = 37 + 34 * i, drawn = i in mean && [path(`M${g(0)} ${middle}H${g(mean[i])}`, "student broad"), path(`M${g(0)} ${middle - 9}H${g(last[i])}`, "ink dashed"),
           path(`M${g(last[i])} ${middle - 9}l${last[i] > 0 ? -7 : 7} -4v8z`, "of-ink")];
-        return [text(76, middle + 4, word, "end"), drawn || [], path(`M${g(soft[i])} ${middle - 7}l6 7l-6 7l-6 -7z`, "teacher of-paper")];
+        return [text(76, middle + 4, word, "end"), drawn, path(`M${g(soft[i])} ${middle - 7}l6 7l-6 7l-6 -7z`, "teacher of-paper")];
       })];
   });
-  figure.body.append(make("p", {}, "◇ soft target, s − t   ▬ mean of the labels drawn   ⇢ (dashed) the last label, s − one-hot"));
-});
+  figure.add(make("p", {}, "◇ soft target, s − t   ▬ mean of the labels drawn   ⇢ (dashed) the last label, s − one-hot"));
+};

@@ -1,7 +1,7 @@
 // Chapter 7: two equally good systems on a test set of n examples. The exact distribution of their difference, and its range over n.
 "use strict";
 
-Figures.define("luck", (figure, { make, text, path, axis, circle, frame, move, line, range, scale, format, whole, count, points, data: { sets } }) => {
+Figures.all.luck = (figure, { make, text, path, axis, circle, frame, place, line, range, scale, format, whole, count, points, data: { sets } }) => {
   const [FEW, MANY] = [50, 10000], STEPS = 70;
   figure.slider({ key: "n", label: "Test examples n", min: FEW, max: MANY, value: 71, log: true, text: (n) => count(Math.round(n), "example") });
   figure.slider({ key: "share", label: "Share on which exactly one of the two is right", min: 0.02, max: 0.6, step: 0.01, value: 0.28, text: points });
@@ -32,7 +32,7 @@ Figures.define("luck", (figure, { make, text, path, axis, circle, frame, move, l
   });
 
   // ---------------------------------------------------------------------------------------------- the histogram
-  figure.chart("Probability of each difference", () => 190, (width, wide, { share, zoom }) => {
+  figure.chart("Probability of each difference", () => 190, ({ share, zoom }, width) => {
     const found = figure.shown, edge = found.points, most = (zoom && [1, 2, 5, 10, 20].find((w) => w >= 1.7 * edge)) || 40, x = scale([-most, most], [0, width]);
     // Bars as one path, since there may be hundreds; each is as high as its probability, the highest 110 pixels.
     const bars = ({ n, ahead, probability }, style, chosen = () => true) => path(ahead.map((each, k) => {
@@ -46,12 +46,10 @@ Figures.define("luck", (figure, { make, text, path, axis, circle, frame, move, l
   });
 
   // ---------------------------------------------------------------------------------------------- the range, over n
-  let across;
   const dot = circle(0, 0, 9, "ink of-teacher faded");
-  figure.chart("Range of 95% for each number of examples", () => 150, (width, wide, { n, share }) => {
-    const up = scale([0.1, 40], [112, 8], true), high = (n) => up(coins(n, share).points);
-    across = scale([FEW, MANY], [38, width - 20], true);
-    move(dot, across(n), up(figure.shown.points));
+  figure.chart("Range of 95% for each number of examples", () => 150, ({ n, share }, width) => {
+    const across = scale([FEW, MANY], [38, width - 20], true), up = scale([0.1, 40], [112, 8], true), high = (n) => up(coins(n, share).points);
+    place(dot, across, n, up(figure.shown.points));
     return [frame(across, up, [100, 1000, MANY], [0.1, 1, 10], "test examples; up: ± points"),
       path(line(range(STEPS, (i) => Math.round(FEW * (MANY / FEW) ** (i / (STEPS - 1)))).map((m) => [across(m), high(m)])), "teacher"),
       sets.map(([name, m]) => {
@@ -60,5 +58,5 @@ Figures.define("luck", (figure, { make, text, path, axis, circle, frame, move, l
         return mark;
       }), text(across(71) + 8, 18, "WNLI", "bold")];
   }, dot);
-  figure.handle(dot, { key: "n", label: "Test examples", step: 1, get: () => Math.round(figure.state.n), from: (place) => across.back(place) });
-});
+  figure.handle(dot, { key: "n", label: "Test examples", step: 1, get: () => Math.round(figure.state.n) });
+};

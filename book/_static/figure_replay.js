@@ -1,7 +1,7 @@
 // Chapter 6: a recorded run. A mark that is dragged along its steps, and all that the log says there.
 "use strict";
 
-Figures.define("replay", (figure, { make, box, text, path, circle, frame, move, line, scale, format, whole, exactly, data: { training, held_out: held } }) => {
+Figures.all.replay = (figure, { make, box, text, path, circle, frame, place, line, scale, format, whole, exactly, data: { training, held_out: held } }) => {
   const [first, second] = training, last = training.at(-1), STYLES = ["teacher", "student dashed", "third dotted"];
   figure.slider({ key: "step", label: "Step", min: first.step, max: last.step, step: second.step - first.step, value: 200, text: whole });
   const panels = [
@@ -9,11 +9,10 @@ Figures.define("replay", (figure, { make, box, text, path, circle, frame, move, 
     [held, 220, [[(row) => row.agreement, "the teacher's guess"], [(row) => row.accuracy, "right"]], "held-out first guesses"],
   ];
   const at = (rows, step) => rows.findLast((row) => row.step <= step);
-  let x;
   const grip = circle(0, 0, 10, "paper of-teacher"), table = box("values");
-  figure.chart("Losses and held-out figures over the steps", () => 390, (width, wide, { step }) => {
-    x = scale([0, last.step], [38, width - 14]);
-    move(grip, x(step), 352);
+  figure.chart("Losses and held-out figures over the steps", () => 390, ({ step }, width) => {
+    const x = scale([0, last.step], [38, width - 14]);
+    place(grip, x, step, 352);
     return [panels.map(([rows, top, curves, title]) => {
       const y = scale([0, 1], [top + 120, top]), left = width - 150;
       return [text(38, top - 20, title), frame(x, y, [], [0, 1]), curves.map(([value, label], i) => {
@@ -22,8 +21,8 @@ Figures.define("replay", (figure, { make, box, text, path, circle, frame, move, 
       })];
     }), path(`M${x(step)} 40V340`, "ghost"), text((38 + width) / 2, 384, `step, to ${whole(last.step)}`, "middle")];
   }, grip);
-  figure.handle(grip, { key: "step", label: "Step of the recorded run", from: (place) => x.back(place), text: (step) => `step ${step}` });
-  figure.body.append(table);
+  figure.handle(grip, { key: "step", label: "Step of the recorded run", text: (step) => `step ${step}` });
+  figure.add(table);
 
   figure.draw(({ step }) => {
     const now = at(training, step) ?? first, evaluated = at(held, step);
@@ -36,4 +35,4 @@ Figures.define("replay", (figure, { make, box, text, path, circle, frame, move, 
     figure.say(`Step ${step}: ${exactly(fallen)} of the fall of L_ce is over after ${exactly(step / last.step)} of the steps. ` + (evaluated
       ? `Held out, at step ${evaluated.step}, the student guesses as the teacher in ${exactly(evaluated.agreement)} of all cases.` : `The first evaluation is at step ${held[0].step}.`));
   });
-});
+};

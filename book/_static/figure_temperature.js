@@ -1,7 +1,7 @@
 // Chapter 2: one blank at every temperature. Teacher and student answer; below, how strongly the loss pulls.
 "use strict";
 
-Figures.define("temperature", (figure, { MODELS, make, box, text, path, circle, rect, frame, move, line, softmax, entropy, kl, sum, range, format, whole, percent, scale, leading, bytes, data }) => {
+Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect, frame, move, head, tr, line, softmax, entropy, kl, sum, range, format, whole, percent, scale, leading, bytes, data }) => {
   const WORDS = 10, RANGE = [0.25, 64], ALL = range(25, (k) => 2 ** (k / 3 - 2));
   const SMALL = 1e-8, side = scale([SMALL, 10], [0, 0.5], true); // pulls, which are drawn by their logarithm
   figure.slider({ key: "T", label: "Temperature T", min: RANGE[0], max: RANGE[1], value: 2, log: true });
@@ -16,7 +16,7 @@ Figures.define("temperature", (figure, { MODELS, make, box, text, path, circle, 
     return { t, s, pull, norm: Math.sqrt(sum(pull.map((x) => x * x))) };
   }
 
-  figure.body.append(make("p", {}, "Probability: teacher, student (striped); a line marks T = 1. Pull, on a logarithmic scale: with T², without (dashed)."));
+  figure.add(make("p", {}, "Probability: teacher, student (striped); a line marks T = 1. Pull, on a logarithmic scale: with T², without (dashed)."));
   const write = figure.bars(["Word", "Probability", "Pull on the logit"], "The likeliest words");
   const small = (x) => (Math.abs(x) < 0.001 ? x.toExponential(1) : x.toPrecision(3));
   function arrow(of, x) {
@@ -41,8 +41,8 @@ Figures.define("temperature", (figure, { MODELS, make, box, text, path, circle, 
     now = at(T);
     const chosen = new Set(ids), rest = (values) => sum(values.filter((_, id) => !chosen.has(id))), many = `other ${whole(now.t.length - WORDS)} words`;
     write([...ids.map((id) => row(shown.words[id], T, (values) => values[id])), row(`the ${many}`, T, rest)]);
-    measures.replaceChildren(make("tr", {}, ["measure", `T = ${format(T)}`, "T = 1"].map((said) => make("th", { scope: "col" }, said))),
-      ...MEASURES.map(([name, of]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, small(of(now, T))), make("td", {}, small(of(one, 1))))));
+    measures.replaceChildren(head("measure", `T = ${format(T)}`, "T = 1"),
+      ...MEASURES.map(([name, of]) => tr(name, small(of(now, T)), small(of(one, 1)))));
     const factor = T === 1 ? "At T = 1 the factor T² changes nothing." : `Without T², each pull is ${T > 1 ? "divided" : "multiplied"} by ${format(Math.max(T, 1 / T) ** 2)}.`;
     figure.say(`T = ${format(T)}: the teacher gives “${shown.words[ids[0]]}” ${percent(now.t[ids[0]])} and the ${many} ${percent(rest(now.t))}. ${factor}`);
   });
@@ -50,7 +50,7 @@ Figures.define("temperature", (figure, { MODELS, make, box, text, path, circle, 
   // How strong the pull is on all words together; the temperature can be dragged in the drawing.
   let x;
   const handle = make("g", {}, rect(-14, 0, 28, 140, "hit"), path("M0 0V140", "student wide"), circle(0, 140, 8, "of-student"));
-  const svg = figure.chart("Norm of the gradient of the logits at each temperature", () => 170, (width, wide, { T }) => {
+  const svg = figure.chart("Norm of the gradient of the logits at each temperature", () => 170, ({ T }, width) => {
     const y = scale([1e-6, 10], [140, 8], true), low = (norm) => Math.min(150, y(norm));
     x = scale(RANGE, [48, width - 66], true);
     move(handle, x(T), 0);
@@ -63,5 +63,5 @@ Figures.define("temperature", (figure, { MODELS, make, box, text, path, circle, 
     label: "Temperature T, logarithm to the base 2", min: -2, max: 6, step: 0.25, text: (k) => `T = ${format(2 ** k)}`,
     get: () => Math.log2(figure.state.T), set: (k) => figure.set("T", 2 ** k), from: (place) => Math.log2(x.back(place)),
   });
-  figure.body.append(box("beside", make("div", {}, "The norm of the pull on all words together:", svg), measures));
-});
+  figure.add(box("beside", make("div", {}, "The norm of the pull on all words together:", svg), measures));
+};

@@ -1,9 +1,9 @@
 // Figures to drag: what all of them share. A figure is a file of its own, figure_NAME.js, which says
 //
-//     Figures.define("temperature", (figure, { make, format }) => {
+//     Figures.all.temperature = (figure, { make, format }) => {
 //       figure.slider({ key: "T", label: "Temperature T", min: 0.25, max: 64, value: 1, log: true });
-//       figure.draw(({ T }) => { ... write into elements of figure.body ... });
-//     });
+//       figure.draw(({ T }) => { ... write into elements that figure.add(...) has put there ... });
+//     };
 //
 // `distil_lib.pages.figures` puts an element of the class "drag" into a page, with a static picture in it; the live figure takes the
 // picture's place. Whatever changes, changes figure.state by figure.set("T", 2); controls and drawings follow in the next frame. The state is in the page's address, #drag-NAME?T=4, from the first change on; a link to it opens the figure there.
@@ -12,11 +12,12 @@
 const Figures = (() => {
   const HERE = document.currentScript.src; // empty in a notebook, where scripts are written into the page
   const KIND = HERE.endsWith(".min.js") ? ".min.js" : ".js"; // of our own scripts; the book's pages load the short ones
-  const defined = {}, live = {}, loaded = {}, MODELS = ["teacher", "student"];
+  const all = {}, live = {}, loaded = {}, MODELS = ["teacher", "student"];
   const reduced = matchMedia("(prefers-reduced-motion: reduce)");
   const SVG = new Set(["svg", "g", "rect", "line", "path", "circle", "text", "title"]);
 
-  // An element with attributes and children. An attribute that is a function listens: onclick.
+  // An element with attributes and children. An attribute that is a function listens: onclick. One that is false is not there, unless
+  // it is for screen readers: aria-pressed.
   function make(name, attributes = {}, ...children) {
     const element = SVG.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     set(element, attributes);
@@ -26,11 +27,11 @@ const Figures = (() => {
   function set(element, attributes) {
     for (const [key, value] of Object.entries(attributes)) {
       if (typeof value === "function") element[key] = value;
-      else if ((value ?? false) === false) element.removeAttribute(key);
+      else if ((value ?? false) === false && !key.startsWith("aria")) element.removeAttribute(key);
       else element.setAttribute(key, value);
     }
   }
-  const button = (label, onclick, more) => make("button", { type: "button", onclick, ...more }, label);
+  const button = (label, onclick, more) => make("button", { onclick, ...more }, label);
   const box = (style, ...children) => make("div", { class: `drag-${style}` }, ...children);
   const row = (label, ...children) => make("div", { class: "drag-stack", role: "group", "aria-label": label }, ...children);
   // Of a drawing. `style`: names of classes (figures.css): colours of lines ("teacher") and areas ("of-teacher"), "wide", "dashed", "end".
@@ -45,6 +46,12 @@ const Figures = (() => {
     return [axis(`M${left} ${top}V${bottom}H${right}`), across.map((v) => text(x(v), bottom + 17, format(v), "middle")), up.map((v) => text(left - 4, y(v) + 4, format(v), "end")), text((left + right) / 2, bottom + 34, said, "middle")];
   };
   const move = (element, x, y) => set(element, { transform: `translate(${x} ${y})` });
+  // Puts what is dragged along a scale to its value there.
+  const place = (element, x, value, y = 0) => move(Object.assign(element, { from: x.back }), x(value), y);
+  // Rows of a table.
+  const th = (scope, name) => make("th", { scope }, name);
+  const head = (...names) => make("tr", {}, names.map((name) => th("col", name)));
+  const tr = (name, ...cells) => make("tr", {}, th("row", name), cells.map((cell) => make("td", {}, cell)));
   const line = (points) => `M${points.map((point) => point.map((v) => +v.toFixed(2)).join(" ")).join("L")}`; // the path through points
 
   // -------------------------------------------------------------------------------------------------- what figures compute with
@@ -106,7 +113,7 @@ const Figures = (() => {
       this.state[key] = (given ? read(given) : undefined) ?? value;
     }
     // The same for a number of a range, perhaps in steps. It may be dragged (`handle`). `text`: how it is read out.
-    number({ key, label, min, max, value, step, text = format }) {
+    number({ key, label, min = 0, max, value = 0, step, text = format }) {
       const fit = (x) => clamp(Number(step ? (Math.round(x / step) * step).toPrecision(9) : x.toPrecision(4)), min, max);
       // A link may lie between small steps.
       this.start(key, value, (given) => (Number.isFinite(+given) ? (step < 1 ? clamp(+given, min, max) : fit(+given)) : undefined));
@@ -120,6 +127,10 @@ const Figures = (() => {
         history.replaceState(null, "", `#drag-${this.name}?${new URLSearchParams(this.state)}`);
       } catch {} // a browser may refuse where the page is a notebook's own frame
       this.redraw();
+    }
+
+    add(...elements) {
+      this.body.append(...elements);
     }
 
     draw(function_) {
@@ -137,7 +148,7 @@ const Figures = (() => {
 
     // Dims what is still shown of the question before.
     busy(yes) {
-      set(this.body, { "aria-busy": String(Boolean(yes)) });
+      set(this.body, { "aria-busy": Boolean(yes) });
     }
 
     // While there is a note (models load, a sentence has no blank), it is said instead.
@@ -158,7 +169,7 @@ const Figures = (() => {
     // A slider with its value beside it. `log`: equal ways are equal ratios.
     slider({ log, ...range }) {
       this.number(range);
-      const { key, label, min, max } = range, { step, text, set: change } = this.ranges[key], [f, back] = log ? [Math.log, Math.exp] : [Number, Number];
+      const { key, label, max } = range, { min, step, text, set: change } = this.ranges[key], [f, back] = log ? [Math.log, Math.exp] : [Number, Number];
       const output = make("output"), input = make("input", { type: "range", min: f(min), max: f(max), step: step ?? (f(max) - f(min)) / 480, "aria-label": label, oninput: () => change(back(input.value)) });
       this.control("slider", range, (x) => {
         input.value = f(x);
@@ -195,23 +206,21 @@ const Figures = (() => {
       const input = this.text({ key: "text", label, value: asked });
       const ask = async (text, live = true) => {
         const mine = ++latest, newest = () => mine === latest, old = known.get(text);
-        let wrong = false;
+        let found = old, error;
         asked = text;
         this.busy(!old);
         try {
           const models = (live || !old) && (await this.models());
-          if (!newest()) return;
-          const read = ({ teacher }) => ({ ...teacher.read(text.replace(/\[mask\]|_{3,}/gi, "[MASK]"), blank), pieces: teacher.tokenizer.pieces, newest });
-          const answer = models ? await compute({ ...models, ...read(models) }) : old;
-          if (!newest()) return;
-          [this.answer, this.note] = [answer, ""];
-        } catch (error) {
-          if (!newest()) return;
-          wrong = error instanceof RangeError;
-          [this.answer, this.note] = [old || this.answer, error.message];
+          const read = ({ teacher }) => ({ ...teacher.read(text.replace(/\[mask\]|_{3,}/gi, "[MASK]"), blank), pieces: teacher.tokenizer.pieces });
+          if (models && newest()) found = await compute({ ...models, ...read(models), newest });
+        } catch (problem) {
+          error = problem;
         }
-        set(input, { "aria-invalid": String(wrong) });
-        this.busy(this.note && !old);
+        if (!newest()) return;
+        this.answer = found || this.answer;
+        this.note = error?.message;
+        set(input, { "aria-invalid": error instanceof RangeError });
+        this.busy(error && !old);
         this.redraw();
       };
       this.draw(({ text }) => text !== asked && ask(text, false));
@@ -223,33 +232,31 @@ const Figures = (() => {
     // its bars: `of` whom, from where to where on the track (0 to 1), perhaps a mark for what it was, and the number as text if it is no share.
     bars(columns, label, into = this.body) {
       const body = make("tbody");
-      into.append(make("table", { class: "drag-bars", "aria-label": label },
-        make("thead", {}, make("tr", {}, columns.map((name) => make("th", { scope: "col" }, name)))), body));
+      into.append(make("table", { class: "drag-bars", "aria-label": label }, make("thead", {}, head(...columns)), body));
       const bar = ({ of, from = 0, to, mark, text = percent(to) }) => box(`bar of-${of}`,
         make("div", { class: "drag-track", "aria-hidden": "true" },
           make("i", { style: `left:${100 * from}%;width:${100 * (to - from)}%` }), mark === undefined ? [] : make("b", { style: `left:${100 * mark}%` })),
         make("span", {}, text));
-      return (rows) => body.replaceChildren(...rows.map(([name, ...cells]) =>
-        make("tr", {}, make("th", { scope: "row" }, name), cells.map((bars) => make("td", {}, bars.map(bar))))));
+      return (rows) => body.replaceChildren(...rows.map(([name, ...cells]) => tr(name, ...cells.map((bars) => bars.map(bar)))));
     }
 
     // A drawing in the page's own pixels, so that its letters stay as large as the page's. `height(wide)`: wide is from 560 pixels on.
-    // `draw(width, wide, state)` gives what lies below the elements that were given, which are to be dragged. `label`: what it shows.
+    // `draw(state, width, wide)` gives what lies below the elements that were given, which are to be dragged. `label`: what it shows.
     chart(label, height, draw, ...above) {
       const below = make("g"), svg = make("svg", { role: "group", "aria-label": label }, below, ...above);
-      this.body.append(svg);
+      this.add(svg);
       this.draw((state) => {
         const width = clamp(svg.clientWidth, 240, 760), wide = width > 559;
         set(svg, { viewBox: `0 0 ${width} ${height(wide)}` });
-        below.replaceChildren(...draw(width, wide, state).flat(Infinity));
+        below.replaceChildren(...draw(state, width, wide).flat(Infinity).filter(Boolean));
       });
       new ResizeObserver(() => this.redraw()).observe(svg);
       return svg;
     }
 
     // Lets an element of a drawing be dragged: by pointer, by arrow keys (Page Up and Down: ten steps), by screen readers. `key`: it
-    // moves this number of the state. `from`: from a place in the drawing to a value.
-    handle(element, { key, from, vertical, ...own }) {
+    // moves this number of the state. `from`: from a place in the drawing to a value, if it is not put there by `place`.
+    handle(element, { key, from = (x) => element.from(x), vertical, ...own }) {
       const { label, min, max, step, text, get, set: change } = { ...this.ranges[key], ...own };
       const put = (x) => change(clamp(x, min, max));
       set(element, { role: "slider", tabindex: 0, "aria-label": label, "aria-valuemin": min, "aria-valuemax": max, "aria-orientation": vertical ? "vertical" : "horizontal" });
@@ -325,11 +332,11 @@ const Figures = (() => {
   async function mount(element) {
     const { name, recorded } = element.dataset, scroll = () => addressed(name) && element.scrollIntoView();
     try {
-      if (!defined[name]) await loadScript(`figure_${name}${KIND}`);
+      if (!all[name]) await loadScript(`figure_${name}${KIND}`);
       if (recorded && !Figures.data[name]) await loadScript(`figure_${name}_data.js`);
       const figure = new Figure(name);
       element.append(make("div", { class: "drag-live" }, figure.controls, figure.body, figure.status));
-      defined[name](figure, { ...tools, data: Figures.data[name] });
+      all[name](figure, { ...tools, data: Figures.data[name] });
       element.querySelector(".drag-static").hidden = true;
       live[name] = figure;
       figure.redraw();
@@ -359,8 +366,8 @@ const Figures = (() => {
     document.querySelectorAll(".drag").forEach((e) => (addressed(e.dataset.name) ? mount(e) : near.observe(e)));
   }
 
-  const tools = { MODELS, make, set, button, box, row, text, path, axis, circle, rect, frame, move, line, sum, range, least, softmax, entropy, crossEntropy, kl, random, clamp, scale, leading, bytes,
+  const tools = { MODELS, make, set, button, box, row, text, path, axis, circle, rect, frame, move, place, head, tr, line, sum, range, least, softmax, entropy, crossEntropy, kl, random, clamp, scale, leading, bytes,
     format, whole, count, percent, exactly, points, reduced };
   document.addEventListener("DOMContentLoaded", start);
-  return { define: (name, function_) => (defined[name] = function_), ...tools, data: {}, loaded, live };
+  return { all, data: {}, loaded, live, ...tools };
 })();
