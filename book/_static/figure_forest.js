@@ -16,16 +16,15 @@ Figures.all.forest = (figure, { make, text, path, circle, rect, move, scale, cla
   };
   let x; // from the measure's unit to the drawing
 
-  const band = path("", "third dashed"), grip = make("g", {}, rect(-12, -12, 24, 24, "of-third"), path("M-4-5V5M4-5V5", "paper"));
+  const grip = make("g", {}, rect(-12, -12, 24, 24, "of-third"), path("M-4-5V5M4-5V5", "paper"));
   const bottom = (wide) => 52 + groups[figure.state.arms][1].length * (wide ? 25 : 44);
   figure.chart("Difference of each arm from the triple loss", (wide) => bottom(wide) + 26, (state, width, wide) => {
     const { m, shown, sure } = now(state), [left, right] = wide ? [185, width - 140] : [8, width - 8], end = bottom(wide), height = wide ? 25 : 44;
     const reach = m.full / state.zoom, step = 10 ** Math.floor(Math.log10(reach)), ticks = [-1, -0.5, 0, 0.5, 1].map((n) => n * step * (reach / step < 2 ? 1 : reach / step < 5 ? 2 : 4));
     x = scale([-reach, reach], [left, right]);
     const at = x(Math.min(state.limit * m.matters, reach));
-    band.setAttribute("d", `M${at} 22V${end}M${2 * x(0) - at} 22V${end}`);
     move(grip, at, 13);
-    return [rect(m.better > 0 ? left : x(0), 44, x(0) - left, end - 44, "of-ghost faint"), said(left, 38, m.better < 0 ? "better" : "worse"), said(right, 38, m.better < 0 ? "worse" : "better", "end"),
+    return [rect(m.better > 0 ? left : x(0), 44, x(0) - left, end - 44, "of-ghost faint"), path(`M${at} 22V${end}M${2 * x(0) - at} 22V${end}`, "third dashed"), said(left, 38, m.better < 0 ? "better" : "worse"), said(right, 38, m.better < 0 ? "worse" : "better", "end"),
       ticks.map((v) => [path(`M${x(v)} 44V${end}`, v ? "axis" : "ink"), said(x(v), end + 16, format(v), "middle")]),
       shown.map((arm, i) => { // beyond the edge an arrow stands for the mark
         const [mean, low, high, , , seeds] = m.arms[arm], inside = (v) => Math.abs(v) <= reach, near = (v) => x(clamp(v, -reach, reach)), y = 52 + (i + (wide ? 0.5 : 0.65)) * height;
@@ -36,7 +35,7 @@ Figures.all.forest = (figure, { make, text, path, circle, rect, move, scale, cla
           inside(mean) ? circle(x(mean), y, 5, style) : path(`M${near(mean)} ${y}l${mean < 0 ? 9 : -9}-6v12z`, style), seeds.filter(inside).map((v) => circle(x(v), y + 9, 2, "of-muted")),
           m.paper && inside(paper[arm]) && path(`M${x(paper[arm]) - 5} ${y - 5}l10 10m0-10l-10 10`, "student"));
       })];
-  }, band, grip);
+  }, grip);
   figure.handle(grip, { key: "limit", step: 0.1, from: (place) => x.back(place) / measures[figure.state.measure].matters });
 
   figure.draw((state) => {

@@ -21,7 +21,7 @@ const Figures = (() => {
   function make(name, attributes = {}, ...children) {
     const element = SVG.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     set(element, attributes);
-    element.append(...children.flat());
+    element.append(...children.flat(Infinity));
     return element;
   }
   function set(element, attributes) {
@@ -94,7 +94,7 @@ const Figures = (() => {
   };
 
   // ------------------------------------------------------------------------------------------------------------ numbers as words
-  const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
+  const format = (value, digits = 3) => value.toLocaleString("en", { maximumSignificantDigits: digits });
   const whole = (x) => Math.round(x).toLocaleString("en");
   const count = (n, name) => `${whole(n)} ${name}${n === 1 ? "" : "s"}`;
   const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : p < 0.0995 ? exactly(p) : points(p));

@@ -7,8 +7,9 @@ A figure NAME consists of `book/_static/figure_NAME.js`, which draws it, and of 
 notebook `drag` writes all scripts into a frame of the output, so that neither a server nor a
 network is needed. The models' weights are 16 MB, which a notebook would save with each output:
 without `models=True` a figure has their recorded answers, and asks the other outputs for weights
-(a `BroadcastChannel`: outputs share an origin, in Colab too, where each has a window of its own). While the book is executed (`DISTIL_FIGURES=static`) `drag` leaves an element
-with the picture instead, which `book/_ext/figures.py` brings to life on the built page.
+(a `BroadcastChannel`: outputs share an origin, in Colab too, where each has a window of its own).
+While the book is executed (`DISTIL_FIGURES=static`) `drag` leaves an element with the picture
+instead, which `book/_ext/figures.py` brings to life on the built page.
 """
 
 import base64
