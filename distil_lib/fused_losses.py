@@ -19,7 +19,7 @@ g = dL/dz, and what it adds to the gradients of its states, g W, of the matrix, 
 bias, g. The forward pass computes them; the backward pass multiplies by the gradient that arrives.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -90,14 +90,6 @@ def sort_tokens(soft: Tensor, labelled: Tensor) -> tuple[Tensor, int, int]:
     return torch.cat(places), first + both, both + last
 
 
-def _chunks(tokens: int, soft: int, hard: int, size: int) -> Iterator[tuple[slice, int, int]]:
-    """(rows, c, m): sorted tokens of a chunk; the first c have soft targets, the last m a label."""
-    for start in range(0, tokens, size):
-        end = min(start + size, tokens)
-        c, m = min(end, soft) - start, end - max(start, tokens - hard)
-        yield slice(start, end), max(c, 0), max(m, 0)
-
-
 class _FusedLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, states, weight, bias, teacher, labels, options):
@@ -111,7 +103,11 @@ class _FusedLosses(torch.autograd.Function):
         gradients = [torch.zeros_like(x, dtype=wide) for x in inputs] if learning else []
         own = isinstance(teacher, Tensor)  # logits that somebody may still need
         first_label = len(states) - len(labels)
-        for rows, c, m in _chunks(len(states), len(teacher), len(labels), size):
+        for start in range(0, len(states), size):
+            rows = slice(start, min(start + size, len(states)))
+            # Tokens are sorted: the first c of a chunk have soft targets, the last m a label.
+            c = max(min(rows.stop, len(teacher)) - start, 0)
+            m = max(rows.stop - max(start, first_label), 0)
             # The one product that both losses share, and the only logits that exist at a time.
             z = student[rows]
             soft, hard = slice(0, c), slice(len(z) - m, len(z))
@@ -120,7 +116,7 @@ class _FusedLosses(torch.autograd.Function):
                 loss, g_hard = _hard(z[hard], labels[end - m : end])
                 mlm += loss
             if c:
-                answers = teacher[rows.start : rows.start + c]
+                answers = teacher[start : start + c]
                 loss, g_soft = _soft(z[soft], answers.to(wide, copy=own), T)
                 ce += loss
                 g_soft.mul_(ce_weight)  # written into z[:c]
@@ -159,6 +155,8 @@ def fused_vocabulary_losses(
     ce_weight: float = 0.0,
     mlm_weight: float = 0.0,
     chunk: int | None = None,
+    number: int = 4,
+    function: Callable | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`soft_target_loss` and `mlm_loss`, summed over tokens and weighted, without the logits.
 
@@ -175,6 +173,8 @@ def fused_vocabulary_losses(
         ce_weight: alpha_ce divided by the number of tokens that the mean is over.
         mlm_weight: The same for L_mlm.
         chunk: Tokens at a time, as many as `CHUNK_BYTES` holds by default; it changes rounding.
+        number: Bytes of a logit in such a chunk.
+        function: Another form of what computes them: see `training.compiled_losses`.
 
     Returns:
         ce_weight ce + mlm_weight mlm with gradient; ce and mlm without, in nats summed over tokens.
@@ -185,7 +185,7 @@ def fused_vocabulary_losses(
         labels = labels[:0]
     if chunk is None:
         bytes_at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"])
-        chunk = max(bytes_at_once // (len(weight) * 4), 1)
+        chunk = max(bytes_at_once // (len(weight) * number), 1)
     learning = torch.is_grad_enabled()  # which is off inside the function
     options = (temperature, ce_weight, mlm_weight, chunk, learning)
-    return _FusedLosses.apply(states, weight, bias, teacher, labels, options)
+    return (function or _FusedLosses.apply)(states, weight, bias, teacher, labels, options)

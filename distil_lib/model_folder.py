@@ -22,7 +22,10 @@ from distil_lib.errors import UserError
 
 FAMILIES = ("bert", "roberta", "distilbert")  # whose layers a student can take over
 INDEX = "model.safetensors.index.json"
-ENTIRE = "Pass a folder that `save_pretrained` has written, or a name on the Hub with a network."
+ENTIRE = (
+    "Pass a folder with config.json, model.safetensors and tokenizer.json, as `save_pretrained` "
+    "writes them, or a name on the Hub with a network connection."
+)
 MOST_PARAMETERS = 2e10  # a larger encoder is a mistake in config.json
 # Entries of config.json with the range of their values. What is not here is left to `transformers`.
 COUNTS = {
@@ -232,10 +235,21 @@ def load_masked_lm(
     elif missing:
         problem = f"{name} lacks {len(missing)} of its weights, {missing[0]} among them."
         raise UserError(problem, "Save or download the model again.")
-    elif surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
+    check_weights(name, model, info)
+    return model
+
+
+def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Raise `UserError` for layers that config.json leaves out, or a weight that is no number.
+
+    Args:
+        name: A folder, or a name on the Hub, for the message.
+        model: What `from_pretrained` has made of it.
+        info: What it said about that.
+    """
+    if surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
         raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", ENTIRE)
     check_finite(name, model.state_dict())
-    return model
 
 
 def check_finite(name: str | Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -5,13 +5,14 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 
-from distil_lib.ablation.grid import Grid, Job, grid_names, read_grid
+from distil_lib.ablation.grid import GRIDS, Grid, Job, read_grid
 from distil_lib.ablation.paired_effects import paired_effects
 from distil_lib.ablation.records import (
     MEASURES,
@@ -21,19 +22,12 @@ from distil_lib.ablation.records import (
     values_by_seed,
 )
 from distil_lib.ablation.runner import GridRunner
-from distil_lib.common.cli import Program, Settings, Threads, option
+from distil_lib.common.cli import Program, Settings, Threads, option, yaml_names
 from distil_lib.common.paths import locate
+from distil_lib.common.processes import TOGETHER
 from distil_lib.errors import UserError
 
-# What makes processes train together.
-LAUNCHER = (
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)
+LAUNCHER = (*TOGETHER, "LOCAL_WORLD_SIZE")
 
 
 @dataclass
@@ -43,7 +37,7 @@ class AblationConfig(Settings):
     preset: str | None = option(None, "preset that the arms differ from; by default the grid's")
     grid: str | None = option(
         None,
-        f"a YAML file, or one of {', '.join(grid_names())}; by default that of the preset's name",
+        f"a YAML file, or one of {', '.join(yaml_names(GRIDS))}; by default the preset's name",
     )
     arms: list[str] = option([], "these arms only")
     seeds: Annotated[int, Field(ge=0, le=10_000)] = option(
@@ -151,10 +145,7 @@ def run(config: AblationConfig) -> str:
     return f"{len(jobs) - len(left)} of {len(jobs)} are recorded in {config.output}{others}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(lambda config, given: run(config), arguments)
-
+main = partial(PROGRAM.run, lambda config, arguments: run(config))
 
 if __name__ == "__main__":
     main()

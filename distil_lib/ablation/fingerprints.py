@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distil_lib.common.files import update
 from distil_lib.common.paths import locate
 from distil_lib.finetune.config import FREE, FinetuneConfig
 from distil_lib.tasks.registry import find_task
@@ -126,8 +127,6 @@ class InputFingerprints:
             for path in filter(Path.is_file, found):
                 relative = path.relative_to(place).as_posix()
                 digest.update(f"{relative} {path.stat().st_size} ".encode())
-                with path.open("rb") as file:
-                    while chunk := file.read(1 << 22):
-                        digest.update(chunk)
+                update(digest, path)
             self.known[name, patterns] = digest.hexdigest()[:16]
         return self.known[name, patterns]

@@ -28,7 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from distil_lib.ablation.fingerprints import InputFingerprints, settings_hash
-from distil_lib.common.cli import Seeds, Settings, checked, near, read_settings, unknown_setting
+from distil_lib.common.cli import (
+    Seeds,
+    Settings,
+    checked,
+    find_yaml,
+    near,
+    read_settings,
+    unknown_setting,
+)
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.tasks.registry import TASKS, find_task
@@ -215,11 +223,6 @@ class ArmEntry(Settings):
     settings: dict[str, Any] | None = None
 
 
-def grid_names() -> list[str]:
-    """The library's own grids."""
-    return sorted(path.stem for path in GRIDS.glob("*.yaml"))
-
-
 def read_grid(
     name: str | Path, preset: str | None = None, included_by: Sequence[Path] = ()
 ) -> Grid:
@@ -233,15 +236,7 @@ def read_grid(
     Raises:
         UserError: The file is missing or wrong; the message says where.
     """
-    path = Path(name)
-    if str(name) in grid_names():
-        path = GRIDS / f"{name}.yaml"
-    elif not path.is_file():
-        raise UserError(
-            f"There is no grid and no file {str(name)[:200]!r}.",
-            f"{near(str(name), grid_names())}The grids are {', '.join(grid_names())}.",
-            setting="grid",
-        )
+    path = find_yaml("grid", GRIDS, name)
     file = GridFile(**read_settings(GridFile, path))
     where = f" in {path}"
     base = _settings(PretrainConfig, file.base, f"base{where}")

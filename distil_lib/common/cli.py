@@ -20,7 +20,7 @@ import functools
 import os
 import reprlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar, get_args, get_origin
 from typing import get_type_hints as type_hints
@@ -184,6 +184,29 @@ def read_settings(kind: type, path: Path) -> dict[str, Any]:
     return settings or {}
 
 
+def yaml_names(folder: Path) -> list[str]:
+    """The names of the YAML files of a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def find_yaml(kind: str, folder: Path, name: str | Path) -> Path:
+    """The file of that name in the folder of all "preset"s or "grid"s, or any other file.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path, names = Path(name), yaml_names(folder)
+    if str(name) in names:
+        return folder / f"{name}.yaml"
+    if _unfit(str(name)) or not path.is_file():
+        raise UserError(
+            f"There is no {kind} and no file {show(str(name))}.",
+            f"{near(name, names)}The {kind}s are {', '.join(names)}.",
+            setting=kind,
+        )
+    return path
+
+
 # ------------------------------------------------------------------------------ command line
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one `UserError`; argparse would print its whole usage above it."""
@@ -199,17 +222,11 @@ class _Parser(argparse.ArgumentParser):
         )
 
 
-def _choices(hint: Any) -> tuple:
-    """The values of a `Literal`, wherever it stands in an annotation."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    return tuple(choice for part in get_args(hint) for choice in _choices(part))
-
-
-def _contains(hint: Any, kind: type) -> bool:
-    return (
-        hint is kind or get_origin(hint) is kind or any(_contains(h, kind) for h in get_args(hint))
-    )
+def _parts(hint: Any) -> Iterator[tuple[Any, tuple]]:
+    """(what it is, what is in it) of an annotation and of all annotations inside it."""
+    yield get_origin(hint) or hint, get_args(hint)
+    for part in get_args(hint):
+        yield from _parts(part)
 
 
 Config = TypeVar("Config", bound=Settings)
@@ -239,20 +256,12 @@ class Program(Generic[Config]):
 
     def preset_names(self) -> list[str]:
         """The names that `--preset` knows."""
-        return sorted(path.stem for path in self.presets.glob("*.yaml")) if self.presets else []
+        return yaml_names(self.presets) if self.presets else []
 
     def preset(self, name: str | Path) -> dict[str, Any]:
         """The settings of a preset's name or of a YAML file. Raises `UserError`."""
-        path, names = Path(name), self.preset_names()
-        if str(name) in names and self.presets is not None:
-            path = self.presets / f"{name}.yaml"
-        elif _unfit(str(name)) or not path.is_file():
-            raise UserError(
-                f"There is no preset and no file {show(str(name))}.",
-                f"{near(name, names)}The presets are {', '.join(names)}.",
-                setting="preset",
-            )
-        return read_settings(self.settings, path)
+        assert self.presets is not None
+        return read_settings(self.settings, find_yaml("preset", self.presets, name))
 
     def parser(self) -> argparse.ArgumentParser:
         """The command line: an option for each setting, whose value is left as text."""
@@ -279,13 +288,14 @@ class Program(Generic[Config]):
                 shown = " ".join(map(str, default)) if isinstance(default, list) else default
                 help += f" (default: {shown})"
             form: dict[str, Any] = {}
-            if _contains(hint, bool):
+            kinds = dict(_parts(hint))
+            if bool in kinds:
                 form = {"nargs": "?", "const": "true"}
-            elif _contains(hint, list):
+            elif list in kinds:
                 empty = default is None or default == []
                 form = {"nargs": "*" if empty else "+"}
-            if choices := _choices(hint):
-                form["metavar"] = f"{{{','.join(map(str, choices))}}}"
+            if Literal in kinds:
+                form["metavar"] = f"{{{','.join(map(str, kinds[Literal]))}}}"
             parser.add_argument(f"--{field.name}", help=help.replace("%", "%%"), **form)
         return parser
 

@@ -102,11 +102,16 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def update(digest: "hashlib._Hash", path: Path) -> None:
+    """Let a hash read a file."""
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    update(digest, path)
     return digest.hexdigest()
 
 

@@ -70,6 +70,11 @@ def default_threads() -> int:
     return max(available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
 
 
+def current_device() -> torch.device:
+    """Where a single process computes: a GPU if there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 def check_threads(number: int) -> None:
     """Raise `UserError` unless the system starts so many threads in this process.
 

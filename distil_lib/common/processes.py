@@ -55,6 +55,7 @@ def quiet_libraries() -> None:
 
 NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 SWITCHES = {*"1 true yes y t on 0 false no n f off".split()}  # what Accelerate understands
+# What a launcher gives to processes that train together.
 TOGETHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 

@@ -13,13 +13,13 @@ figures of one that was not. Optimizer and random states of a checkpoint (`optim
 
 import json
 import math
-import os
 import shlex
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from safetensors.torch import load_model
 
 from distil_lib.common.files import atomic_folder, locked, write_result
 from distil_lib.common.hardware import (
+    current_device,
     describe_machine,
     launch_precision,
     probe_precision,
@@ -51,7 +52,7 @@ from distil_lib.errors import UserError
 from distil_lib.model_folder import check_finite
 from distil_lib.training.metrics_file import MetricsFile
 from distil_lib.training.run_folder import saving
-from distil_lib.training.sharding import check_launch_backend
+from distil_lib.training.sharding import check_alone
 
 # Settings of the model.
 SIZES = "max_characters filters cell_size projection_size encoder_size classifier_size".split()
@@ -80,12 +81,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
         UserError: for bad input, and for a loss that is not a number.
         SystemExit: (128 + the signal) where the training was stopped.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(
-            "ELMo is pretrained in one process.",
-            "Start it with `python -m distil_lib.elmo.pretrain`, without a launcher.",
-        )
-    check_launch_backend()
+    check_alone("ELMo is pretrained", "distil_lib.elmo.pretrain")
     config = replace(config, precision=launch_precision(config.precision))
     settings, folder = open_run(config), Path(config.output)
     set_threads(config.threads)
@@ -99,8 +95,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
         )
     settings["text"] = text
     if settings["precision"] == "auto":
-        device = torch.accelerator.current_accelerator(check_available=True)
-        settings["precision"] = probe_precision(device or torch.device("cpu"))
+        settings["precision"] = probe_precision(current_device())
     size, unigram = sum(map(len, words.train)), unigram_perplexity(words, words.held_out)
     print(f"{size:,} words to learn from; held-out unigram perplexity {unigram:.1f}", flush=True)
     model = _new_model(config, words)
@@ -195,10 +190,7 @@ def _run(config: ElmoPretrainConfig, arguments: Sequence[str]) -> str:
     return f"held-out perplexity: {found}; {speed}; model in {config.output}/model"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error, or where it was stopped."""
-    PROGRAM.run(_run, arguments)
-
+main = partial(PROGRAM.run, _run)
 
 if __name__ == "__main__":
     main()

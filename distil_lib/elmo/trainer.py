@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from distil_lib.common.trainer import one_process
 from distil_lib.elmo.config import ElmoPretrainConfig
 from distil_lib.elmo.language_model import ElmoForPreTraining
 from distil_lib.elmo.run_folder import complete_checkpoint
@@ -105,33 +106,18 @@ def new_trainer(
     steps: int,
 ) -> ElmoTrainer:
     """The Trainer for so many steps, in one process: AdamW, warm-up and linear decay."""
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    arguments = TrainingArguments(
+    arguments = one_process(
+        config,
+        steps,
+        precision,
         output_dir=config.output,
         seed=config.seed,
         max_steps=steps,
-        per_device_train_batch_size=config.batch_size,
-        weight_decay=0.0,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=round(config.warmup_ratio * steps),
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
         adam_beta2=0.99,
-        bf16=precision == "bf16",
-        use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type == "cuda",
-        logging_strategy="no",
         save_strategy="steps",
         save_steps=config.save_every,
         save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
     )
-    # With several GPUs the Trainer would make the batches larger.
-    arguments.n_gpu  # noqa: B018  (it counts them once, when it is first read)
-    arguments._n_gpu = 1
     trainer = ElmoTrainer(
         model=model, args=arguments, train_dataset=words.train, data_collator=Batches(words)
     )

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from distil_lib.common.cli import Program, Settings, option
@@ -44,10 +45,7 @@ def _run(config: ExportConfig, arguments: Sequence[str]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(_run, arguments)
-
+main = partial(PROGRAM.run, _run)
 
 if __name__ == "__main__":
     main()

@@ -251,10 +251,7 @@ def _run(config: PackingConfig, arguments: Sequence[str]) -> str:
     return f"{output}: {len(source) / 1e6:.1f} MB"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(_run, arguments)
-
+main = functools.partial(PROGRAM.run, _run)
 
 if __name__ == "__main__":
     main()

@@ -21,7 +21,7 @@ from transformers import (
 
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
-from distil_lib.model_folder import SAFELY, check_finite, check_model_folder, loading
+from distil_lib.model_folder import SAFELY, check_model_folder, check_weights, loading
 
 # Of each head: the end of the architecture's name, the class that loads it, and its outputs.
 HEADS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
@@ -95,13 +95,7 @@ def load_model(name: str, head: str | None = None) -> tuple[PreTrainedModel, str
             "Fine-tune it first, or choose the head that it has.",
             setting="head",
         )
-    if surplus := sorted(key for key in info["unexpected_keys"] if ".layer." in key):
-        raise UserError(
-            f"{name} holds {surplus[0]}, which its config.json leaves out.",
-            "Correct the number of layers there, or save the model again.",
-            setting="model",
-        )
-    check_finite(name, model.state_dict())
+    check_weights(name, model, info)
     return model.eval(), head
 
 

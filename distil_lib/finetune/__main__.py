@@ -1,6 +1,7 @@
 """`python -m distil_lib.finetune`."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from distil_lib.finetune.config import PROGRAM, FinetuneConfig
 from distil_lib.finetune.runner import finetune
@@ -11,11 +12,8 @@ def _run(config: FinetuneConfig, arguments: Sequence[str]) -> str:
     return f"result in {config.result_file()}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    kept = "stopped; the seeds that were finished are kept, and the same command resumes"
-    PROGRAM.run(_run, arguments, stopped=kept)
-
+KEPT = "stopped; the seeds that were finished are kept, and the same command resumes"
+main = partial(PROGRAM.run, _run, stopped=KEPT)
 
 if __name__ == "__main__":
     main()

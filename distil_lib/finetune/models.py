@@ -11,12 +11,10 @@ Safetensors only, no foreign code.
 import hashlib
 import json
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForQuestionAnswering,
@@ -27,9 +25,10 @@ from transformers import (
     set_seed,
 )
 
+from distil_lib.common.files import update
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
-from distil_lib.model_folder import SAFELY, check_finite, check_model_folder
+from distil_lib.model_folder import SAFELY, check_model_folder, check_weights, loading
 from distil_lib.tasks.task import Task
 from distil_lib.text.tokenizer import load_tokenizer
 
@@ -42,32 +41,13 @@ UNLIMITED = sys.maxsize
 
 
 # --------------------------------------------------------------------------------------- loading
-def _loaded(name: str, load: Callable[[str], Any]) -> Any:
-    """`load(where the name lies)`; whatever goes wrong is one message."""
-    try:
-        return load(locate(name))
-    except UserError:
-        raise
-    except SafetensorError as error:
-        raise UserError(
-            f"The weights of {name} are damaged ({error}).", "Copy or download the model again."
-        ) from error
-    # A bad configuration makes `transformers` and `tokenizers` raise almost anything.
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise UserError(
-            f"{name} could not be loaded ({reason[:200]}).",
-            "Pass a folder with config.json, model.safetensors and tokenizer.json, or a name on "
-            "the Hub with a network connection.",
-        ) from error
-
-
 def _register_own(name: str) -> None:
     """Import the model types of this library that `transformers` does not know."""
     folder = Path(locate(name))
     if folder.is_dir() and not (folder / "config.json").is_file():
         return
-    given, _ = _loaded(name, lambda where: PreTrainedConfig.get_config_dict(where))
+    with loading(name):
+        given, _ = PreTrainedConfig.get_config_dict(folder)
     if given.get("model_type") == "elmo":
         import_module("distil_lib.elmo.tokenizer").register()  # nobody else waits for it
 
@@ -79,14 +59,16 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerBase:
         UserError: if there is none, or it cannot be loaded.
     """
     _register_own(name)
-    return _loaded(name, load_tokenizer)
+    with loading(name):
+        return load_tokenizer(folder)
 
 
 def load_config(name: str) -> PreTrainedConfig:
     """The configuration of a checkpoint. Raises `UserError` if there is none."""
     check_model_folder(locate(name))
     _register_own(name)
-    return _loaded(name, lambda where: AutoConfig.from_pretrained(where, **SAFELY))
+    with loading(name):
+        return AutoConfig.from_pretrained(locate(name), **SAFELY)
 
 
 def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTrainedModel:
@@ -113,14 +95,11 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
         )
     questions = task.kind == "question answering"
     family = AutoModelForQuestionAnswering if questions else AutoModelForSequenceClassification
-    options = {
-        "config": config,
-        "dtype": "float32",
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "output_loading_info": True,
-    }
-    model, info = _loaded(name, lambda where: family.from_pretrained(where, **options))
+    options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    with loading(name):
+        model, info = family.from_pretrained(
+            locate(name), config=config, dtype="float32", **options
+        )
     encoder = f"{model.base_model_prefix}."
     lost = sorted(
         key for key in info["missing_keys"] if key.startswith(encoder) and ".pooler." not in key
@@ -130,18 +109,13 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
             f"{name} lacks {len(lost)} weights of its encoder, {lost[0]} among them.",
             "Save or download the model again.",
         )
-    if surplus := sorted(key for key in info["unexpected_keys"] if ".layer." in key):
-        raise UserError(
-            f"{name} holds {surplus[0]}, which its config.json leaves out.",
-            "Correct the number of layers there, or save the model again.",
-        )
+    check_weights(name, model, info)
     if seed is None and (missing := sorted(info["missing_keys"])):
         raise UserError(
             f"{name} has not learned {task.name}: it has no {missing[0]}.",
             "Fine-tune it first, and keep it.",
             setting="save",
         )
-    check_finite(name, model.state_dict())
     return model
 
 
@@ -226,7 +200,5 @@ def weights_fingerprint(name: str, config: PreTrainedConfig) -> str:
         return str(getattr(config, "_commit_hash", None))
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 22):
-                digest.update(chunk)
+        update(digest, path)
     return digest.hexdigest()[:16]

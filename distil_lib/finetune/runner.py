@@ -12,7 +12,6 @@ continues at the next one.
 
 import datetime
 import math
-import os
 import shlex
 import tempfile
 import time
@@ -21,19 +20,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PrinterCallback
 
 from distil_lib.common.files import atomic_folder, check_writable, locked, write_result
 from distil_lib.common.hardware import (
+    current_device,
     describe_machine,
     launch_precision,
     probe_precision,
     set_threads,
 )
 from distil_lib.common.paths import locate
-from distil_lib.common.trainer import Progress, environment_kept, quick_attention
+from distil_lib.common.trainer import Progress, environment_kept, one_process, quick_attention
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FREE, FinetuneConfig
 from distil_lib.finetune.features import (
@@ -60,14 +59,10 @@ from distil_lib.finetune.records import (
     read_record,
 )
 from distil_lib.finetune.report import check_comparable, retained_lines, seed_line
-from distil_lib.finetune.trainer import TaskTrainer, training_arguments
+from distil_lib.finetune.trainer import TaskTrainer
 from distil_lib.masking import random_stream
 from distil_lib.tasks.registry import TASKS, find_task, fingerprint, load_task
-from distil_lib.training.sharding import check_launch_backend
-
-
-def _device() -> torch.device:
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+from distil_lib.training.sharding import check_alone
 
 
 def drawn_rows(rows: Dataset, number: int) -> Dataset:
@@ -188,16 +183,28 @@ class Finetuning:
         Returns:
             The model after the last epoch; steps, mean loss, tokens and seconds.
         """
-        config, train, device = self.config, self.splits["train"], _device()
+        config, train, device = self.config, self.splits["train"], current_device()
         model = load_task_model(config.model, self.task, seed)
         if precision == "bf16" and quick_attention(device, self.max_length) == "eager":
             model.set_attn_implementation("eager")
         steps = config.epochs * math.ceil(len(train.features) / config.batch_size)
         with tempfile.TemporaryDirectory() as folder, environment_kept():
+            arguments = one_process(
+                config,
+                steps,
+                precision,
+                output_dir=folder,
+                seed=seed,
+                data_seed=seed,
+                num_train_epochs=config.epochs,
+                weight_decay=config.weight_decay,
+                train_sampling_strategy="group_by_length" if config.group_by_length else "random",
+                save_strategy="no",
+            )
             trainer = TaskTrainer(
                 self.task,
                 model=model,
-                args=training_arguments(config, steps, seed, folder, precision, device),
+                args=arguments,
                 train_dataset=train.features,
                 data_collator=self.collate,
                 teacher=self.teacher,
@@ -225,7 +232,7 @@ class Finetuning:
         took: dict[str, Any] = {}
         if config.evaluate_only:
             model = load_task_model(config.model, self.task)
-            model.to(_device())  # type: ignore[arg-type]  # its decorator hides the signature
+            model.to(current_device())  # type: ignore[arg-type]  # its decorator hides the signature
         else:
             model, took = self.fit(seed, precision)
         run: dict[str, Any] = {"scores": {}} | took | {"predictions": {}}
@@ -282,12 +289,7 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     Raises:
         UserError: for bad input, before anything is written; or if a training diverges.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(
-            "Fine-tuning runs in one process.",
-            "Start it with `python -m distil_lib.finetune`, without a launcher.",
-        )
-    check_launch_backend()
+    check_alone("Fine-tuning runs", "distil_lib.finetune")
     config = replace(config, precision=launch_precision(config.precision))
     set_threads(config.threads)
     teacher = read_record(locate(config.compare_with)) if config.compare_with else None
@@ -299,7 +301,7 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     precision: str = config.precision
     if precision == "auto":  # what was measured once holds for all seeds
         precision = (saved or {"configuration": {}})["configuration"].get("precision") or ""
-        precision = precision or probe_precision(_device())
+        precision = precision or probe_precision(current_device())
     if not path.exists():
         check_writable(path)
     with locked(path):

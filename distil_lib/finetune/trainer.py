@@ -15,11 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer
 from transformers.utils import ModelOutput
 
 from distil_lib.errors import UserError
-from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.losses import soft_target_loss
 from distil_lib.tasks.task import Task
 
@@ -94,45 +93,6 @@ def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> ModelOutput:
     return model(
         **{name: tensor for name, tensor in inputs.items() if name in taken and name not in answers}
     )
-
-
-def training_arguments(
-    config: FinetuneConfig,
-    steps: int,
-    seed: int,
-    folder: str,
-    precision: str,
-    device: torch.device,
-) -> TrainingArguments:
-    """For the Trainer: AdamW, warm-up and linear decay; no checkpoint or evaluation on the way."""
-    arguments = TrainingArguments(
-        output_dir=folder,
-        seed=seed,
-        data_seed=seed,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=round(config.warmup_ratio * steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
-        bf16=precision == "bf16",
-        train_sampling_strategy="group_by_length" if config.group_by_length else "random",
-        length_column_name="length",
-        save_strategy="no",
-        eval_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type == "cuda",
-    )
-    # With several GPUs the Trainer would make the batches larger, and the teacher is on one.
-    arguments.n_gpu  # noqa: B018  (it counts them once, when it is first read)
-    arguments._n_gpu = 1
-    return arguments
 
 
 class TaskTrainer(Trainer):

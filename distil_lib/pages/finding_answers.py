@@ -7,18 +7,19 @@ said otherwise, results are changes of the KL divergence to the teacher on held-
 against the triple loss at T = 2 that starts from layers 0, 2 and 5.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from distil_lib.ablation.paired_effects import t_interval
+from distil_lib.common.files import read_json
 from distil_lib.common.paths import PROJECT
 from distil_lib.pages import grid_results
 from distil_lib.pages.grid_results import RESULTS
+from distil_lib.training.metrics_file import read_metrics
 
 GRID, LONG, REAL = "mini", "mini-longer", "real-student"
 SCALE = "default teacher, student of 3 layers"
@@ -36,6 +37,11 @@ class Result:
     verdict: int
     digits: int = 3
     unit: str = "nats"
+
+    @classmethod
+    def of(cls, mean: float, low: float, high: float, *shown: Any) -> "Result":
+        """With the sign that its own interval gives, uncorrected; `shown`: digits and unit."""
+        return cls(mean, low, high, 0 if low <= 0 <= high else int(np.sign(mean)), *shown)
 
     def __str__(self) -> str:
         half, star = (self.high - self.low) / 2, "" if self.verdict else " (open)"
@@ -85,19 +91,17 @@ def _listed(results: Mapping[str, Result]) -> str:
 @cache
 def short_runs(record: str) -> dict[str, dict[int, Any]]:
     """{arm: {seed: figures}} of a record of short runs."""
-    rows = json.loads((RESULTS / "short_runs" / f"{record}.json").read_text(encoding="utf-8"))
     found: dict[str, dict[int, Any]] = {}
-    for job, figures in rows["runs"]:
+    for job, figures in read_json(RESULTS / "short_runs" / f"{record}.json")["runs"]:
         arm, seed = ("", *job) if len(job) == 1 else job[:2]
         found.setdefault(str(arm), {})[seed] = figures
     return found
 
 
-def paired(arm: Mapping[int, Any], reference: Mapping[int, Any], figure: str = "kl") -> Result:
+def paired(arm: Mapping[int, Any], reference: Mapping[int, Any], figure: Any = "kl") -> Result:
     """An arm minus a reference, paired by seed, uncorrected."""
     d = np.array([arm[seed][figure] - reference[seed][figure] for seed in sorted(reference)])
-    low, high = t_interval(d)
-    return Result(d.mean(), low, high, 0 if low <= 0 <= high else int(np.sign(d.mean())))
+    return Result.of(d.mean(), *t_interval(d))
 
 
 def _short_answer(
@@ -115,29 +119,15 @@ LOSSES = {
 }
 
 
-def _left_out(arm: str) -> list[Answer]:
+def _all_grids(arm: str, name: str) -> list[Answer]:
+    return [_grid_answer({arm: name}, grid) for grid in GRID_STEPS]
+
+
+def left_out(arm: str) -> list[Answer]:
+    """The triple loss without one of its three."""
     short, name = LOSSES[arm]
-    return [
-        _grid_answer({arm: name}),
-        _grid_answer({arm: name}, LONG),
-        _grid_answer({arm: name}, REAL),
-        _short_answer("05_triple_loss", "losses", "all three", {short: name}, 40),
-    ]
-
-
-def soft_targets() -> list[Answer]:
-    """The triple loss without its soft targets."""
-    return _left_out("without-ce")
-
-
-def cosine_loss() -> list[Answer]:
-    """The triple loss without the cosine loss."""
-    return _left_out("without-cos")
-
-
-def masked_language_modelling_loss() -> list[Answer]:
-    """The triple loss without the true words."""
-    return _left_out("without-mlm")
+    answer = _short_answer("05_triple_loss", "losses", "all three", {short: name}, 40)
+    return [*_all_grids(arm, name), answer]
 
 
 def temperature() -> list[Answer]:
@@ -162,11 +152,10 @@ def labels_and_soft_targets() -> list[Answer]:
     runs = short_runs("targets")
     end = {name: float(np.mean([r[-1] for r in by.values()])) for name, by in runs.items()}
     text = "; ".join(f"{name} {loss:.2f}" for name, loss in sorted(end.items(), key=lambda x: x[1]))
-    results = {}
-    for name in ("the label", "the first choice"):
-        d = np.array([runs[name][s][-1] - runs["the soft target"][s][-1] for s in range(3)])
-        low, high = t_interval(d)
-        results[f"{name} minus the soft target"] = Result(d.mean(), low, high, int(low > 0))
+    results = {
+        f"{name} minus the soft target": paired(runs[name], runs["the soft target"], -1)
+        for name in ("the label", "the first choice")
+    }
     text = f"Held-out loss after six passes: {text} nats"
     return [Answer("01_soft_targets", text, "64 blocks, read six times", 0, 3, results)]
 
@@ -184,11 +173,8 @@ def weights_of_the_losses() -> list[Answer]:
 
 def all_or_masked_tokens() -> list[Answer]:
     """Soft targets on all tokens, in equal steps and in equal time."""
-    runs = json.loads(
-        (PROJECT / "benchmarks" / "results" / "positions.json").read_text(encoding="utf-8")
-    )["runs"]
     by: dict[str, dict[int, Any]] = {}
-    for run in runs:
+    for run in read_json(PROJECT / "benchmarks" / "results" / "positions.json")["runs"]:
         by.setdefault(run["arm"], {})[run["seed"]] = run["curve"][-1]
     name = "all tokens"
     found = {name: paired(by["all"], by["masked"])}
@@ -203,12 +189,8 @@ def all_or_masked_tokens() -> list[Answer]:
 def copied_layers() -> list[Answer]:
     """Random weights instead of the teacher's layers."""
     name = "random start"
-    return [
-        _grid_answer({"random-start": name}),
-        _grid_answer({"random-start": name}, LONG),
-        _grid_answer({"random-start": name}, REAL),
-        _short_answer("04_initialization", "initialization", "spread", {"none": name}, 32),
-    ]
+    short = _short_answer("04_initialization", "initialization", "spread", {"none": name}, 32)
+    return [*_all_grids("random-start", name), short]
 
 
 def which_layers() -> list[Answer]:
@@ -219,17 +201,25 @@ def which_layers() -> list[Answer]:
     short = _short_answer("04_initialization", "initialization", "spread", names, 32)
     runs = short_runs("initialization")
     pair = "layers 0, 1, 2 minus layers 0, 2, 4"
-    mean, low, high = grid_results.between("kl", "layers-first", "layers-alternate")
     # One comparison beyond those that were settled: by its own three seeds, uncorrected.
-    sign = 0 if low <= 0 <= high else int(np.sign(mean))
-    results = (
-        dict(long.results) | {pair: Result(mean, low, high, sign)},
-        dict(short.results) | {pair: paired(runs["first"], runs["alternate"])},
-    )
+    settled = Result.of(*grid_results.between("kl", "layers-first", "layers-alternate"))
     return [
-        Answer(a.page, a.text, a.scale, a.steps, a.seeds, r)
-        for a, r in zip((long, short), results, strict=True)
+        replace(long, results={**long.results, pair: settled}),
+        replace(short, results={**short.results, pair: paired(runs["first"], runs["alternate"])}),
+        _layers_of_a_real_teacher(),
     ]
+
+
+def _layers_of_a_real_teacher() -> Answer:
+    """Layers 0, 2, 4 minus 0, 2, 5 of the real teacher: one seed, so no verdict."""
+    names = ("student-alternate-metrics.jsonl", "student-metrics.jsonl")
+    alternate, spread = (read_metrics(RESULTS / "real_teacher" / name)[-1] for name in names)
+    text = (
+        f"layers 0, 2, 4 instead of 0, 2, 5: {alternate['kl'] - spread['kl']:+.3f} nats, "
+        f"{100 * (alternate['accuracy'] - spread['accuracy']):+.1f} points of masked tokens; "
+        "one seed does not tell"
+    )
+    return Answer("04_initialization", text, REAL_SCALE, spread["step"], 1)
 
 
 def copied_head() -> list[Answer]:

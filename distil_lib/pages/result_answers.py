@@ -5,17 +5,16 @@
 Each function returns the answers to one question of `findings`, the one that decides first.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from distil_lib.common.paths import PROJECT
+from distil_lib.common.files import read_json
+from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.finetune.records import median_and_quartiles, read_record
 from distil_lib.finetune.retention import retention
 from distil_lib.pages import grid_results
@@ -23,6 +22,7 @@ from distil_lib.pages.finding_answers import SCALE, Answer, Result
 from distil_lib.pages.grid_results import RESULTS
 from distil_lib.pages.luck import equally_good
 from distil_lib.pages.paper_numbers import table
+from distil_lib.training.metrics_file import read_metrics
 
 SUITE = ("doc-acceptability", "doc-package", "doc-same", "doc-signature", "doc-near", "doc-qa")
 WORDS_DO_AS_WELL = ("doc-same", "doc-signature")  # no model beats a bag of words there
@@ -42,8 +42,7 @@ def over_tasks(student: str, teacher: str, tasks: Sequence[str] = SUITE) -> Resu
     mean = float(np.mean([k["difference"] for k in found]))
     width = [k["difference_high"] - k["difference_low"] for k in found]
     half = 1.96 * math.sqrt(sum((w / 3.92) ** 2 for w in width)) / len(found)
-    sign = 0 if abs(mean) <= half else int(np.sign(mean))
-    return Result(mean, mean - half, mean + half, sign, 2, "points")
+    return Result.of(mean, mean - half, mean + half, 2, "points")
 
 
 def teacher_and_tasks() -> list[Answer]:
@@ -65,17 +64,12 @@ def teacher_and_tasks() -> list[Answer]:
 def what_the_student_keeps() -> list[Answer]:
     """The default student and its teacher: held-out accuracy and tasks."""
     accuracy = {
-        who: _last_line(PROJECT / "data" / who / "metrics.jsonl")["accuracy"]
-        for who in ("student", "teacher")
+        who: read_metrics(data_folder(who))[-1]["accuracy"] for who in ("student", "teacher")
     }
     kept = accuracy["student"] / accuracy["teacher"]
     tasks = over_tasks("student", "teacher")
     text = f"{kept:.1%} of its accuracy on masked tokens; on six tasks {tasks} points"
     return [Answer("07_evaluation", text, "default student, 2,600 steps", 2600, 1)]
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
 
 
 REAL_TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "imdb": "IMDb"}
@@ -111,10 +105,9 @@ def second_teacher() -> list[Answer]:
     """A teacher for fine-tuning too, on the documentation's questions."""
     k = _kept("student", "student", "doc-qa-distilled", "doc-qa")
     low, high = k["difference_low"], k["difference_high"]
-    verdict = 0 if low <= 0 <= high else int(np.sign(k["difference"]))
-    found = {"second teacher": Result(k["difference"], low, high, verdict, 2, "points")}
+    found = {"second teacher": Result.of(k["difference"], low, high, 2, "points")}
     text = f"{k['difference']:+.1f} points of F1 ({low:+.1f} to {high:+.1f})"
-    text += "" if verdict else ": too small to tell"
+    text += "" if found["second teacher"].verdict else ": too small to tell"
     return [Answer("b_distilling_twice", text, "1,000 training questions", 0, 5, found)]
 
 
@@ -144,7 +137,7 @@ def ninety_seven_percent() -> list[Answer]:
 
 # ------------------------------------------------------------------------------- time and size
 def _timing(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / "timing" / f"{name}.json").read_text(encoding="utf-8"))
+    return read_json(RESULTS / "timing" / f"{name}.json")
 
 
 def _times_as_fast(system: str) -> str:
@@ -190,8 +183,7 @@ def browser() -> list[Answer]:
 
 def training_step() -> list[Answer]:
     """Tokens in a second, ours and a textbook's loop."""
-    path = PROJECT / "benchmarks" / "results" / "step-default.json"
-    arms = json.loads(path.read_text(encoding="utf-8"))["arms"]
+    arms = read_json(PROJECT / "benchmarks" / "results" / "step-default.json")["arms"]
     rate = {n: a["tokens"] / median(a["seconds"]) for n, a in arms.items()}
     ratio = {n: rate[n] / rate["textbook"] for n in ("ours, all", "ours, masked")}
     text = "{:.1f} times (soft targets on all tokens), {:.1f} times (on masked tokens)".format(
@@ -203,7 +195,7 @@ def training_step() -> list[Answer]:
 def a_real_teacher() -> list[Answer]:
     """Held-out masked tokens found at the first guess."""
     last = {
-        who: _last_line(RESULTS / "real_teacher" / f"{who}-metrics.jsonl")
+        who: read_metrics(RESULTS / "real_teacher" / f"{who}-metrics.jsonl")[-1]
         for who in ("teacher", "student")
     }
     teacher, student = last["teacher"], last["student"]

@@ -21,40 +21,22 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from distil_lib.tasks.task import Task
 
 
-def baselines(
-    task: Task, data: Mapping[str, Dataset], split: str | None = None
-) -> dict[str, dict[str, float]]:
-    """The figures of two systems that learn from `data["train"]`.
-
-    Args:
-        task: the task.
-        data: its splits.
-        split: the one that is scored; by default the one that the task reports.
-    """
-    truth = references(task, data[split or task.evaluation[0]])
-    answers = baseline_answers(task, data, split)
+def baselines(task: Task, data: Mapping[str, Dataset]) -> dict[str, dict[str, float]]:
+    """The figures of two systems that learn from `data["train"]`, on the split that is reported."""
+    truth = task.references(data[task.evaluation[0]])
+    answers = baseline_answers(task, data)
     return {system: task.compute(given, truth) for system, given in answers.items()}
 
 
-def references(task: Task, rows: Dataset) -> Sequence:
-    """The right answers, as `task.compute` wants them."""
-    if task.kind == "question answering":
-        return [answers["text"] for answers in rows["answers"]]
-    return list(rows["label"])
-
-
-def baseline_answers(
-    task: Task, data: Mapping[str, Dataset], split: str | None = None
-) -> dict[str, Sequence]:
-    """What two systems that learn from `data["train"]` answer to each example of a split.
+def baseline_answers(task: Task, data: Mapping[str, Dataset]) -> dict[str, Sequence]:
+    """What two systems that learn from `data["train"]` answer to each example that is reported.
 
     "majority" is the one class that scores best on the training split, the mean label, or the
     commonest answer of the training questions. "bag of words" is logistic or ridge regression on
     TF-IDF of words and pairs of neighbouring words, for two texts also of their products,
     differences and overlap; of a context, the sentence that shares most words with the question.
-    Arguments as those of `baselines`.
     """
-    train, test = data["train"], data[split or task.evaluation[0]]
+    train, test = data["train"], data[task.evaluation[0]]
     if task.kind == "question answering":
         commonest = Counter(
             text for answers in train["answers"] for text in answers["text"]

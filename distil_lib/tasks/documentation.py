@@ -46,7 +46,7 @@ from distil_lib.tasks.documentation_pairs import (
 from distil_lib.tasks.documentation_questions import question_answering
 from distil_lib.tasks.documentation_sentences import acceptability
 from distil_lib.tasks.documentation_sources import SHARES, Row, SourceModule, read_modules
-from distil_lib.text.documents import DOCUMENTED, documentation_version
+from distil_lib.text.documentation import DOCUMENTED, documentation_version
 
 # Raised whenever the same sources would give other examples: part of the cache's key.
 FORMAT = 1

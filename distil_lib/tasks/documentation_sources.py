@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from distil_lib.text.docstrings import MARKUP, paragraphs, parse_source
-from distil_lib.text.documents import HELD_OUT_PER_MILLE, documentation_files, split_of
+from distil_lib.text.documentation import documentation_files
+from distil_lib.text.documents import HELD_OUT_PER_MILLE, split_of
 
 # Cumulated shares of all documents, in per mille. What is beyond the last is not read: quicker.
 SHARES = {"test": HELD_OUT_PER_MILLE, "validation": 60, "train": 160}

@@ -20,7 +20,7 @@ from typing import Any
 import datasets
 from datasets import Dataset, DatasetDict
 
-from distil_lib.common.hub import CLIENT_ERROR
+from distil_lib.common.hub import LOADING_ERRORS
 from distil_lib.errors import UserError
 from distil_lib.tasks import documentation as documentation_tasks
 from distil_lib.tasks.columns import check_two_classes, uniform, with_labels
@@ -191,13 +191,7 @@ def _from_hub(task: Task) -> Mapping[str, Dataset]:
     check_no_folder(task.repository)
     try:
         return datasets.load_dataset(task.repository, task.config or None)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        CLIENT_ERROR,
-        datasets.exceptions.DatasetsError,
-    ) as error:
+    except LOADING_ERRORS as error:
         first = next(iter(str(error).splitlines()), "")
         offline = ", ".join(name for name in TASKS if name.startswith("doc-"))
         raise UserError(

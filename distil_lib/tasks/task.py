@@ -11,6 +11,7 @@ questions as `question`, `context`, `answers`, `id`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -100,6 +101,12 @@ class Task:
         if self.kind == "question answering":
             return squad.COLUMNS
         return (*self.text, self.label)
+
+    def references(self, rows: Mapping[str, Any]) -> list:
+        """The right answers of a split, as `compute` wants them."""
+        if self.kind == "question answering":
+            return [answers["text"] for answers in rows["answers"]]
+        return rows["label"][:]
 
     def compute(self, predictions: Answers, labels: Answers) -> dict[str, float]:
         """The metric's figures in points, the reported one first.

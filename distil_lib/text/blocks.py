@@ -14,7 +14,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.text import cache as store
+from distil_lib.text.cache import Blocks
 from distil_lib.text.documents import (
     StreamedDocuments,
     load_documents,
@@ -36,18 +37,7 @@ from distil_lib.text.local_files import tell
 from distil_lib.text.packing import pack, tokenize
 from distil_lib.text.sources import corpus_fingerprint, hub_revisions, parse_corpus
 from distil_lib.text.streaming import DOCUMENTS_AT_ONCE, BlockStream
-from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
-
-__all__ = [
-    "Blocks",
-    "count_tokens",
-    "documents_to_blocks",
-    "load_blocks",
-    "load_tokenizer",
-    "pack",
-    "packed_blocks",
-    "split_documents",
-]
+from distil_lib.text.tokenizer import tokenizer_fingerprint
 
 FORMAT = 3  # raised whenever the same documents would give other blocks: part of the cache's key
 DOCUMENTS_A_PACK = 1000  # packing starts again after so many, whatever the number of processes
@@ -95,31 +85,6 @@ def documents_to_blocks(
         fn_kwargs={"tokenizer": tokenizer, "block_size": block_size},
         features=Features({"input_ids": Sequence(Value("int32"), length=block_size)}),
     )
-
-
-@dataclass
-class Blocks:
-    """Text ready for training.
-
-    Args:
-        train: `input_ids` (block_size,) a row; a `BlockStream` when the corpus streams.
-        held_out: the same, of documents that are not trained on.
-        counts: (V,), how often each id occurs in `train`.
-        cache_key: names what the blocks are made of: corpus, tokenizer and block size.
-        content_hash: of the blocks themselves, in order, wherever they lie. (Of a stream, only
-            what was read ahead counts.)
-    """
-
-    train: Dataset | BlockStream
-    held_out: Dataset
-    counts: np.ndarray
-    cache_key: str
-    content_hash: str
-
-    @property
-    def streaming(self) -> bool:
-        """Whether `train` is read over the network."""
-        return isinstance(self.train, BlockStream)
 
 
 def load_blocks(
@@ -193,7 +158,7 @@ def load_blocks(
                 f"The blocks in {folder / key} are damaged as soon as they are written.",
                 "Look at the disk, or name another folder by the variable DISTIL_CACHE.",
             )
-    return Blocks(wanted.train, wanted.held_out, wanted.counts, key, wanted.content_hash)
+    return wanted
 
 
 def _cache_key(source: str, tokenizer: PreTrainedTokenizerFast, block_size: int) -> str:
@@ -208,7 +173,7 @@ def packed_blocks(
     folder = store.blocks_folder(cache or cache_folder())
     key = _cache_key(source, tokenizer, block_size)
     found = store.read(folder / key, len(tokenizer), block_size)
-    return None if found is None else len(found.train)
+    return None if found is None else int(found.counts.sum()) // block_size
 
 
 def _batches(blocks: Iterable[dict]) -> Iterator[np.ndarray]:
@@ -236,14 +201,9 @@ def hash_blocks(parts: dict[str, Dataset]) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_train(name: str, text: str | None) -> bool:
-    """Whether a document of a stream has text and is trained on."""
-    return bool(text) and split_of(name) == "train"
-
-
-def is_held_out(name: str, text: str | None) -> bool:
-    """Whether a document of a stream has text and is held out."""
-    return bool(text) and split_of(name) == "held_out"
+def _is_in(split: str, name: str, text: str | None) -> bool:
+    """Whether a document of a stream has text and belongs to a split."""
+    return bool(text) and split_of(name) == split
 
 
 def _stream(
@@ -254,7 +214,7 @@ def _stream(
 ) -> Blocks:
     """Blocks made while they are read: nothing is stored, words are counted on a sample.
 
-    Functions of this module decide what is trained on, not lambdas: the workers of a DataLoader
+    A function of this module decides what is trained on, no lambda: the workers of a DataLoader
     may be started by spawn or forkserver.
     """
     if isinstance(documents, StreamedDocuments):
@@ -262,13 +222,13 @@ def _stream(
     else:
         parts, weights = [documents], [1.0]
     columns = ["name", "text"]
-    trained = [part.filter(is_train, input_columns=columns) for part in parts]
+    trained = [part.filter(partial(_is_in, "train"), input_columns=columns) for part in parts]
     train = BlockStream(trained, tokenizer, block_size, weights)
     sample = [row["input_ids"] for row in itertools.islice(train, STREAM_SAMPLE)]
     held_out = []
     for part, weight in zip(parts, weights, strict=True):
         share = max(round(STREAM_HELD_OUT * weight / sum(weights)), 1)
-        reserved = part.filter(is_held_out, input_columns=columns)
+        reserved = part.filter(partial(_is_in, "held_out"), input_columns=columns)
         tokens = (
             ids
             for batch in reserved.iter(DOCUMENTS_AT_ONCE)

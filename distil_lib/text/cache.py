@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -27,6 +28,7 @@ from distil_lib.common.files import MAKING, _flush, _sha256, _sweep
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.text.local_files import tell
+from distil_lib.text.streaming import BlockStream
 
 MANIFEST = "manifest.json"
 ROOMS = ("blocks", "documentation", "documentation-tasks")  # all that is ever deleted
@@ -34,13 +36,28 @@ ALWAYS_HASHED = 256 << 20  # bytes; larger blocks are hashed only where a file's
 
 
 @dataclass
-class CachedBlocks:
-    """What a folder of the cache holds."""
+class Blocks:
+    """Text ready for training.
 
-    train: Dataset
+    Args:
+        train: `input_ids` (block_size,) a row; a `BlockStream` when the corpus streams.
+        held_out: the same, of documents that are not trained on.
+        counts: (V,), how often each id occurs in `train`.
+        cache_key: names what the blocks are made of: corpus, tokenizer and block size.
+        content_hash: of the blocks themselves, in order, wherever they lie. (Of a stream, only
+            what was read ahead counts.)
+    """
+
+    train: Dataset | BlockStream
     held_out: Dataset
     counts: np.ndarray
+    cache_key: str
     content_hash: str
+
+    @property
+    def streaming(self) -> bool:
+        """Whether `train` is read over the network."""
+        return isinstance(self.train, BlockStream)
 
 
 def blocks_folder(cache: Path) -> Path:
@@ -103,21 +120,23 @@ def _remove(path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------- reading
-def read(folder: Path, vocab_size: int, block_size: int) -> CachedBlocks | None:
+def read(folder: Path, vocab_size: int, block_size: int) -> Blocks | None:
     """The blocks of a folder; None if there are none, or if they are damaged, which is said."""
     if not os.path.lexists(folder):
         return None
     problem = damage(folder)
     if problem is None:
         try:
-            found = CachedBlocks(
-                load_from_disk(folder / "train"),
+            train = load_from_disk(folder / "train")
+            found = Blocks(
+                train,
                 load_from_disk(folder / "held_out"),
                 np.load(folder / "counts.npy", allow_pickle=False),
+                folder.name,
                 str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["content_hash"]),
             )
             total = int(found.counts.sum())
-            if found.counts.shape == (vocab_size,) and total == len(found.train) * block_size:
+            if found.counts.shape == (vocab_size,) and total == len(train) * block_size:
                 with contextlib.suppress(OSError):
                     os.utime(folder)  # when it was last used
                 return found
@@ -214,9 +233,7 @@ def _run(config: CacheConfig, arguments: Sequence[str]) -> str:
     return f"{size / 1e6:10,.1f} MB in {hub}, kept by `datasets` for what comes from the Hub"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(_run, arguments)
+main = partial(PROGRAM.run, _run)
 
 
 def _corpus(path: Path) -> str:

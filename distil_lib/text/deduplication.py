@@ -35,17 +35,13 @@ class Deduplicator:
         return "\n\n".join(fresh)
 
 
-def deduplicate(documents: Dataset, folder: Path | None = None) -> Dataset:
+def deduplicate(documents: Dataset) -> Dataset:
     """Drop every paragraph that an earlier document, or the same one, has said already.
 
-    Documents left empty are dropped. The text stays on the disk: what grows in memory is a number
-    a paragraph.
-
-    Args:
-        documents: with columns `name` and `text`.
-        folder: where to write; by default a temporary one, which is deleted at the end.
+    Documents left empty are dropped. The text, in columns `name` and `text`, stays on the disk:
+    what grows in memory is a number a paragraph.
     """
-    return write_documents(deduplicated(rows_of(documents)), folder)
+    return write_documents(deduplicated(rows_of(documents)))
 
 
 def rows_of(documents: Dataset) -> Iterator[tuple[str, str]]:
@@ -66,7 +62,10 @@ def deduplicated(
 
 
 def write_documents(rows: Iterable[tuple[str, str]], folder: Path | None = None) -> Dataset:
-    """A dataset of the rows (`name`, `text`), written to a file and mapped into memory."""
+    """A dataset of the rows (`name`, `text`), written to a file and mapped into memory.
+
+    Without a folder it lies in a temporary one, which is deleted at the end.
+    """
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="distil-text-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

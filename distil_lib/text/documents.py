@@ -18,36 +18,11 @@ import numpy as np
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from distil_lib.errors import UserError
-from distil_lib.text.deduplication import (
-    Deduplicator,
-    deduplicate,
-    deduplicated,
-    rows_of,
-    write_documents,
-)
-from distil_lib.text.documentation import (
-    DOCUMENTED,
-    documentation_files,
-    documentation_version,
-    installed_documentation,
-)
+from distil_lib.text.deduplication import Deduplicator, deduplicated, rows_of, write_documents
+from distil_lib.text.documentation import installed_documentation
 from distil_lib.text.hub_datasets import fits_on_disk, hub_documents, hub_size, stored_rows
 from distil_lib.text.local_files import local_rows
 from distil_lib.text.sources import Source, parse_corpus
-
-__all__ = [
-    "DOCUMENTED",
-    "StreamedDocuments",
-    "deduplicate",
-    "documentation_files",
-    "documentation_version",
-    "installed_documentation",
-    "load_documents",
-    "local_documents",
-    "split_documents",
-    "split_of",
-    "words",
-]
 
 HELD_OUT_PER_MILLE = 30
 
@@ -94,11 +69,6 @@ def load_documents(
     if not len(documents):
         raise UserError(f"The corpus {corpus} is empty.", "Give it at least a few thousand words.")
     return documents
-
-
-def local_documents(path: str | Path) -> Dataset:
-    """The documents of a file or folder as they are, before paragraphs are deduplicated."""
-    return write_documents(local_rows(path))
 
 
 def _rows(part: Source, revisions: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import datasets
-import datasets.exceptions
 from datasets import Dataset, IterableDataset
 from huggingface_hub import HfFileSystem
 
-from distil_lib.common.hub import CLIENT_ERROR
+from distil_lib.common.hub import LOADING_ERRORS
 from distil_lib.common.paths import hub_cache_problem
 from distil_lib.errors import UserError
 from distil_lib.text.sources import Source
@@ -76,15 +75,6 @@ def hub_documents(
     if streaming:  # from files to their row groups, so that processes can share a stream evenly
         documents = documents.reshard().map(name_by_text, input_columns="text")
     return documents
-
-
-LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    CLIENT_ERROR,
-    datasets.exceptions.DatasetsError,
-)
 
 
 def _not_loaded(source: Source, error: BaseException) -> UserError:

@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, cast
@@ -244,10 +245,7 @@ def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
     return f"{len(tokenizer)} word pieces in {output}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(_run, arguments)
-
+main = partial(PROGRAM.run, _run)
 
 if __name__ == "__main__":
     main()

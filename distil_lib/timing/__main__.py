@@ -1,14 +1,10 @@
 """`python -m distil_lib.timing`."""
 
-from collections.abc import Sequence
+from functools import partial
 
 from distil_lib.timing.table3 import PROGRAM, report, run
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(lambda config, given: report(run(config, given)), arguments)
-
+main = partial(PROGRAM.run, lambda config, arguments: report(run(config, arguments)))
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,7 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
     return record
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program. It ends by `SystemExit` where there is an error."""
-    PROGRAM.run(lambda config, given: report(compare_backends(config, given)), arguments)
-
+main = partial(PROGRAM.run, lambda config, arguments: report(compare_backends(config, arguments)))
 
 if __name__ == "__main__":
     main()

@@ -22,7 +22,7 @@ from distil_lib.common.paths import data_folder
 from distil_lib.errors import UserError
 from distil_lib.masking import random_stream
 from distil_lib.tasks.registry import load_task
-from distil_lib.text.documents import installed_documentation
+from distil_lib.text.documentation import installed_documentation
 
 COLUMNS = ("pieces_a", "pieces_b", "words_a", "words_b")
 # The library needs them anyway: 19,000 sentences of nearly every length, read in two seconds.

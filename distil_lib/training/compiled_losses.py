@@ -11,14 +11,13 @@ cannot load from at full speed, so matrices get rows of zeros up to the next mul
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distil_lib.fused_losses import CHUNK_BYTES, Projection, _FusedLosses, _product
+from distil_lib.fused_losses import Projection, _FusedLosses, _product, fused_vocabulary_losses
 
 MULTIPLE = 64  # numbers in a row of logits
 NOWHERE = -1e9  # the logit of a word that does not exist; minus infinity times 0 is no number
@@ -135,29 +134,14 @@ def compiled_vocabulary_losses(compiler: Callable = torch.compile) -> Callable[.
         compiler: makes a quick function of a slow one.
     """
     kinds = {"both": _both, "soft": _soft_alone, "hard": _hard_alone}
-    return partial(_losses, {kind: compiler(function) for kind, function in kinds.items()})
+    functions = {kind: compiler(function) for kind, function in kinds.items()}
 
+    def apply(*inputs: Any) -> Any:
+        return _CompiledLosses.apply(*inputs[:-1], (functions, *inputs[-1]))
 
-def _losses(
-    functions: dict[str, Callable],
-    states: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    teacher: Any,
-    labels: Tensor,
-    temperature: float = 2.0,
-    ce_weight: float = 0.0,
-    mlm_weight: float = 0.0,
-    chunk: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    if teacher is None or not ce_weight:
-        teacher = states[:0]
-    if not mlm_weight:
-        labels = labels[:0]
-    if chunk is None:
+    def losses(states: Tensor, *given: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
         number = 2 if torch.is_autocast_enabled(states.device.type) else states.dtype.itemsize
-        bytes_at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["cuda"])
-        chunk = max(bytes_at_once // (len(weight) * number), 1)
-    learning = torch.is_grad_enabled()  # which is off inside the function
-    options = (functions, temperature, ce_weight, mlm_weight, chunk, learning)
-    return _CompiledLosses.apply(states, weight, bias, teacher, labels, options)
+        options |= {"number": number, "function": apply}
+        return fused_vocabulary_losses(states, *given, **options)
+
+    return losses

@@ -66,9 +66,9 @@ def _is_row(line: bytes) -> bool:
 
 
 def read_metrics(run: str | Path) -> list[dict]:
-    """The rows of a run's `metrics.jsonl`; those with `accuracy` are evaluations."""
-    text = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    """The rows of a run's `metrics.jsonl`, or of such a file; evaluations have `accuracy`."""
+    path = Path(run, "metrics.jsonl") if Path(run).is_dir() else Path(run)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def plot_curves(run: str | Path) -> Path:

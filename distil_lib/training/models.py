@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from distil_lib.common.paths import locate
+from distil_lib.common.trainer import quick_attention
 from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student, skipped_positions, student_config
 from distil_lib.student import Student
@@ -30,15 +31,20 @@ def load_run_teacher(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast)
 def round_linear_maps(teacher: MaskedLM, dtype: torch.dtype) -> int:
     """Keep a teacher's linear maps in the precision that autocast rounds them to at every use.
 
-    It answers with the same bits, and nothing has to be rounded again in each step. The output's
-    matrix stays as it is: it is the table of word vectors too, which autocast does not round.
+    It answers with the same bits, and nothing has to be rounded again in each step. The output gets
+    a matrix of its own: the table of word vectors, which it shares, is not rounded by autocast. Its
+    bias stays as it is, for logits are summed up in fp32.
 
     Returns:
         The number of maps.
     """
     output = teacher.model.get_output_embeddings()
-    linear = (m for m in teacher.modules() if isinstance(m, nn.Linear) and m is not output)
-    return len([module.to(dtype) for module in linear])
+    output.weight = nn.Parameter(output.weight.to(dtype), requires_grad=False)
+    linear = [module for module in teacher.modules() if isinstance(module, nn.Linear)]
+    for module in linear:
+        if module is not output:
+            module.to(dtype)
+    return len(linear)
 
 
 def model_fingerprint(model: MaskedLM | None) -> str:
@@ -91,9 +97,7 @@ def _new_bert(
             "Choose a teacher, or set both weights to 0 to pretrain a BERT.",
             setting=("teacher", "alpha_ce", "alpha_cos"),
         )
-    # On a CPU the backward pass of fused attention is slow for short blocks (4 times at 64
-    # tokens in bf16).
-    attention = "eager" if device.type == "cpu" and config.block_size <= 128 else "sdpa"
+    attention = quick_attention(device, config.block_size)
     if config.init_from is not None:
         start = load_teacher(locate(config.init_from), tokenizer, new_head=True)
         check_same_reading(tokenizer, locate(config.init_from))

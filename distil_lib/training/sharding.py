@@ -53,6 +53,20 @@ def check_launch_backend() -> None:
         )
 
 
+def check_alone(what: str, program: str) -> None:
+    """Raise `UserError` where a launcher has started several processes of a program of one.
+
+    Args:
+        what: the beginning of a sentence, such as "Fine-tuning runs".
+        program: its module.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(
+            f"{what} in one process.", f"Start it with `python -m {program}`, without a launcher."
+        )
+    check_launch_backend()
+
+
 def fsdp_plugin(precision: str) -> FullyShardedDataParallelPlugin | None:
     """FSDP2 as the launcher's settings ask for it; None for a model that is whole everywhere.
 

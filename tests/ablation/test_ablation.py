@@ -18,8 +18,9 @@ from helpers import ADJECTIVES, VERBS, assert_user_error, replace, signal_at, we
 from distil_lib.ablation import runner as ablation
 from distil_lib.ablation.__main__ import LAUNCHER, main
 from distil_lib.ablation.fingerprints import InputFingerprints, settings_hash
-from distil_lib.ablation.grid import grid_names, read_grid
+from distil_lib.ablation.grid import GRIDS, read_grid
 from distil_lib.ablation.records import read_records, record_file
+from distil_lib.common.cli import yaml_names
 from distil_lib.common.paths import PROJECT
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FinetuneConfig
@@ -452,7 +453,7 @@ def test_the_real_teachers_records_have_the_settings_of_their_grid():
         assert theirs["finetuning"] == ours["finetuning"]
 
 
-@pytest.mark.parametrize("name", grid_names())
+@pytest.mark.parametrize("name", yaml_names(GRIDS))
 def test_the_librarys_grids(name):
     grid = read_grid(name)
     jobs = grid.jobs()

@@ -254,8 +254,12 @@ def _mean_of_each_chunk(monkeypatch, soft=fused._soft):
     )
 
 
-def _masks_swapped(monkeypatch, chunks=fused._chunks):
-    monkeypatch.setattr(fused, "_chunks", lambda n, soft, hard, size: chunks(n, hard, soft, size))
+def _a_soft_target_left_out(monkeypatch, number=Projection.__len__):
+    monkeypatch.setattr(Projection, "__len__", lambda p: number(p) - 1)
+
+
+def _a_soft_target_too_many(monkeypatch, number=Projection.__len__):
+    monkeypatch.setattr(Projection, "__len__", lambda p: number(p) + 1)
 
 
 def _label_left_out(monkeypatch, hard=fused._hard):
@@ -277,7 +281,8 @@ def _labels_of_other_tokens(monkeypatch, hard=fused._hard):
     [
         _temperature_not_squared,
         _mean_of_each_chunk,
-        _masks_swapped,
+        _a_soft_target_left_out,
+        _a_soft_target_too_many,
         _label_left_out,
         _teacher_rows_turned,
         _labels_of_other_tokens,

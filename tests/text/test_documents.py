@@ -12,10 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distil_lib.errors import UserError
-from distil_lib.text import documents as corpus
 from distil_lib.text.blocks import split_documents
+from distil_lib.text.deduplication import deduplicate, write_documents
 from distil_lib.text.docstrings import docstrings, paragraphs
-from distil_lib.text.documents import deduplicate, load_documents, local_documents, split_of
+from distil_lib.text.documentation import documentation_files
+from distil_lib.text.documents import load_documents, split_of
+from distil_lib.text.local_files import local_rows
+
+
+def as_they_are(path):
+    """The documents of a file or folder, before paragraphs are deduplicated."""
+    return write_documents(local_rows(path))
 
 
 # --------------------------------------------------------------------------------------- docstrings
@@ -193,15 +200,15 @@ def test_installed_documentation_holds_the_docstrings_that_the_package_shows():
 
 
 def test_tests_of_packages_are_not_documentation():
-    names = [row["name"] for row in corpus.documentation_files(("python",))]
+    names = [row["name"] for row in documentation_files(("python",))]
     assert "python/argparse.py" in names
     assert not [n for n in names if "/test/" in n or "/tests/" in n or "site-packages" in n]
 
 
 def test_packages_that_are_not_installed_are_passed_over_and_none_at_all_is_an_error():
-    assert corpus.documentation_files(
-        ("packaging", "no-such-package")
-    ) == corpus.documentation_files(("packaging",))
+    assert documentation_files(("packaging", "no-such-package")) == documentation_files(
+        ("packaging",)
+    )
     with pytest.raises(UserError, match="no-such-package"):
         load_documents("docs:no-such-package")
 
@@ -288,10 +295,10 @@ def test_the_same_documents_come_out_of_every_format(tmp_path):
     for i, text in enumerate(texts):
         (tmp_path / f"a{i}.txt").write_text(text)
     (tmp_path / "ignored.png").write_bytes(b"\x89PNG")
-    assert local_documents(tmp_path / "b.jsonl")["text"] == texts
-    assert local_documents(tmp_path / "c.parquet")["text"] == texts
-    assert local_documents(tmp_path / "a0.txt")["text"] == texts[:1]
-    together = local_documents(tmp_path)
+    assert as_they_are(tmp_path / "b.jsonl")["text"] == texts
+    assert as_they_are(tmp_path / "c.parquet")["text"] == texts
+    assert as_they_are(tmp_path / "a0.txt")["text"] == texts[:1]
+    together = as_they_are(tmp_path)
     assert list(together["text"]) == texts * 3
     assert len(set(together["name"])) == 9
 
@@ -299,7 +306,7 @@ def test_the_same_documents_come_out_of_every_format(tmp_path):
 def test_a_long_text_file_is_cut_between_paragraphs_and_nothing_is_lost(tmp_path):
     text = "\n\n".join(d["text"] for d in random_documents(60))
     (tmp_path / "long.txt").write_text(text)
-    documents = local_documents(tmp_path / "long.txt")
+    documents = as_they_are(tmp_path / "long.txt")
     assert len(documents) > 3
     assert "\n\n".join(documents["text"]) == text
 

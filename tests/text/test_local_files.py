@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 
 from distil_lib.errors import UserError
 from distil_lib.text import local_files
-from distil_lib.text.documents import load_documents, local_documents, split_documents
-from distil_lib.text.local_files import cut_text
+from distil_lib.text.deduplication import write_documents
+from distil_lib.text.documents import load_documents, split_documents
+from distil_lib.text.local_files import cut_text, local_rows
+
+
+def as_they_are(path):
+    """The documents of a file or folder, before paragraphs are deduplicated."""
+    return write_documents(local_rows(path))
 
 
 def write(path, texts):
@@ -32,16 +38,16 @@ def test_no_character_of_a_path_is_a_pattern(name, tmp_path):
     wanted = write(tmp_path / name, ["this one"])
     for other in ("notes2.jsonl", "ab.jsonl", "whats.jsonl", "b.jsonl", "a.jsonl"):
         write(tmp_path / other, [f"not {other}"])
-    assert local_documents(wanted)["text"] == ["this one"]
+    assert as_they_are(wanted)["text"] == ["this one"]
     folder = write(tmp_path / "texts [old]*" / name, ["in a folder"]).parent
-    assert local_documents(folder)["text"] == ["in a folder"]
+    assert as_they_are(folder)["text"] == ["in a folder"]
 
 
 def test_endings_in_capitals_are_read_and_files_of_macos_are_not(tmp_path, capsys):
     (tmp_path / "A.TXT").write_text("one")
     write(tmp_path / "B.JSONL", ["two"])
     (tmp_path / "._A.TXT").write_bytes(b"\x00\x05\x16\x07\x80")
-    assert local_documents(tmp_path)["text"] == ["one", "two"]
+    assert as_they_are(tmp_path)["text"] == ["one", "two"]
     assert "._A.TXT" in capsys.readouterr().err
 
 
@@ -59,7 +65,7 @@ def test_strings_of_every_kind_are_read_together_and_nulls_are_skipped(tmp_path)
         pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet")
     write(tmp_path / "lines.jsonl", ["one", None, "two"])
     pandas.DataFrame({"text": ["one", None, "two"]}).to_parquet(tmp_path / "pandas.parquet")
-    found = local_documents(tmp_path)
+    found = as_they_are(tmp_path)
     assert list(found["text"]) == ["one", "two"] * 6
     assert [name.split("#")[1] for name in found["name"]] == ["0", "2"] * 6
 
@@ -150,7 +156,7 @@ def test_text_without_blank_lines_or_spaces_becomes_documents_with_a_held_out_pa
     text = make()
     path = tmp_path / "lines.txt"
     path.write_bytes(text.replace("\n", ends).encode())
-    documents = local_documents(path)
+    documents = as_they_are(path)
     assert len(documents) > 4
     assert "".join("".join(documents["text"]).split()) == "".join(text.split())
     train, held_out = split_documents(load_documents(str(path)))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from distil_lib.errors import UserError
 from distil_lib.text.blocks import load_blocks
-from distil_lib.text.documents import deduplicate, load_documents, split_documents, split_of
+from distil_lib.text.deduplication import deduplicate
+from distil_lib.text.documents import load_documents, split_documents, split_of
 from distil_lib.text.sources import Source, corpus_fingerprint, parse_corpus
 
 

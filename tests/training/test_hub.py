@@ -181,7 +181,8 @@ MIXTURE = """
     if os.environ["HF_HUB_OFFLINE"] == "0":
         from datasets import concatenate_datasets, load_dataset
         from distil_lib.text.blocks import documents_to_blocks, hash_blocks, split_documents
-        from distil_lib.text.documents import deduplicate, installed_documentation
+        from distil_lib.text.deduplication import deduplicate
+        from distil_lib.text.documentation import installed_documentation
         from distil_lib.text.hub_datasets import name_by_text
         rows = load_dataset("local/classic-books", split="train").select_columns("text")
         rows = rows.map(name_by_text, input_columns="text")

@@ -31,11 +31,6 @@ def labels_needed(s: Tensor, t: Tensor) -> Tensor:
     return (1 - t.square().sum()) / (s - t).square().sum()
 
 
-def _distributions() -> list[tuple[Tensor, ...]]:
-    t = torch.tensor(TEACHER)
-    return [(torch.full((4,), 0.25), t), (torch.tensor(STUDENT), t)]
-
-
 EXERCISES = {
     "ex-01-1": Exercise(
         answer=lambda: kl(TEACHER, STUDENT),
@@ -76,6 +71,6 @@ EXERCISES = {
                 lambda s, t: (1 - s.square().sum()) / (s - t).square().sum()
             ),
         },
-        inputs=_distributions,
+        inputs=lambda: [(torch.tensor(s), torch.tensor(TEACHER)) for s in ((0.25,) * 4, STUDENT)],
     ),
 }

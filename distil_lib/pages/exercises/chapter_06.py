@@ -13,18 +13,6 @@ def _hand_on(losses: Losses) -> list[float]:
     return [len(losses) * sum(each) / tokens for each in losses]
 
 
-def _own_means(losses: Losses) -> list[float]:
-    return [sum(each) / len(each) for each in losses]
-
-
-def _shares(losses: Losses) -> list[float]:
-    return [value / len(losses) for value in _hand_on(losses)]
-
-
-def _sums(losses: Losses) -> list[float]:
-    return [sum(each) for each in losses]
-
-
 def _terabytes(exchanges_a_step: float = 0.0, sent: float = 2 * 7 / 8) -> float:
     """What each of 8 processes sends in the run of the preset `paper`."""
     from transformers import BertConfig
@@ -55,9 +43,15 @@ EXERCISES = {
         answer=_hand_on,
         inputs=lambda: [([[3.0], [1.0, 1.0, 1.0]],), ([[1.0, 2.0], [5.0], [0.5, 0.5, 4.0]],)],
         mistakes={
-            "These are means of each process. Divide by the tokens of all processes.": _own_means,
-            "Nearly. The average over processes divides once more by their number.": _shares,
-            "These are sums. They have to be divided by the tokens of all processes.": _sums,
+            "These are means of each process. Divide by the tokens of all processes.": (
+                lambda losses: [sum(each) / len(each) for each in losses]
+            ),
+            "Nearly. The average over processes divides once more by their number.": (
+                lambda losses: [value / len(losses) for value in _hand_on(losses)]
+            ),
+            "These are sums. They have to be divided by the tokens of all processes.": (
+                lambda losses: [sum(each) for each in losses]
+            ),
         },
     ),
     "ex-06-3": Exercise(

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from distil_lib.common.paths import PROJECT
-from distil_lib.finetune.records import read_record, split_numbers
 from distil_lib.pages.exercises import Exercise
+from distil_lib.pages.luck import right_answers
 
 POINTS = 100
 ROOT = math.sqrt((6 + 2) * (6 + 1) * (1 + 2) * (1 + 1))
@@ -18,18 +17,6 @@ def _difference(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
     return float(POINTS * (ahead * drawn).sum() / drawn.sum())
 
 
-def _unweighted(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
-    return _difference(student, teacher, labels, np.ones(len(labels)))
-
-
-def _other_sign(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
-    return _difference(teacher, student, labels, drawn)
-
-
-def _share(student: Any, teacher: Any, labels: Any, drawn: Any) -> float:
-    return _difference(student, teacher, labels, drawn) / POINTS
-
-
 def _draws() -> list[tuple[np.ndarray, ...]]:
     rows = ([1, 0, 1, 1, 0, 1], [1, 1, 0, 0, 0, 1], [1, 0, 1, 0, 0, 0], [2, 0, 1, 0, 3, 0])
     other = ([0, 1, 1], [1, 1, 0], [0, 1, 0], [0, 3, 1])
@@ -38,12 +25,7 @@ def _draws() -> list[tuple[np.ndarray, ...]]:
 
 def _right() -> np.ndarray:
     """(2, N) whether teacher and student are right, of seed 0 on doc-package."""
-    files = (
-        PROJECT / "data" / "results" / who / "doc-package.json" for who in ("teacher", "student")
-    )
-    records = [read_record(file) for file in files]
-    answers = [split_numbers(record["seeds"]["0"]["predictions"]["test"]) for record in records]
-    return np.stack(answers) == split_numbers(records[0]["labels"]["test"])
+    return np.stack([right_answers(who, "doc-package")[0] for who in ("teacher", "student")])
 
 
 def _needed() -> float:
@@ -70,9 +52,15 @@ EXERCISES = {
         answer=_difference,
         inputs=_draws,
         mistakes={
-            "Each example counts once in your function: weigh it by `drawn`.": _unweighted,
-            "You have the teacher minus the student.": _other_sign,
-            "Right as a share; give it in points out of 100.": _share,
+            "Each example counts once in your function: weigh it by `drawn`.": (
+                lambda student, teacher, y, drawn: _difference(student, teacher, y, np.ones(len(y)))
+            ),
+            "You have the teacher minus the student.": (
+                lambda student, teacher, y, drawn: _difference(teacher, student, y, drawn)
+            ),
+            "Right as a share; give it in points out of 100.": (
+                lambda student, teacher, y, drawn: _difference(student, teacher, y, drawn) / POINTS
+            ),
         },
     ),
     "ex-07-3": Exercise(

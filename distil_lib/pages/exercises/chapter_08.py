@@ -23,21 +23,9 @@ def _not_paired(values: dict[int, float], reference: dict[int, float]) -> float:
     return float(2.776445 * np.sqrt(2 * pooled / n))
 
 
-def _population(values: dict[int, float], reference: dict[int, float]) -> float:
-    """With n under the root of the deviation instead of n - 1."""
-    n = len(values)
-    return half_width(values, reference) * float(np.sqrt((n - 1) / n))
-
-
 def paired_effect(values: dict[int, float], reference: dict[int, float]) -> tuple[float, ...]:
     """Mean, low and high of the paired differences."""
     d = paired_differences(values, reference)
-    return (float(d.mean()), *t_interval(d))
-
-
-def _all_seeds(values: dict[int, float], reference: dict[int, float]) -> tuple[float, ...]:
-    """Pairs whatever stands at the same place, not the same seed."""
-    d = np.array(list(values.values())) - np.array(list(reference.values())[: len(values)])
     return (float(d.mean()), *t_interval(d))
 
 
@@ -48,10 +36,11 @@ def _normal(values: dict[int, float], reference: dict[int, float]) -> tuple[floa
     return (float(d.mean()), float(d.mean() - half), float(d.mean() + half))
 
 
-def nearer() -> set[str]:
+def nearer(sign: int = -1, surely: bool = True) -> set[str]:
     """The searched arms that end nearer to the teacher than the triple loss."""
-    effects = judged("kl")
-    return {arm for arm in searched() if distinguishable(effects[arm]) and effects[arm].mean < 0}
+    found = {arm: judged("kl")[arm] for arm in searched()}
+    found = {arm: e for arm, e in found.items() if distinguishable(e) or not surely}
+    return {arm for arm, e in found.items() if sign * e.mean > 0}
 
 
 EXERCISES = {
@@ -61,7 +50,9 @@ EXERCISES = {
             "This ignores which seed is which. Subtract seed by seed first.": lambda: _not_paired(
                 OTHER, REFERENCE
             ),
-            "Divide the squares by n - 1, which is 2 here.": lambda: _population(OTHER, REFERENCE),
+            "Divide the squares by n - 1, which is 2 here.": lambda: (
+                half_width(OTHER, REFERENCE) * (2 / 3) ** 0.5
+            ),
         },
         tolerance=5e-3,
         hint="Not yet. Take the three differences, their standard deviation, and 4.303 / sqrt(3).",
@@ -73,21 +64,19 @@ EXERCISES = {
             ({2: 1.0, 0: 3.0, 1: 2.5}, {0: 2.0, 1: 2.2, 2: 1.4, 3: 9.0}),
         ],
         mistakes={
-            "You paired by place. Pair the values that have the same seed.": _all_seeds,
+            "You paired by place. Pair the values that have the same seed.": lambda *arms: (
+                paired_effect(*(dict(enumerate(arm.values())) for arm in arms))
+            ),
             "With so few seeds 1.96 is too small. Take Student's t with n - 1 degrees.": _normal,
         },
     ),
     "ex-08-3": Exercise(
         answer=nearer,
         mistakes={
-            "Two of these are not distinguishable from the triple loss.": lambda: {
-                arm for arm in searched() if judged("kl")[arm].mean < 0
-            },
-            "These are further from the teacher: a smaller KL is better.": lambda: {
-                arm
-                for arm in searched()
-                if distinguishable(judged("kl")[arm]) and judged("kl")[arm].mean > 0
-            },
+            "Two of these are not distinguishable from the triple loss.": (
+                lambda: nearer(surely=False)
+            ),
+            "These are further from the teacher: a smaller KL is better.": lambda: nearer(sign=1),
             "The paper's four arms are not asked for.": lambda: nearer() | {"without-mlm"},
         },
     ),

@@ -5,38 +5,23 @@ import numpy as np
 from distil_lib.pages.exercises import Exercise
 
 
-def _in_rounds(reference, other) -> list[float]:
+def _in_rounds(reference, other, middle=np.median) -> list[float]:
     ratios = np.array(reference) / np.array(other)
-    return [float(np.median(ratios)), float(ratios.min()), float(ratios.max())]
+    return [float(middle(ratios)), float(ratios.min()), float(ratios.max())]
 
 
 def _of_medians(reference, other) -> list[float]:
     return [float(np.median(reference) / np.median(other)), *_in_rounds(reference, other)[1:]]
 
 
-def _mean(reference, other) -> list[float]:
-    ratios = np.array(reference) / np.array(other)
-    return [float(ratios.mean()), float(ratios.min()), float(ratios.max())]
-
-
-def _yields() -> list[float]:
+def _yields(bert: bool = True, peak: float = 2.9 * 2 * 8 * 2) -> list[float]:
     """Of one core's peak: with the pairs' own lengths, and padded to 128."""
-    from transformers import BertConfig
+    from transformers import BertConfig, DistilBertConfig
 
-    return _shares(BertConfig())
-
-
-def _half() -> list[float]:
-    from transformers import DistilBertConfig
-
-    return _shares(DistilBertConfig())
-
-
-def _shares(config, peak: float = 2.9 * 2 * 8 * 2) -> list[float]:
     from distil_lib.timing.sentence_pairs import stsb_lengths
     from distil_lib.training.costs import forward_cost
 
-    lengths = stsb_lengths()
+    config, lengths = BertConfig() if bert else DistilBertConfig(), stsb_lengths()
     mean = float((lengths["pieces_a"] + lengths["pieces_b"] + 3).mean())
     found = []
     for tokens in (mean, 128):
@@ -59,7 +44,9 @@ EXERCISES = {
         answer=_in_rounds,
         mistakes={
             "You divided one median by the other. Divide within each round first.": _of_medians,
-            "You took the mean of the ratios. One bad round moves it; take the median.": _mean,
+            "You took the mean of the ratios. One bad round moves it; take the median.": (
+                lambda reference, other: _in_rounds(reference, other, np.mean)
+            ),
             "How many times as fast: the reference's seconds go above the line.": (
                 lambda reference, other: _in_rounds(other, reference)
             ),
@@ -85,7 +72,9 @@ EXERCISES = {
     "ex-09-4": Exercise(
         answer=_yields,
         mistakes={
-            "That is DistilBERT's arithmetic. The 668 seconds are BERT-base's.": _half,
+            "That is DistilBERT's arithmetic. The 668 seconds are BERT-base's.": (
+                lambda: _yields(bert=False)
+            ),
             "First the pairs' own lengths, then 128 tokens.": lambda: _yields()[::-1],
             "One core does two instructions in each cycle.": lambda: [2 * s for s in _yields()],
         },

@@ -1,11 +1,11 @@
 """Exercises of chapter 10: steps, hours, and what a log says about a teacher."""
 
-import json
 import math
 from typing import Any
 
 from distil_lib.common.paths import data_folder
 from distil_lib.pages.exercises import Exercise
+from distil_lib.training.metrics_file import read_metrics
 
 
 def steps_for(wordpieces: int, block: int, batch: int, passes: float, specials: int = 2) -> int:
@@ -20,8 +20,7 @@ def steps_in(hours: float, speed: float, batch: int, block: int) -> int:
 
 def recorded(name: str) -> list[dict[str, Any]]:
     """The log of a recorded run of `data/results/real_teacher`."""
-    path = data_folder("results", "real_teacher", f"{name}-metrics.jsonl")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_metrics(data_folder("results", "real_teacher", f"{name}-metrics.jsonl"))
 
 
 def overtaken(figure: str = "kl", larger: bool = False, strict: bool = True) -> int:

@@ -14,10 +14,6 @@ def _blind(reference: str) -> bool:
     return bool(re.search(r"-\d|\d\.\d", reference)) or not squad.normalize(reference)
 
 
-def _only_nothing(reference: str) -> bool:
-    return not squad.normalize(reference)
-
-
 def _any_mark(reference: str) -> bool:
     return "-" in reference or "." in reference or not squad.normalize(reference)
 
@@ -46,7 +42,9 @@ EXERCISES = {
         answer=_blind,
         inputs=lambda: [(answer,) for answer in ANSWERS],
         mistakes={
-            "You found those of which nothing is left; look at numbers too.": _only_nothing,
+            "You found those of which nothing is left; look at numbers too.": (
+                lambda reference: not squad.normalize(reference)
+            ),
             "A hyphen between words and a full stop change no number.": _any_mark,
         },
     ),

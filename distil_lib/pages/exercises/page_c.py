@@ -17,19 +17,23 @@ def _without_maximum() -> list[float]:
     return [p * factors[p] for p in P_VALUES]
 
 
+def _sums(differences: list[float]) -> tuple[np.ndarray, float]:
+    """With all choices of signs, turned so that ours is positive; and ours."""
+    signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
+    ours = sum(differences)
+    return signs @ differences * np.sign(ours), abs(ours)
+
+
 def _one_sided(differences: list[float]) -> float:
     """Counts the sums on the side of ours alone."""
-    d = np.array(differences)
-    sums = [np.dot(signs, d) for signs in itertools.product((1, -1), repeat=len(d))]
-    ours = d.sum()
-    return float(np.mean([s * np.sign(ours) >= abs(ours) - 1e-9 for s in sums]))
+    sums, ours = _sums(differences)
+    return float(np.mean(sums >= ours - 1e-9))
 
 
 def _strictly_further(differences: list[float]) -> float:
     """Leaves out the sums that are as far out as ours."""
-    d = np.array(differences)
-    sums = [np.dot(signs, d) for signs in itertools.product((1, -1), repeat=len(d))]
-    return float(np.mean([abs(s) > abs(d.sum()) + 1e-9 for s in sums]))
+    sums, ours = _sums(differences)
+    return float(np.mean(abs(sums) > ours + 1e-9))
 
 
 def pairing_gain(arm: str) -> float:
@@ -37,11 +41,6 @@ def pairing_gain(arm: str) -> float:
     loss = grid_values("mlm_loss")
     x, y = ([loss[name][seed] for seed in range(5)] for name in (arm, "triple"))
     return float(np.corrcoef(x, y)[0, 1])
-
-
-def gains_most() -> str:
-    """Which of the paper's four arms has the highest correlation."""
-    return max(FOUR, key=pairing_gain)
 
 
 EXERCISES = {
@@ -71,7 +70,7 @@ EXERCISES = {
         },
     ),
     "ex-c-4": Exercise(
-        answer=gains_most,
+        answer=lambda: max(FOUR, key=pairing_gain),
         mistakes={
             "Without soft targets a student goes its own way: low correlation.": "without-ce",
             "A random start shares less with the reference.": "random-start",

@@ -1,26 +1,18 @@
 """The exercises of page D."""
 
+from typing import Any
+
 import numpy as np
 
 from distil_lib.pages.exercises import Exercise
 
 
-def _bf16(x: float) -> float:
+def _bf16(x: float, digits: int = 8, whole: Any = np.rint) -> float:
     """The nearest of the numbers with eight binary digits."""
     if x == 0:
         return 0.0
-    unit = 2.0 ** (np.floor(np.log2(abs(x))) - 7)
-    return float(np.rint(x / unit) * unit)
-
-
-def _cut_off(x: float) -> float:
-    unit = 2.0 ** (np.floor(np.log2(abs(x))) - 7)
-    return float(np.trunc(x / unit) * unit)
-
-
-def _fp16(x: float) -> float:
-    unit = 2.0 ** (np.floor(np.log2(abs(x))) - 10)
-    return float(np.rint(x / unit) * unit)
+    unit = 2.0 ** (np.floor(np.log2(abs(x))) - (digits - 1))
+    return float(whole(x / unit) * unit)
 
 
 def _best_batch(latency: dict[int, float], bound: float) -> int:
@@ -46,8 +38,10 @@ EXERCISES = {
     "ex-d-2": Exercise(
         answer=_bf16,
         mistakes={
-            "You cut the digits off. Round to the nearest number.": _cut_off,
-            "That is half precision, with eleven binary digits. bfloat16 has eight.": _fp16,
+            "You cut the digits off. Round to the nearest number.": lambda x: _bf16(x, 8, np.trunc),
+            "That is half precision, with eleven binary digits. bfloat16 has eight.": (
+                lambda x: _bf16(x, 11)
+            ),
         },
         inputs=lambda: [(np.pi,), (-0.1,), (1.006,), (300.9,), (0.02,)],
         tolerance=1e-6,

@@ -18,24 +18,14 @@ def _symmetric(values):
     return step * np.rint(values / step)
 
 
-def _words(base: str) -> list[float]:
+def _words(part_of: str = "distilbert", shrinks: str = "bert") -> list[float]:
     """The words' share of a model, and by what factor BERT-base shrinks to its words."""
     from transformers import BertConfig, DistilBertConfig
 
     from distil_lib.training.costs import parameters
 
-    words = 30_522 * 768
-    config = DistilBertConfig() if base == "distilbert" else BertConfig()
-    return [words / parameters(config), parameters(BertConfig()) / words]
-
-
-def _from_student() -> list[float]:
-    from transformers import DistilBertConfig
-
-    from distil_lib.training.costs import parameters
-
-    share = _words("distilbert")[0]
-    return [share, parameters(DistilBertConfig()) / (30_522 * 768)]
+    size = {"bert": parameters(BertConfig()), "distilbert": parameters(DistilBertConfig())}
+    return [30_522 * 768 / size[part_of], size[shrinks] / (30_522 * 768)]
 
 
 EXERCISES = {
@@ -73,10 +63,12 @@ EXERCISES = {
         hint="4 bits for the weight itself, and its part of 32 bits.",
     ),
     "ex-e-4": Exercise(
-        answer=lambda: _words("distilbert"),
+        answer=_words,
         mistakes={
             "The first number is BERT's share; DistilBERT's is asked for.": lambda: _words("bert"),
-            "The second number starts from BERT-base, not from DistilBERT.": _from_student,
+            "The second number starts from BERT-base, not from DistilBERT.": (
+                lambda: _words(shrinks="distilbert")
+            ),
         },
         tolerance=0.02,
         hint="The matrix of words has 30,522 x 768 weights. Use `parameters`.",

@@ -22,18 +22,6 @@ def _parameters(inputs: int, cells: int, projection: int) -> int:
     return 4 * cells * (inputs + projection + 2) + projection * cells
 
 
-def _one_bias(inputs: int, cells: int, projection: int) -> int:
-    return 4 * cells * (inputs + projection + 1) + projection * cells
-
-
-def _no_projection(inputs: int, cells: int, projection: int) -> int:
-    return 4 * cells * (inputs + projection + 2)
-
-
-def _full_state(inputs: int, cells: int, projection: int) -> int:
-    return 4 * cells * (inputs + cells + 2) + projection * cells
-
-
 EXERCISES = {
     "ex-g-1": Exercise(
         answer=_second_state(FIRST_CELL, FIRST_STATE),
@@ -51,9 +39,15 @@ EXERCISES = {
         inputs=lambda: [(512, 4096, 512), (16, 8, 4)],
         tolerance=1e-9,
         mistakes={
-            "PyTorch's LSTM has two biases for each of its four blocks.": _one_bias,
-            "The projection is a matrix too.": _no_projection,
-            "With a projection the state that goes round has the projection's size.": _full_state,
+            "PyTorch's LSTM has two biases for each of its four blocks.": (
+                lambda inputs, cells, size: _parameters(inputs, cells, size) - 4 * cells
+            ),
+            "The projection is a matrix too.": (
+                lambda inputs, cells, size: _parameters(inputs, cells, size) - size * cells
+            ),
+            "With a projection the state that goes round has the projection's size.": (
+                lambda inputs, cells, size: 4 * cells * (inputs + cells + 2) + size * cells
+            ),
         },
     ),
     "ex-g-3": Exercise(

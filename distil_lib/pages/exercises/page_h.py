@@ -1,7 +1,5 @@
 """The exercises of page H, on auditing the sources."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from scipy.stats import binom
@@ -52,11 +50,6 @@ def luck(runs: int = RUNS, differences: int = 2, tasks: int = TASKS) -> float:
     return float(np.sqrt(differences) * deviation * 100 / EXAMPLES / tasks)
 
 
-def _less_than(count: Callable[[int], float]) -> Callable[[int], float]:
-    """The other share: of the percentages that are possible."""
-    return lambda examples: 1 - count(examples)
-
-
 EXERCISES = {
     "ex-h-1": Exercise(
         answer=4.2,
@@ -79,7 +72,7 @@ EXERCISES = {
         answer=impossible,
         inputs=lambda: [(71,), (277,), (872,), (1043,)],
         mistakes={
-            "This is the share of the values that are possible.": _less_than(impossible),
+            "This is the share of the values that are possible.": lambda n: 1 - impossible(n),
             "A printed value stands for all that round to it.": never_exact,
             "Divide by the 1,001 printed values.": lambda n: impossible(n) * VALUES,
         },

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from distil_lib.pages.exercises import Exercise
 from distil_lib.pages.short_runs import FOLDER
@@ -43,11 +42,6 @@ def fault(log: Log, healthy: Log, line: int = -2, start: bool = True, gap: bool 
     return "healthy"
 
 
-def _inputs() -> list[tuple[Any, ...]]:
-    logs = recorded_logs()
-    return [(log, logs["healthy"]) for log in logs.values()]
-
-
 EXERCISES = {
     "ex-i-1": Exercise(
         answer=math.log(LARGE),
@@ -60,7 +54,7 @@ EXERCISES = {
     ),
     "ex-i-2": Exercise(
         answer=fault,
-        inputs=_inputs,
+        inputs=lambda: [(log, recorded_logs()["healthy"]) for log in recorded_logs().values()],
         mistakes={
             "Two faults end with a high `kl`: the first `mlm` tells them apart.": (
                 lambda log, healthy: fault(log, healthy, start=False)

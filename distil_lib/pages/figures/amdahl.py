@@ -1,13 +1,14 @@
 """Chapter 9: half of the layers, and the time that is spent outside of them."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
 
 from distil_lib.common.paths import PROJECT
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+from distil_lib.pages.plots import COLORS
 
 # Chapter 9's pairs have about 31 tokens and are read one by one, on one thread.
 THREADS, BATCH, LENGTH = "1", 1, 32
@@ -61,11 +62,7 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
-    from distil_lib.pages.plots import COLORS
-
+def _picture() -> Picture:
     figure, axes = plt.subplots(figsize=(5.5, 3), layout="constrained")
     shares, data = [i / 100 for i in range(61)], _data()
     axes.plot(shares, [speedup(share, 6) for share in shares], marker="", color=COLORS["student"])

@@ -7,13 +7,13 @@ The record has the block, and how often the corpus has each of its tokens.
 
 import json
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
 
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
 
 RECORD = PROJECT / "data" / "results" / "masked-block.json"
 CORPUS, BLOCK = "docs:pandas,scikit-learn", 3  # as on the page
@@ -50,9 +50,7 @@ def coverage(share: float, epochs: int) -> float:
     return 1 - (1 - share) ** epochs
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
+def _picture() -> Picture:
     figure, axes = plt.subplots(figsize=(5.5, 2.8), layout="constrained")
     for share, line in ((0.2, "-"), (0.15, "--")):
         values = [100 * coverage(share, epochs) for epochs in range(21)]

@@ -4,23 +4,22 @@ python -m distil_lib.pages.figures.bugs     # trains the toys and writes the rec
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
+
+from distil_lib.common.files import write_result
 from distil_lib.common.paths import PROJECT
+from distil_lib.pages.bug_checks import CHECKS, caught_by, gradients_beside_right, training_curve
+from distil_lib.pages.bugs import BUGS, RIGHT, LossCode
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
-
-    from distil_lib.pages.bugs import LossCode
 
 RECORD = PROJECT / "data" / "results" / "bugs.json"
 
 
-def measured(code: "LossCode") -> dict[str, Any]:
+def measured(code: LossCode) -> dict[str, Any]:
     """The loss of a code step by step, and its gradient beside the right one, to four digits."""
-    from distil_lib.pages.bug_checks import gradients_beside_right, training_curve
-
     lengths, cosines = zip(*gradients_beside_right(code), strict=True)
     curves = {"loss": training_curve(code), "length": lengths, "cosine": cosines}
     return {name: [float(f"{x:.4g}") for x in values] for name, values in curves.items()}
@@ -28,10 +27,6 @@ def measured(code: "LossCode") -> dict[str, Any]:
 
 def record() -> None:
     """Measure the right code and all bugs, and write the record."""
-    from distil_lib.common.files import write_result
-    from distil_lib.pages.bug_checks import caught_by
-    from distil_lib.pages.bugs import BUGS, RIGHT
-
     bugs = {bug.name: measured(bug.code) | {"caught_by": caught_by(bug.code)} for bug in BUGS}
     command = "python -m distil_lib.pages.figures.bugs"
     write_result(RECORD, {"command": command, "right": measured(RIGHT)["loss"], "bugs": bugs})
@@ -39,9 +34,6 @@ def record() -> None:
 
 def data() -> dict[str, Any]:
     """The record, with what is wrong in each bug and what each check says."""
-    from distil_lib.pages.bug_checks import CHECKS
-    from distil_lib.pages.bugs import BUGS
-
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))
     bugs = [
         recorded["bugs"][bug.name]
@@ -52,9 +44,7 @@ def data() -> dict[str, Any]:
     return {"right": recorded["right"], "bugs": bugs, "checks": checks}
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
+def _picture() -> Picture:
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))
     figure, axes = plt.subplots(figsize=(5.5, 3), layout="constrained")
     axes.plot(recorded["right"], color="#0072B2", label="right")

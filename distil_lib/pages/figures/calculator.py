@@ -2,16 +2,19 @@
 
 import json
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
+from transformers import BertConfig
 
 from distil_lib.common.paths import PROJECT, data_folder
+from distil_lib.initialization import student_config
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
-    from transformers import BertConfig
-
-    from distil_lib.training.config import PretrainConfig
+from distil_lib.pages.plots import COLORS
+from distil_lib.training.config import PretrainConfig, load_preset
+from distil_lib.training.costs import step_cost
+from distil_lib.training.metrics_file import read_metrics
 
 # name: layers, width, heads, width of the feed-forward block
 TEACHERS = {
@@ -25,10 +28,8 @@ BENCHMARKS = {"cpu": "step-base.json", "cuda": "step-base-h200.json"}
 MACHINES = {"cpu": "2 CPU cores (AMD EPYC)", "cuda": "one NVIDIA H200"}
 
 
-def teacher_config(name: str, vocab_size: int) -> "BertConfig":
+def teacher_config(name: str, vocab_size: int) -> BertConfig:
     """The configuration of a teacher with another vocabulary."""
-    from transformers import BertConfig
-
     layers, width, heads, inner = TEACHERS[name]
     return BertConfig(
         vocab_size=vocab_size,
@@ -39,19 +40,13 @@ def teacher_config(name: str, vocab_size: int) -> "BertConfig":
     )
 
 
-def settings(**changed: Any) -> "PretrainConfig":
+def settings(**changed: Any) -> PretrainConfig:
     """The settings of a run that the figure computes with."""
-    from distil_lib.training.config import PretrainConfig
-
     return PretrainConfig(mlm_probability=MASKED, **changed)
 
 
 def _whole_run(preset: str, teacher: str, vocab_size: int, log: list[dict[str, Any]]) -> dict:
     """Speed of a recorded run with this book's own settings."""
-    from distil_lib.initialization import student_config
-    from distil_lib.training.config import load_preset
-    from distil_lib.training.costs import step_cost
-
     bert = teacher_config(teacher, vocab_size)
     cost = step_cost(load_preset(preset), student_config(bert, 3), bert)
     end = [row for row in log if "loss" in row][-1]
@@ -68,8 +63,6 @@ def _whole_run(preset: str, teacher: str, vocab_size: int, log: list[dict[str, A
 
 def speeds() -> list[dict[str, Any]]:
     """What was measured: tokens a second, and the FLOP a second that they are."""
-    from distil_lib.training.metrics_file import read_metrics
-
     real = PROJECT / "data" / "results" / "real_teacher" / "student-metrics.jsonl"
     lines = [json.loads(line) for line in real.read_text(encoding="utf-8").splitlines()]
     found = [
@@ -106,13 +99,7 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
-    from distil_lib.initialization import student_config
-    from distil_lib.pages.plots import COLORS
-    from distil_lib.training.costs import step_cost
-
+def _picture() -> Picture:
     figure, axes = plt.subplots(figsize=(5.5, 2.6), layout="constrained")
     for row, name in enumerate(("BERT-base", "this book's teacher")):
         bert = teacher_config(name, 30522 if name == "BERT-base" else 8192)

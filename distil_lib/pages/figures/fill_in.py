@@ -1,11 +1,14 @@
 """The first page: a blank of one's own, filled by teacher and student."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
+
+from distil_lib.export.browser import fill_blank, stored_model
+from distil_lib.pages.answers import page_model
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+from distil_lib.pages.plots import COLORS
 
 MODELS = ("teacher", "student")
 TEXTS = (
@@ -19,16 +22,11 @@ TEXTS = (
 
 def answers(text: str) -> list[list[tuple[str, float]]]:
     """The five likeliest words of teacher and student, each with its probability."""
-    from distil_lib.export.browser import fill_blank, stored_model
-    from distil_lib.pages.answers import page_model
-
     return [fill_blank(page_model(name), stored_model(name)[1], text) for name in MODELS]
 
 
 def _titles() -> list[list[str]]:
     """The heads of both tables."""
-    from distil_lib.export.browser import stored_model
-
     titles = []
     for name in MODELS:
         model = stored_model(name)[0]
@@ -45,11 +43,7 @@ def _data() -> dict[str, Any]:
     return {"answers": rounded, "titles": _titles()}
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
-    from distil_lib.pages.plots import COLORS
-
+def _picture() -> Picture:
     figure, panels = plt.subplots(1, 2, figsize=(5.5, 2.4), sharex=True, layout="constrained")
     for axes, name, rows in zip(panels, MODELS, answers(TEXTS[0]), strict=True):
         words, shares = zip(*rows, strict=True)

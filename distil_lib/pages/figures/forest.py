@@ -1,11 +1,15 @@
 """Chapter 8: the arms of the recorded grid against the triple loss, as a forest plot."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
+
+from distil_lib.ablation.paired_effects import paired_differences
+from distil_lib.ablation.records import MEASURES
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+from distil_lib.pages.grid_results import ARM_NAMES, BETTER, DIGITS, FOUR, grid_values, judged
+from distil_lib.pages.paper_numbers import table
 
 LABELS = {
     "kl": "KL to the teacher",
@@ -24,17 +28,11 @@ ROWS_OF_TABLE_4 = {
 
 def paper_effects() -> dict[str, float]:
     """{arm: the paper's effect in points of GLUE}, from its Table 4."""
-    from distil_lib.pages.paper_numbers import table
-
     return {ROWS_OF_TABLE_4[str(row)]: float(x) for row, x in table(4).iloc[:, 0].items()}
 
 
 def data() -> dict[str, Any]:
     """Mean, interval, p without and with Holm's correction, and the seeds' differences."""
-    from distil_lib.ablation.paired_effects import paired_differences
-    from distil_lib.ablation.records import MEASURES
-    from distil_lib.pages.grid_results import ARM_NAMES, BETTER, DIGITS, FOUR, grid_values, judged
-
     measures = {}
     for measure, label in LABELS.items():
         values, unit = grid_values(measure), MEASURES[measure][1]
@@ -67,9 +65,7 @@ def data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
+def _picture() -> Picture:
     recorded = data()
     figure, axes = plt.subplots(figsize=(5.5, 2.8), layout="constrained")
     for row, arm in enumerate(recorded["groups"]["paper"][1]):

@@ -1,21 +1,20 @@
 """Chapter 3: which head looks where, in teacher and student."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
+
+from distil_lib.export.browser import stored_model
 from distil_lib.initialization import select_layers
+from distil_lib.pages.answers import SENTENCE, attentions, input_ids, packed
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
 
 MODELS = ("teacher", "student")
 
 
 def _data() -> dict[str, Any]:
     """The shares of the first sentence, in bytes: 255 is the whole of a token's look."""
-    from distil_lib.export.browser import stored_model
-    from distil_lib.pages.answers import SENTENCE, attentions, input_ids, packed
-
     shares = [attentions(name, SENTENCE) for name in MODELS]
     layers = [len(each) for each in shares]
     return {
@@ -30,18 +29,16 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
+def _picture() -> Picture:
     """Each head of both models, with the first sentence."""
-    import matplotlib.pyplot as plt
-
-    from distil_lib.pages.answers import SENTENCE, attentions
-
     shares = [attentions(name, SENTENCE) for name in MODELS]
     rows, heads = len(shares[0]), shares[0].shape[1]
-    figure, axes = plt.subplots(rows, 2 * heads, figsize=(5.5, 4.6))
-    for k, each in enumerate(shares):
+    figure = plt.figure(figsize=(5.5, 4.6), layout="constrained")
+    for part, name, each in zip(figure.subfigures(1, 2), MODELS, shares, strict=True):
+        part.suptitle(name, fontsize=9)
+        axes = part.subplots(rows, heads)
         for layer, head in [(i, j) for i in range(rows) for j in range(heads)]:
-            ax = axes[layer, k * heads + head]
+            ax = axes[layer, head]
             ax.set(xticks=[], yticks=[])
             ax.grid(visible=False)
             if layer >= len(each):
@@ -51,7 +48,7 @@ def _picture() -> "Picture":
             if head == 0:
                 ax.set_ylabel(f"layer {layer}", fontsize=8)
             if layer == 0:
-                ax.set_title(f"{MODELS[k]} {head}", fontsize=8)
+                ax.set_title(f"head {head}", fontsize=8)
     return figure
 
 

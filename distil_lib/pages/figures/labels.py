@@ -1,23 +1,18 @@
 """Chapter 1: a soft target and the labels that are drawn from it."""
 
-from typing import TYPE_CHECKING
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure as Picture
 
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+from distil_lib.pages.plots import COLORS
 
 WORDS = ("exception", "error", "warning", "flag")
 TEACHER = (1 / 2, 1 / 4, 1 / 8, 1 / 8)
 STUDENT = (1 / 4, 1 / 4, 1 / 4, 1 / 4)
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    from distil_lib.pages.plots import COLORS
-
+def _picture() -> Picture:
     t, s, at = np.array(TEACHER), np.array(STUDENT), np.arange(4)
     figure, (bars, ruler) = plt.subplots(
         2, 1, figsize=(5.5, 3.8), height_ratios=(3, 1), layout="constrained"

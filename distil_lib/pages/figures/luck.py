@@ -1,13 +1,15 @@
 """Chapter 7: how far apart two equally good systems land on a test set, exactly."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure as Picture
+from scipy.stats import binom
 
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+from distil_lib.pages.luck import DEVELOPMENT_SETS
+from distil_lib.pages.plots import COLORS
 
 
 def differences(n: int, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -17,8 +19,6 @@ def differences(n: int, share: float) -> tuple[np.ndarray, np.ndarray]:
         n: examples of the test set.
         share: of them, on which exactly one of the two is right; a fair coin says which.
     """
-    from scipy.stats import binom
-
     differ = int(n * share + 0.5)
     heads = np.arange(differ + 1)
     return 100 * (2 * heads - differ) / n, binom.pmf(heads, differ, 0.5)
@@ -33,17 +33,11 @@ def usual_range(n: int, share: float, coverage: float = 0.95) -> float:
 
 
 def _data() -> dict[str, Any]:
-    from distil_lib.pages.luck import DEVELOPMENT_SETS
-
     shown = ("WNLI", "RTE", "MRPC", "SST-2", "QNLI", "MNLI")
     return {"sets": [[name, DEVELOPMENT_SETS[name]] for name in shown]}
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
-    from distil_lib.pages.plots import COLORS
-
+def _picture() -> Picture:
     figure, panels = plt.subplots(2, 1, figsize=(5.5, 3.6), sharex=True, layout="constrained")
     for axes, (name, n) in zip(panels, (("WNLI", 71), ("SST-2", 872)), strict=True):
         points, probability = differences(n, 0.28)

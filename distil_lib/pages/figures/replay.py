@@ -1,12 +1,13 @@
 """Chapter 6: the recorded run of the default student, step by step."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
 
 from distil_lib.common.paths import data_folder
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+from distil_lib.training.metrics_file import read_metrics
 
 TRAINING = ("loss", "ce", "mlm", "cos", "norm", "lr", "tokens", "seconds")
 HELD_OUT = ("kl", "agreement", "accuracy", "mlm_loss")
@@ -14,8 +15,6 @@ HELD_OUT = ("kl", "agreement", "accuracy", "mlm_loss")
 
 def data() -> dict[str, Any]:
     """The lines of `metrics.jsonl`: of the training and of each evaluation, by step."""
-    from distil_lib.training.metrics_file import read_metrics
-
     rows = read_metrics(data_folder("student"))
     return {
         "training": [
@@ -29,9 +28,7 @@ def data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
-    import matplotlib.pyplot as plt
-
+def _picture() -> Picture:
     rows = data()["training"]
     figure, axes = plt.subplots(figsize=(5.5, 2.8), layout="constrained")
     for name, line in (("ce", "-"), ("mlm", "--"), ("cos", ":")):

@@ -1,13 +1,15 @@
 """Chapter 2: one blank at every temperature."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure as Picture
+from scipy.special import softmax
 
+from distil_lib.export.browser import stored_model
+from distil_lib.pages.answers import SENTENCE, leading, logits, packed
 from distil_lib.pages.figures import Figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
 
 MODELS = ("teacher", "student")
 WORDS = 10
@@ -15,9 +17,6 @@ WORDS = 10
 
 def _data() -> dict[str, Any]:
     """The logits of both models for the first sentence, and its leading words."""
-    from distil_lib.export.browser import stored_model
-    from distil_lib.pages.answers import SENTENCE, leading, logits, packed
-
     both = [logits(name, SENTENCE) for name in MODELS]
     tokenizer = stored_model("teacher")[1]
     return {
@@ -27,14 +26,8 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _picture() -> "Picture":
+def _picture() -> Picture:
     """The leading words at T = 2, and all others."""
-    import matplotlib.pyplot as plt
-    from scipy.special import softmax
-
-    from distil_lib.export.browser import stored_model
-    from distil_lib.pages.answers import SENTENCE, leading, logits
-
     both = [logits(name, SENTENCE) for name in MODELS]
     words = leading(both, WORDS)
     figure, axes = plt.subplots(figsize=(5.5, 4))
