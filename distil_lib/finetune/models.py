@@ -60,7 +60,7 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     _register_own(name)
     with loading(name):
-        return load_tokenizer(folder)
+        return load_tokenizer(locate(name))
 
 
 def load_config(name: str) -> PreTrainedConfig:
