@@ -74,6 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = sys.argv[1:] if arguments is None else list(arguments)
 
     def run() -> str:
+        if not files:
+            raise UserError(
+                "No result of fine-tuning is named.", "Name files that are, runs/results/*/*.json."
+            )
         written = []
         for file in map(Path, files):
             target = file.parent.parent / "bag-of-words" / file.name

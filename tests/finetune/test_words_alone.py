@@ -71,3 +71,9 @@ def test_other_rows_are_refused(model):
     model["configuration"]["data"]["validation"] = "0"
     with pytest.raises(UserError, match="rows of sst2"):
         words_alone.words_alone(model)
+
+
+def test_without_a_file_it_says_what_it_wants(capsys):
+    with pytest.raises(SystemExit) as end:
+        words_alone.main([])
+    assert end.value.code == 2 and "No result of fine-tuning is named" in capsys.readouterr().err
