@@ -25,6 +25,8 @@ from distil_lib.common.errors import exit_on_user_error
 from distil_lib.errors import UserError
 
 LEVEL = "TORCH_CPP_LOG_LEVEL"
+# What Accelerate raises for settings that it cannot follow.
+WRONG = (AssertionError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 PRETRAIN = Path(__file__).with_name("pretrain.py")
 
 
@@ -74,7 +76,7 @@ def _launch(arguments: Sequence[str]) -> int:
         command, environment = prepare_simple_launcher_cmd_env(options)
     except UserError:
         raise
-    except (ValueError, AssertionError, OSError, TypeError, AttributeError) as error:
+    except WRONG as error:
         refuse((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
     if command[0] == sys.executable and _is_pretraining(options.training_script):
         _pretrain_here(environment, options.training_script_args)

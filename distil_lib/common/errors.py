@@ -118,5 +118,6 @@ def _complain(
         remedy = f"{remedy} ({', '.join(f'--{name}' for name in settings)})".lstrip()
     # Of several processes that all know of the error, the first one of each machine speaks.
     if not shared or os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr, flush=True)
+        advice = f"\n  what to do: {remedy}" if remedy else ""
+        print(f"error: {problem}{advice}", file=sys.stderr, flush=True)
     sys.exit(2)

@@ -169,6 +169,21 @@ def test_what_is_wrong_is_refused_before_any_process_starts(options, words, monk
     assert err.startswith("error: ") and words in err and len(err.splitlines()) == 2
 
 
+def test_a_precision_that_the_machine_lacks_is_one_message(monkeypatch, capsys):
+    """As Accelerate says it where the packages for fp8 are missing."""
+
+    def lacks(_):
+        raise RuntimeError("FP8 is not available on this machine.")
+
+    monkeypatch.setattr("accelerate.utils.launch.prepare_simple_launcher_cmd_env", lacks)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            launch.main(["--mixed_precision", "fp8", "x.py"])
+    finally:
+        logging.disable(logging.NOTSET)
+    assert stop.value.code == 2 and "FP8 is not available" in capsys.readouterr().err
+
+
 def test_a_reader_that_leaves_ends_the_program_silently(script):
     """As `| head -1` does: the shell's own code for it is 141."""
     process = start([sys.executable, script, "many"])
