@@ -47,10 +47,14 @@ doctor: $(READY) ## say what this machine can do, and what to expect of each com
 # begins with half of the files, so that what a file prepares is prepared once, and takes from the other when it is done.
 WORKERS := -n 2 --dist worksteal
 test check core unit chapters execute: export OMP_NUM_THREADS = 1
-test check core unit chapters execute lab: export ORT_DISABLE_TELEMETRY = 1  # ONNX Runtime asks the network otherwise
+# ONNX Runtime asks the network otherwise.
+test check core unit chapters execute lab: export ORT_DISABLE_TELEMETRY = 1
 test check core unit chapters execute: export TOKENIZERS_PARALLELISM = false
+# A test compares what is installed with the lock.
+unit: export LOCK := $(LOCK)
 test chapters execute: export TQDM_DISABLE = 1
-test chapters execute: export DISTIL_FIGURES = static  # as on the page, see distil_lib/pages/figures
+# As on the page, see distil_lib/pages/figures.
+test chapters execute: export DISTIL_FIGURES = static
 test chapters execute: export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 
 book: $(READY) ## build the HTML from the stored notebooks and print the page to open

@@ -31,7 +31,7 @@ from distil_lib.text.blocks import load_blocks
 from distil_lib.text.documents import load_documents
 from distil_lib.text.packing import tokenize
 from distil_lib.text.tokenizer import load_tokenizer
-from distil_lib.training.compilation import compile_layers
+from distil_lib.training.compilation import compile_layers, keep_gradients
 from distil_lib.training.compiled_losses import compiled_vocabulary_losses
 from distil_lib.training.config import PretrainConfig, load_preset
 from distil_lib.training.costs import step_cost
@@ -55,7 +55,8 @@ class Arm:
     """A way to do the step.
 
     teacher: the precision its weights are kept in. optimizer: of `BenchmarkContext.optimizers`.
-    compiled: "layers", "losses", or both. chunk: bytes of logits in the compiled losses.
+    compiled: "layers", "losses", or both; "graphs": layers in CUDA graphs. chunk: bytes of logits in
+    the compiled losses.
     """
 
     soft_targets: str = "all"
@@ -79,7 +80,7 @@ def all_arms(precision: str, teacher: str, compiled: bool = False) -> dict[str, 
     arms |= {f"ours, {soft}": arm for soft, arm in ours.items()}
     changes = {}
     if compiled:  # first, because where time is short the rest has been measured before
-        for part in ("layers", "losses", "layers, losses"):
+        for part in ("layers", "losses", "layers, losses", "graphs, losses"):
             changes[f"compiled {part}"] = {"compiled": part}
         for size in (32, 512):
             chunk = {"compiled": "losses", "chunk": size * 2**20}
@@ -141,10 +142,10 @@ def cut(batch: MicroBatch, lengths: np.ndarray, pad: int) -> MicroBatch:
     return replace(batch, input_ids=ids, labels=labels, loss_mask=counted, padded=True)
 
 
-def compiled(model: nn.Module) -> nn.Module:
+def compiled(model: nn.Module, graphs: bool) -> nn.Module:
     """A second object with the same weights, whose layers are compiled."""
     twin = copy.deepcopy(model, {id(p): p for p in (*model.parameters(), *model.buffers())})
-    compile_layers(twin)
+    compile_layers(twin, graphs=graphs)
     return twin
 
 
@@ -194,17 +195,18 @@ class BenchmarkContext:
         rest, muon = build_optimizers(self.student, "muon", 1e-5)
         own = {k: v for k, v in muon.defaults.items() if k != "params"}
         matrices = muon.param_groups[0]["params"]
-        self.twins: dict[int, nn.Module] = {}
+        self.twins: dict[tuple[int, bool], nn.Module] = {}
         self.compiled_losses = compiled_vocabulary_losses()
         self.optimizers = {"fused AdamW": [fused], "plain AdamW": [plain]} | {
             name: [rest, kind(matrices, **own)]
             for name, kind in {"Muon": torch.optim.Muon, "Muon, stacks": StackedMuon}.items()
         }
 
-    def compiled(self, model: nn.Module) -> nn.Module:
-        if id(model) not in self.twins:
-            self.twins[id(model)] = compiled(model)
-        return self.twins[id(model)]
+    def compiled(self, model: nn.Module, graphs: bool) -> nn.Module:
+        key = (id(model), graphs)
+        if key not in self.twins:
+            self.twins[key] = compiled(model, graphs)
+        return self.twins[key]
 
     def configure(self, soft_targets: str) -> PretrainConfig:
         return load_preset(self.preset, soft_targets=soft_targets, block_size=self.block)
@@ -245,8 +247,9 @@ class Step:
     def __init__(self, shop: BenchmarkContext, arm: Arm):
         self.shop, self.arm, self.marks = shop, arm, {}
         student, teacher = shop.student, shop.teachers[arm.teacher]
-        if "layers" in arm.compiled:
-            student, teacher = shop.compiled(student), shop.compiled(teacher)
+        self.graphs = "graphs" in arm.compiled
+        if self.graphs or "layers" in arm.compiled:
+            student, teacher = (shop.compiled(m, self.graphs) for m in (student, teacher))
         fused = arm.fused
         if "losses" in arm.compiled:
             fused = shop.compiled_losses
@@ -261,6 +264,9 @@ class Step:
 
     def __call__(self, mark=lambda name: None) -> None:
         shop, optimizers = self.shop, self.shop.optimizers[self.arm.optimizer]
+        if self.graphs:
+            keep_gradients(shop.student)
+            torch.compiler.cudagraph_mark_step_begin()
         with shop.autocast(self.arm.precision):
             loss = self.step(self.batch, self.counts).loss
             mark("backward")
@@ -269,9 +275,10 @@ class Step:
         nn.utils.clip_grad_norm_(shop.student.parameters(), 5.0)
         for optimizer in optimizers:
             optimizer.step()
-        shop.student.zero_grad()
+        shop.student.zero_grad(set_to_none=not self.graphs)
 
     def seconds(self) -> float:
+        self.shop.student.zero_grad()  # of the arm before, which may keep its gradients
         start = self.shop.now()
         for _ in range(self.shop.steps_in_a_row):
             self()

@@ -4,8 +4,8 @@
     python benchmarks/correctness.py --words 100 --tokens 40      # in seconds, on a CPU
 
 Checked are the losses over the vocabulary (defined, fused, compiled), a whole step of a small
-student and teacher (losses, every gradient, changed weights), layers that are compiled, and Muon on
-stacks of matrices. In bf16 a form may err as much as twice the definition in bf16 does: that is
+student and teacher (losses, every gradient), layers that are compiled, and that replay CUDA graphs
+over several micro-batches and steps, and Muon on stacks of matrices. In bf16 a form may err as much as twice the definition in bf16 does: that is
 what bf16 costs. It ends with exit code 1 if a check fails.
 """
 
@@ -20,22 +20,25 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from arguments import parse
 from step import Lines
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
+from distil_lib.common.processes import run_program
 from distil_lib.distillation import DistillationStep
 from distil_lib.fused_losses import Projection, fused_vocabulary_losses
 from distil_lib.initialization import initialize_student
-from distil_lib.losses import TripleLoss, mlm_loss, soft_target_loss
+from distil_lib.losses import TripleLoss, TripleLossOutput, mlm_loss, soft_target_loss
 from distil_lib.masking import MicroBatch
 from distil_lib.teacher import MaskedLM
-from distil_lib.training.compilation import compile_layers
+from distil_lib.training.compilation import compile_layers, keep_gradients
 from distil_lib.training.compiled_losses import compiled_vocabulary_losses
 from distil_lib.training.optimization import StackedMuon
 
 FP32, BF16 = 1e-5, 2.0  # largest error; in bf16, times that of the definition
-FORMS = ("defined", "fused", "compiled losses", "compiled layers")
+FORMS = ("defined", "fused", "compiled losses", "compiled layers", "layers in graphs")
+REPLAYS = 4  # of which the first compile and record
 
 
 def distance(found: list[Tensor], exact: list[Tensor]) -> list[float]:
@@ -126,12 +129,32 @@ def whole_step(form: str, backend: str, student, teacher, batch: MicroBatch) -> 
     fused: bool | Callable = form != "defined"
     if form == "compiled losses":
         fused = compiled_vocabulary_losses(partial(torch.compile, backend=backend))
-    if form == "compiled layers":
-        compile_layers(student, teacher, backend=backend)
-    out = DistillationStep(student, teacher, TripleLoss(), "all", fused)(batch)
-    out.loss.backward()
+    graphs = form == "layers in graphs"
+    if graphs or form == "compiled layers":
+        compile_layers(student, teacher, backend=backend, graphs=graphs)
+    step = DistillationStep(student, teacher, TripleLoss(), "all", fused)
+    out = replayed(step, batch) if graphs else step(batch)
+    if not graphs:
+        out.loss.backward()
     gradients = torch.cat([p.grad.double().flatten().cpu() for p in student.parameters()])
     return [out.loss.detach(), out.ce, out.mlm, out.cos, gradients]
+
+
+def replayed(step: DistillationStep, batch: MicroBatch) -> TripleLossOutput:
+    """As the loop steps with CUDA graphs, in two micro-batches; what the last step computes."""
+    counts, parts = step.count_tokens([batch]), (slice(0, 2), slice(2, 4))
+    for _ in range(REPLAYS):
+        step.student.zero_grad(set_to_none=False)
+        keep_gradients(step.student)
+        total = [torch.zeros(())] * 4
+        for rows in parts:
+            torch.compiler.cudagraph_mark_step_begin()
+            fields = (batch.input_ids, batch.labels, batch.loss_mask, batch.examples)
+            out = step(MicroBatch(*(field[rows] for field in fields)), counts)
+            out.loss.backward()
+            found = (out.loss.detach(), out.ce, out.mlm, out.cos)
+            total = [a.to(b) + b for a, b in zip(total, found, strict=True)]
+    return TripleLossOutput(*total)
 
 
 def check_steps(options: argparse.Namespace, tell: Callable) -> None:
@@ -185,7 +208,7 @@ def main() -> None:
     parser.add_argument("--backend", default="inductor", help="of torch.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--lines", type=Path, default=None, help="append each result to this file")
-    options = parser.parse_args()
+    options = parse(parser)
     lines, failed = Lines(options.lines, part="correctness"), []
 
     def tell(name, compute, exact, reference, limit=FP32) -> list[float] | None:
@@ -215,4 +238,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -226,15 +226,27 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=None, help="print the table of these results")
     options = parser.parse_args()
     if options.table:
-        print(table([json.loads(line) for line in options.table.read_text().splitlines()]))
+        try:
+            text = table([json.loads(line) for line in options.table.read_text().splitlines()])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            parser.error(f"--table {options.table} holds no results ({error})")
+        print(text)
         return
-    end = time.monotonic() + options.seconds
     folder = options.output.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    parts = all_parts(folder, options.small, options.corpus)
+    if not options.seconds > 0:  # NaN, too
+        parser.error(f"--seconds is {options.seconds:g}: it must be positive")
+    if unknown := {*(options.parts or ())} - {part.name for part in parts}:
+        parser.error(f"--parts: there is no {min(unknown)!r}, but {[p.name for p in parts]}")
+    end = time.monotonic() + options.seconds
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output: {folder} cannot be made ({error.strerror})")
     if (folder / "results.jsonl").exists():
-        sys.exit(f"{folder} holds results already: name another folder.")
+        parser.error(f"--output: {folder} holds results already: name another folder")
     good = True
-    for part in all_parts(folder, options.small, options.corpus):
+    for part in parts:
         if options.parts and part.name not in options.parts:
             continue
         seconds = min(part.limit, end - time.monotonic())

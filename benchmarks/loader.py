@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 
 import torch
+from arguments import parse
 from step import Lines
 from torch.utils.data import DataLoader
 
 from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import data_folder
+from distil_lib.common.processes import run_program
 from distil_lib.masking import DynamicMasking
 from distil_lib.text.batches import StepBatches
 from distil_lib.text.blocks import load_blocks
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lines", type=Path, default=None, help="append each result to this file")
-    options = parser.parse_args()
+    options = parse(parser)
     torch.set_num_threads(1)
     config = load_preset(options.preset)
     block = options.block or config.block_size
@@ -79,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

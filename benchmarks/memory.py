@@ -17,7 +17,10 @@ import tempfile
 import threading
 from pathlib import Path
 
+from arguments import parse
+
 from distil_lib.common.paths import data_folder
+from distil_lib.common.processes import run_program
 
 WORDS = Path(__file__).read_text().split()
 
@@ -102,7 +105,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--megabytes", type=int, nargs=2, default=(16, 128))
-    small, large = parser.parse_args().megabytes
+    small, large = parse(parser).megabytes
     found = {size: measure(size) for size in (small, large)}
     for size, (peak, blocks) in found.items():
         print(f"{size:5} MB of text, {blocks:9,} blocks: {peak / 1e6:6.0f} MB of memory at most")
@@ -111,4 +114,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -15,10 +15,12 @@ import time
 from pathlib import Path
 
 import torch
+from arguments import parse
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from distil_lib.common.hardware import describe_machine
+from distil_lib.common.processes import run_program
 from distil_lib.training.optimization import StackedMuon
 
 OPTIMIZERS = {"one by one": torch.optim.Muon, "stacks": StackedMuon}
@@ -75,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, default=None, help="write all samples into this file")
-    options = parser.parse_args()
+    options = parse(parser)
     torch.set_num_threads(1)
     result = {"machine": describe_machine(), "layers": options.layers, "width": options.width}
     result |= {"device": options.device} | measure(options)
@@ -88,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -18,7 +18,10 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+from arguments import parse
+
 from distil_lib.common.hardware import describe_machine
+from distil_lib.common.processes import run_program
 from distil_lib.training.metrics_file import read_metrics
 
 PROGRAM = Path(__file__).parents[1] / "distil_lib" / "pretrain.py"
@@ -135,7 +138,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="docs")
     parser.add_argument("--eval_blocks", type=int, default=3000)
     parser.add_argument("--json", type=Path, default=None, help="write all figures into this file")
-    options = parser.parse_args()
+    options = parse(parser)
     result = {
         "date": date.today().isoformat(),
         "command": " ".join(["python", *sys.argv]),
@@ -162,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -15,7 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from arguments import parse
+
 from distil_lib.common.hardware import describe_machine
+from distil_lib.common.processes import run_program
+from distil_lib.training.config import load_preset
 from distil_lib.training.metrics_file import read_metrics
 
 PROGRAM = Path(__file__).parents[1] / "distil_lib" / "pretrain.py"
@@ -53,7 +57,8 @@ def main() -> None:
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = parse(parser)
+    load_preset(options.preset)  # or one message, and not the launcher's
     speeds: dict[tuple[int, int], list[float]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
@@ -77,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

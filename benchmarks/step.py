@@ -26,9 +26,16 @@ import datasets
 import numpy as np
 import torch
 import transformers
+from arguments import parse
 from arms import PARTS, PRESETS, Arm, BenchmarkContext, Step, all_arms
 
-from distil_lib.common.hardware import describe_machine, matmul_ceiling, probe_precision
+from distil_lib.common.hardware import (
+    describe_machine,
+    matmul_ceiling,
+    probe_precision,
+    set_threads,
+)
+from distil_lib.common.processes import run_program
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -235,8 +242,8 @@ def main() -> None:
     parser.add_argument(
         "--budget", type=float, default=math.inf, help="seconds after which no round begins"
     )
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = parse(parser)
+    set_threads(options.threads)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     os.environ["KINETO_LOG_LEVEL"] = (
@@ -289,4 +296,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -6,16 +6,18 @@ r"""Accelerate's launcher, with one message for bad input and exit codes that me
 
 It takes what `accelerate launch` takes and starts what that would start. `accelerate launch` itself
 exits with 1 and prints a traceback whatever its program says. This command checks the settings
-before any process starts; a single process takes its place, so that signals and exit codes need
-nobody to hand them on; of several processes, the code of the one that failed first counts.
+before any process starts. A single pretraining runs in this very process, which has PyTorch loaded
+already, and another program takes its place: signals and exit codes need nobody to hand them on. Of
+several processes, the code of the one that failed first counts.
 """
 
+import gc
 import logging
 import os
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -64,6 +66,9 @@ def _launch(arguments: Sequence[str]) -> int:
         raise
     except (ValueError, AssertionError, OSError, TypeError, AttributeError) as error:
         refuse((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+    if command[0] == sys.executable and _is_pretraining(options.training_script):
+        _pretrain_here(environment, options.training_script_args)
+        return 0
     if os.name == "nt":
         return subprocess.call(command, env=environment)
     sys.stdout.flush()
@@ -76,10 +81,28 @@ def check_settings(script: str, arguments: Sequence[str]) -> None:
     Raises:
         UserError: they are.
     """
-    if Path(script).resolve() == PRETRAIN or script == "distil_lib.pretrain":
+    if _is_pretraining(script):
         from distil_lib.training.config import parse_arguments
 
         parse_arguments(arguments)
+
+
+def _is_pretraining(script: str) -> bool:
+    return Path(script).resolve() == PRETRAIN or script == "distil_lib.pretrain"
+
+
+def _pretrain_here(environment: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """What a new process would do, without the seconds in which it loads PyTorch once more."""
+    import torch
+
+    from distil_lib import pretrain
+
+    logging.disable(logging.NOTSET)
+    os.environ.update(environment)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # which was read when torch began
+    gc.freeze()
+    gc.enable()
+    pretrain.main(arguments)
 
 
 def _launch_several(options: Namespace) -> int:
@@ -104,4 +127,5 @@ def _launch_several(options: Namespace) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # as in `pretrain`
     main()

@@ -88,8 +88,10 @@ def check_model_folder(name: str | Path) -> dict[str, Any]:
 
 def _check_types(name: str | Path, path: Path) -> None:
     """Weights are real numbers: whole ones would be taken for them without their scale."""
+    if not path.is_file():
+        raise UserError(f"{path} is no file.", ENTIRE)
     # A damaged file is the loader's to name.
-    with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
+    with contextlib.suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
         for key in file.keys():  # noqa: SIM118  # it is no dictionary
             kind = file.get_slice(key).get_dtype()
             if kind not in ("F64", "F32", "F16", "BF16") and "position_ids" not in key:
@@ -246,8 +248,7 @@ def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]
         info: What it said about that.
     """
     if surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
-        remedy = "Correct the number of layers there, or save the model again."
-        raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", remedy)
+        raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", ENTIRE)
     check_finite(name, model.state_dict())
 
 

@@ -4,6 +4,7 @@ program quickly.
 Nothing is read from or written to the user's own caches, and nothing is looked for on the network.
 """
 
+import gc
 import os
 import tempfile
 
@@ -19,12 +20,27 @@ os.environ |= {
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+gc.disable()  # the libraries make a million objects and no garbage; looking for some takes seconds
+
 import hypothesis
 import pytest
 
 # A busy machine is no fault of an example: three tests failed beside other work.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: only what the tests make is searched for garbage."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_make_parametrize_id(val):
+    """A long text is no name: before 9.2 pytest takes it whole, 100 MB of it, and no program that
+    a test starts gets so long a variable as PYTEST_CURRENT_TEST.
+    """
+    return f"{val[:20]!a}..." if isinstance(val, str | bytes) and len(val) > 100 else None
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,10 @@ puts it away (`glossary_hover.js`). The definition is part of the page: nothing 
 works for pages opened from a disk and with scripts switched off.
 """
 
+from pathlib import Path
+
 from docutils import nodes
+from rjsmin import jsmin
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -69,7 +72,15 @@ def add_definitions(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             ]
 
 
+def write_script(app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        folder = Path(app.outdir, "_static")
+        source = (folder / "glossary_hover.js").read_text(encoding="utf-8")
+        (folder / "glossary_hover.min.js").write_text(jsmin(source), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", add_definitions)
-    app.add_js_file("glossary_hover.js", loading_method="defer")
+    app.connect("build-finished", write_script)
+    app.add_js_file("glossary_hover.min.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

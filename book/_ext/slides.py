@@ -29,6 +29,7 @@ import publish
 from docutils.utils.math.latex2mathml import tex2mathml
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+from rjsmin import jsmin
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
@@ -265,7 +266,7 @@ def deck(
         "TITLE": escape(title[1]) if title else path.stem,
         "STYLE": font_faces(fonts) + (HERE / "slides.css").read_text(encoding="utf-8"),
         "SLIDES": sections,
-        "SCRIPT": (HERE / "slides.js").read_text(encoding="utf-8"),
+        "SCRIPT": jsmin((HERE / "slides.js").read_text(encoding="utf-8")),
     }
     page = (HERE / "slides.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)

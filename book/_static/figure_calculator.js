@@ -1,11 +1,11 @@
 // Chapter 10: what a distillation costs: parameters, memory, tokens a second, hours and price.
 "use strict";
 
-Figures.define("calculator", (figure) => {
-  const { make, sum, format, whole } = Figures, { teachers, machines, masked, speeds } = figure.data, POSITIONS = 512, MIB = 2 ** 20;
+Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: { teachers, machines, masked, speeds } }) => {
+  const POSITIONS = 512, MIB = 2 ** 20;
   const large = (x) => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
-  const set = {}, choice = (key, label, options) => { set[key] = figure.choice({ key, label, options }); };
-  const slider = (key, label, min, max, value, text = whole) => { set[key] = figure.slider({ key, label, min, max, value, text, log: true }); };
+  const choice = (key, label, options) => figure.choice({ key, label, options });
+  const slider = (key, label, min, max, value, text = whole) => figure.slider({ key, label, min, max, value, text, log: true });
   choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
   choice("keep", "Layers that the student keeps", [[2, "every other"], [3, "every third"], [4, "every fourth"], [1, "all"]]);
   choice("soft", "Soft targets for", [["masked", "masked tokens"], ["all", "all tokens"]]);
@@ -16,9 +16,9 @@ Figures.define("calculator", (figure) => {
   slider("micro", "Blocks at a time", 1, 512, 64);
   slider("text", "Your text, in WordPieces", 1e5, 1e10, 1e6, large);
   slider("epochs", "Times that it is read", 0.5, 100, 10.3, (x) => format(x));
-  set.speed = figure.text({ key: "speed", label: "Tokens a second, if you measured them", value: "" });
-  set.price = figure.text({ key: "price", label: "Your price of an hour", value: "" });
-  const example = (label, values) => figure.button(label, () => Object.entries({ keep: 2, micro: 64, speed: "", ...values }).forEach(([key, value]) => set[key](value)));
+  figure.text({ key: "speed", label: "Tokens a second, if you measured them", value: "" });
+  figure.text({ key: "price", label: "Your price of an hour", value: "" });
+  const example = (label, values) => figure.button(label, () => Object.entries({ keep: 2, micro: 64, speed: "", ...values }).forEach((each) => figure.set(...each)));
   example("This book's student", { teacher: teachers[0][0], soft: "masked", machine: "cpu", vocabulary: 8192, length: 64, batch: 64, text: 1e6, epochs: 10.3 });
   example("The paper's, on one GPU", { teacher: teachers[2][0], soft: "all", machine: "cuda", vocabulary: 30522, length: 512, batch: 4000, text: 4.29e9, epochs: 3 });
 
@@ -45,12 +45,11 @@ Figures.define("calculator", (figure) => {
   // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
   const nearest = ({ machine, soft }, H) => {
     const far = (one) => Math.abs(Math.log(one.width / H)) + (one.soft === soft ? 0 : 1e-6);
-    return speeds.filter((one) => one.machine === machine).reduce((a, b) => (far(b) < far(a) ? b : a));
+    return least(speeds.filter((one) => one.machine === machine), far);
   };
 
   const bar = make("div", { "aria-hidden": "true", class: "drag-ruler" }), legend = make("p"), table = make("table", { class: "drag-says" });
-  figure.body.append(bar, legend, table);
-  const row = (name, value) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value));
+  figure.add(bar, legend, table);
 
   figure.draw((state) => {
     const found = costs(state), near = nearest(state, found.H), own = Number(state.speed) > 0, speed = own ? Number(state.speed) : near.rate / found.flops;
@@ -59,13 +58,13 @@ Figures.define("calculator", (figure) => {
     bar.replaceChildren(...shares.map((share, i) => make("span", { class: i % 2 && "striped", style: `width:${share}%;--color:var(--${i < 2 ? "student" : "teacher"})` })));
     const [a, b, c, d] = shares.map(Math.round);
     legend.textContent = `Arithmetic of a step: student's layers ${a}%, its head ${b}% (striped), teacher's layers ${c}%, its head ${d}% (striped).`;
-    const time = `${narrow ? "at least " : ""}${hours < 1 ? `${format(60 * hours)} minutes` : hours < 72 ? `${format(hours)} hours` : `${format(hours / 24)} days`}`;
+    const [long, unit] = hours < 1 ? [60 * hours, "minutes"] : hours < 72 ? [hours, "hours"] : [hours / 24, "days"], time = `${narrow ? "at least " : ""}${format(long)} ${unit}`;
     table.replaceChildren(
-      row("parameters", `student ${large(found.parameters[0])}, teacher ${large(found.parameters[1])}`), row("training reads", `${large(found.tokens)} tokens in ${whole(found.steps)} steps`),
-      row("memory of the tensors", `${format(found.memory / 1e9)} GB, of which weights, gradients, AdamW ${format(found.resident / 1e9)} GB`),
-      row("tokens a second", `${own ? "" : narrow ? "at most " : "about "}${whole(speed)}`), row("time", time), row("price", Number.isFinite(price) ? format(price) : "give a price of an hour"));
+      tr("parameters", `student ${large(found.parameters[0])}, teacher ${large(found.parameters[1])}`), tr("training reads", `${large(found.tokens)} tokens in ${whole(found.steps)} steps`),
+      tr("memory of the tensors", `${format(found.memory / 1e9)} GB, of which weights, gradients, AdamW ${format(found.resident / 1e9)} GB`),
+      tr("tokens a second", `${own ? "" : narrow ? "at most " : "about "}${whole(speed)}`), tr("time", time), tr("price", Number.isFinite(price) ? format(price) : "give a price of an hour"));
     figure.shown = { ...found, speed, hours, price };
     const source = own ? "The speed is your own." : `Measured were ${whole(near.speed)} tokens a second at width ${near.width} (${near.source}); yours are in proportion to a token's arithmetic${narrow ? ", and a small model reaches less of a GPU" : ""}.`;
     figure.say(`The run takes ${time} and ${format(found.memory / 1e9)} GB. ${source}`);
   });
-});
+};

@@ -1,29 +1,26 @@
 // The first page: a blank in one's own sentence, filled by teacher and student side by side, with the time that each takes.
 "use strict";
 
-Figures.define("fill_in", (figure) => {
-  const { make, button, row, percent } = Figures, { answers, titles } = figure.data, NAMES = ["teacher", "student"], TEXTS = Object.keys(answers);
-  const RUNS = 5; // the time shown is the median of these; the first is often slow, because the browser compiles while it runs
-  const recorded = new Map(TEXTS.map((text) => [text, { words: answers[text], said: `Recorded: what both models answer to “${text}”` }]));
-  const [put, ask] = figure.sentence({ value: TEXTS[0], recorded: (text) => recorded.get(text), compute });
+Figures.all.fill_in = (figure, { MODELS, make, button, box, row, softmax, leading, data: { answers, titles } }) => {
+  const WORDS = 5, RUNS = 5; // the time shown is the median; the first is often slow: the browser compiles
+  const known = new Map(Object.entries(answers).map(([text, words]) => [text, { words, said: `Recorded: what both models answer to “${text}”` }]));
+  const ask = figure.sentence({ known, compute });
   figure.button("Fill the blank", () => ask(figure.state.text));
-  figure.body.append(row("Examples", TEXTS.map((text) => button(text, () => {
-    put(text);
+  const columns = MODELS.map(() => make("div"));
+  figure.add(row("Examples", [...known.keys()].map((text) => button(text, () => {
+    figure.set("text", text);
     ask(text);
-  }))));
-  const beside = make("div", { class: "drag-beside even" }), columns = NAMES.map(() => make("div"));
-  beside.append(...columns);
-  figure.body.append(beside);
-  const tables = columns.map((column, i) => figure.bars(titles[i], `The ${NAMES[i]}'s likeliest words`, column));
+  }))), box("beside even", columns));
+  const tables = columns.map((column, i) => figure.bars(titles[i], `The ${MODELS[i]}'s likeliest words`, column));
 
-  async function compute(models, text, newest) {
-    const times = [[], []], words = [], tokens = models.teacher.read(text).ids.length;
+  async function compute({ ids, place, pieces, newest, ...models }) {
+    const times = [[], []], words = [];
     for (let run = 0; run < RUNS; run++) {
-      for (const [i, name] of NAMES.entries()) { // taking turns, so that a busy moment does not fall on one of them alone
+      for (const [i, name] of MODELS.entries()) { // taking turns, so that a busy moment does not fall on one of them alone
         await new Promise((resolve) => setTimeout(resolve)); // the browser paints and reacts
         if (!newest()) return;
-        const begin = performance.now();
-        words[i] = models[name].fill(text).map(({ word, probability }) => [word, probability]);
+        const begin = performance.now(), shares = softmax(models[name].logits(ids, place));
+        words[i] = leading([shares], WORDS).map((id) => [pieces[id], shares[id]]);
         times[i].push(performance.now() - begin);
       }
       figure.answer = { words };
@@ -31,13 +28,13 @@ Figures.define("fill_in", (figure) => {
       figure.note = "Measuring the time …";
       figure.redraw();
     }
-    const median = (values) => values.sort((a, b) => a - b)[RUNS >> 1].toFixed(0), says = NAMES.map((name, i) => `the ${name} says “${words[i][0][0]}” in ${median(times[i])} ms`);
-    return { words, said: `For ${tokens} tokens on this device, ${says.join(", ")} (median of ${RUNS} runs).` };
+    const median = (values) => values.sort((a, b) => a - b)[RUNS >> 1].toFixed(0), says = MODELS.map((name, i) => `the ${name} says “${words[i][0][0]}” in ${median(times[i])} ms`);
+    return { words, said: `For ${ids.length} tokens on this device, ${says.join(", ")} (median of ${RUNS} runs).` };
   }
 
   figure.draw(() => {
     const { words, said } = figure.answer;
-    tables.forEach((write, i) => write(words[i].map(([word, share]) => [word, [{ of: NAMES[i], to: share, text: percent(share) }]])));
+    tables.forEach((write, i) => write(words[i].map(([word, share]) => [word, [{ of: MODELS[i], to: share }]])));
     figure.say(said);
   });
-});
+};

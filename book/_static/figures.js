@@ -1,48 +1,63 @@
 // Figures to drag: what all of them share. A figure is a file of its own, figure_NAME.js, which says
 //
-//     Figures.define("temperature", (figure) => {
-//       const T = figure.slider({ key: "T", label: "Temperature T", min: 0.25, max: 64, value: 1, log: true });
-//       figure.draw(() => { ... read figure.state.T, write into elements of figure.body ... });
-//     });
+//     Figures.all.temperature = (figure, { make, format }) => {
+//       figure.slider({ key: "T", label: "Temperature T", min: 0.25, max: 64, value: 1, log: true });
+//       figure.draw(({ T }) => { ... write into elements that figure.add(...) has put there ... });
+//     };
 //
 // `distil_lib.pages.figures` puts an element of the class "drag" into a page, with a static picture in it; the live figure takes the
-// picture's place. The state is in the page's address, #drag-NAME?T=4, from the first change on; a link to it opens the figure there.
+// picture's place. Whatever changes, changes figure.state by figure.set("T", 2); controls and drawings follow in the next frame. The state is in the page's address, #drag-NAME?T=4, from the first change on; a link to it opens the figure there.
 "use strict";
 
 const Figures = (() => {
   const HERE = document.currentScript.src; // empty in a notebook, where scripts are written into the page
   const KIND = HERE.endsWith(".min.js") ? ".min.js" : ".js"; // of our own scripts; the book's pages load the short ones
-  const defined = {}, elements = {}, loading = {};
+  const all = {}, live = {}, loaded = {}, MODELS = ["teacher", "student"];
   const reduced = matchMedia("(prefers-reduced-motion: reduce)");
   const SVG = new Set(["svg", "g", "rect", "line", "path", "circle", "text", "title"]);
 
-  // An element with attributes and children. An attribute that is a function listens: onclick.
+  // An element with attributes and children. An attribute that is a function listens: onclick. One that is false is not there, unless
+  // it is for screen readers: aria-pressed.
   function make(name, attributes = {}, ...children) {
     const element = SVG.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     set(element, attributes);
-    element.append(...children.flat());
+    element.append(...children.flat(Infinity));
     return element;
   }
   function set(element, attributes) {
     for (const [key, value] of Object.entries(attributes)) {
-      if (typeof value === "function") element.addEventListener(key.slice(2), value);
-      else if ((value ?? false) === false) element.removeAttribute(key);
+      if (typeof value === "function") element[key] = value;
+      else if ((value ?? false) === false && !key.startsWith("aria")) element.removeAttribute(key);
       else element.setAttribute(key, value);
     }
   }
-  const button = (label, onclick, more) => make("button", { type: "button", onclick, ...more }, label);
+  const button = (label, onclick, more) => make("button", { onclick, ...more }, label);
+  const box = (style, ...children) => make("div", { class: `drag-${style}` }, ...children);
   const row = (label, ...children) => make("div", { class: "drag-stack", role: "group", "aria-label": label }, ...children);
   // Of a drawing. `style`: names of classes (figures.css): colours of lines ("teacher") and areas ("of-teacher"), "wide", "dashed", "end".
-  const text = (x, y, said, style) => make("text", { x, y, class: style }, String(said));
+  const text = (x, y, said, style) => make("text", { x, y, class: style }, said);
   const path = (d, style) => make("path", { d, class: style });
   const axis = (d) => path(d, "axis");
   const circle = (cx, cy, r, style) => make("circle", { cx, cy, r, class: style });
   const rect = (x, y, width, height, style) => make("rect", { x, y, width, height, class: style });
+  // The axes of two scales, with numbers at these places of them, and a line below.
+  const frame = (x, y, across, up, said = "") => {
+    const [left, right] = x.ends, [bottom, top] = y.ends;
+    return [axis(`M${left} ${top}V${bottom}H${right}`), across.map((v) => text(x(v), bottom + 17, format(v), "middle")), up.map((v) => text(left - 4, y(v) + 4, format(v), "end")), text((left + right) / 2, bottom + 34, said, "middle")];
+  };
   const move = (element, x, y) => set(element, { transform: `translate(${x} ${y})` });
+  // Puts what is dragged along a scale to its value there.
+  const place = (element, x, value, y = 0) => move(Object.assign(element, { from: x.back }), x(value), y);
+  // Rows of a table.
+  const th = (scope, name) => make("th", { scope }, name);
+  const head = (...names) => make("tr", {}, names.map((name) => th("col", name)));
+  const tr = (name, ...cells) => make("tr", {}, th("row", name), cells.map((cell) => make("td", {}, cell)));
   const line = (points) => `M${points.map((point) => point.map((v) => +v.toFixed(2)).join(" ")).join("L")}`; // the path through points
 
   // -------------------------------------------------------------------------------------------------- what figures compute with
   const sum = (values) => values.reduce((a, b) => a + b, 0);
+  const range = (n, value) => Array.from({ length: n }, (_, i) => value(i));
+  const least = (list, of) => list.reduce((a, b) => (of(b) < of(a) ? b : a));
   const softmax = (logits, T = 1) => {
     const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
     const powers = Array.from(logits, (z) => Math.exp((z - top) / T)), total = sum(powers);
@@ -61,9 +76,9 @@ const Figures = (() => {
   };
   const clamp = (x, min, max) => Math.min(max, Math.max(min, x));
   // From a range of values to a range of pixels, logarithmic if asked; `back` is the way back.
-  const scale = ([a, b], [from, to], log = false) => {
-    const [f, g] = log ? [Math.log, Math.exp] : [Number, Number];
-    return Object.assign((x) => from + ((f(x) - f(a)) / (f(b) - f(a))) * (to - from), { back: (x) => g(f(a) + ((x - from) / (to - from)) * (f(b) - f(a))) });
+  const scale = ([a, b], ends, log) => {
+    const [from, to] = ends, [f, g] = log ? [Math.log, Math.exp] : [Number, Number], unit = (to - from) / (f(b) - f(a));
+    return Object.assign((x) => from + (f(x) - f(a)) * unit, { ends, back: (x) => g(f(a) + (x - from) / unit) });
   };
   // The first places of several lists of scores, from each in turn, until there are so many; in the order of the first list.
   function leading(lists, count) {
@@ -71,33 +86,38 @@ const Figures = (() => {
     for (let n = 0; found.size < count; n++) for (const order of orders) if (found.size < count) found.add(order[n]);
     return [...found].sort((a, b) => lists[0][b] - lists[0][a]);
   }
-  // Numbers that Python has packed (distil_lib/pages/answers.py): of one `Kind` of typed array.
-  const unpack = (packed, Kind) => new Kind(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer);
+  // Numbers that Python has packed, as text: the bytes of typed arrays.
+  const bytes = (packed) => {
+    const characters = atob(packed), found = new Uint8Array(characters.length);
+    for (let i = 0; i < found.length; i++) found[i] = characters.charCodeAt(i);
+    return found;
+  };
 
   // ------------------------------------------------------------------------------------------------------------ numbers as words
-  const format = (value, digits = 3) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
+  const format = (value, digits = 3) => value.toLocaleString("en", { maximumSignificantDigits: digits });
   const whole = (x) => Math.round(x).toLocaleString("en");
   const count = (n, name) => `${whole(n)} ${name}${n === 1 ? "" : "s"}`;
-  const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}%`);
+  const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : p < 0.0995 ? exactly(p) : points(p));
+  const exactly = (p) => `${(100 * p).toFixed(1)}%`;
   const points = (x) => `${Math.round(100 * x)}%`;
 
   // ------------------------------------------------------------------------------------------------------------------ one figure
   class Figure {
-    constructor(name, element, data) {
-      Object.assign(this, { name, element, data, state: {}, sliders: {}, drawing: [], pending: false });
-      this.controls = make("div", { class: "drag-controls" });
-      this.body = make("div", { class: "drag-body" });
-      this.status = make("p", { role: "status", class: "drag-status" });
+    constructor(name) {
+      Object.assign(this, { name, state: {}, ranges: {}, drawing: [], controls: box("controls"), body: box("body"), status: make("p", { role: "status", class: "drag-status" }) });
     }
 
     // A value in the address, else the given one. Which values are allowed is the control's to say: `read` gives undefined for others.
     start(key, value, read) {
-      const given = addressed(this.name).get(key), found = given === null ? undefined : read(given);
-      return (this.state[key] = found === undefined ? value : found);
+      const given = addressed(this.name)?.get(key);
+      this.state[key] = (given ? read(given) : undefined) ?? value;
     }
-    // The same for a number of a range, a whole one or one in steps.
-    number(key, value, min, max, step = 1) {
-      return this.start(key, value, (given) => (given >= min && given <= max ? Number((Math.round(given / step) * step).toPrecision(9)) : undefined));
+    // The same for a number of a range, perhaps in steps. It may be dragged (`handle`). `text`: how it is read out.
+    number({ key, label, min = 0, max, value = 0, step, text = format }) {
+      const fit = (x) => clamp(Number(step ? (Math.round(x / step) * step).toPrecision(9) : x.toPrecision(4)), min, max);
+      // A link may lie between small steps.
+      this.start(key, value, (given) => (Number.isFinite(+given) ? (step < 1 ? clamp(+given, min, max) : fit(+given)) : undefined));
+      this.ranges[key] = { label, min, max, step, text, get: () => this.state[key], set: (x) => this.set(key, fit(x)) };
     }
 
     // A new value: kept, written into the address, drawn in the next frame.
@@ -107,6 +127,10 @@ const Figures = (() => {
         history.replaceState(null, "", `#drag-${this.name}?${new URLSearchParams(this.state)}`);
       } catch {} // a browser may refuse where the page is a notebook's own frame
       this.redraw();
+    }
+
+    add(...elements) {
+      this.body.append(...elements);
     }
 
     draw(function_) {
@@ -124,7 +148,7 @@ const Figures = (() => {
 
     // Dims what is still shown of the question before.
     busy(yes) {
-      set(this.body, { "aria-busy": String(Boolean(yes)) });
+      set(this.body, { "aria-busy": Boolean(yes) });
     }
 
     // While there is a note (models load, a sentence has no blank), it is said instead.
@@ -134,153 +158,126 @@ const Figures = (() => {
     }
 
     // ------------------------------------------------------------------------------------------------- controls, each with a label
-    // A control in its label. All give back a function that sets them from elsewhere.
-    control(kind, label, ...elements) {
-      this.controls.append(make("label", { class: `drag-${kind}` }, make("span", {}, label), ...elements));
+    // A control in its label; `show` puts a new value into it, wherever that comes from.
+    control(kind, { key, label }, show, input, ...more) {
+      input.dataset.key = key;
+      this.controls.append(make("label", { class: `drag-${kind}` }, make("span", {}, label), input, ...more));
+      let shown;
+      this.draw((state) => state[key] !== shown && show((shown = state[key])));
     }
 
-    // A slider with its value beside it. `log`: equal ways are equal ratios. `text`: how the value is read out.
-    slider({ key, label, min, max, value, step, log = false, text = format }) {
-      const [f, back] = log ? [Math.log, Math.exp] : [Number, Number];
-      const first = this.start(key, value, (given) => (Number.isFinite(+given) ? clamp(+given, min, max) : undefined));
-      const output = make("output");
-      const input = make("input", { type: "range", min: f(min), max: f(max), step: step ?? (f(max) - f(min)) / 480, value: f(first), "aria-label": label, "data-key": key,
-        oninput: () => this.set(key, show(clamp(Number(back(input.value).toPrecision(4)), min, max))) });
-      const show = (x) => {
-        set(input, { "aria-valuetext": (output.textContent = text(x)) });
-        return x;
-      };
-      this.control("slider", label, input, output);
-      show(first);
-      const put = (x) => {
-        x = clamp(x, min, max);
+    // A slider with its value beside it. `log`: equal ways are equal ratios.
+    slider({ log, ...range }) {
+      this.number(range);
+      const { key, label, max } = range, { min, step, text, set: change } = this.ranges[key], [f, back] = log ? [Math.log, Math.exp] : [Number, Number];
+      const output = make("output"), input = make("input", { type: "range", min: f(min), max: f(max), step: step ?? (f(max) - f(min)) / 480, "aria-label": label, oninput: () => change(back(input.value)) });
+      this.control("slider", range, (x) => {
         input.value = f(x);
-        this.set(key, show(x));
-      };
-      this.sliders[key] = { label, min, max, step, text, get: () => this.state[key], set: put };
-      return put;
+        set(input, { "aria-valuetext": (output.textContent = text(x)) });
+      }, input, output);
     }
 
     // One of several: options are [value, label]; the first is chosen.
     choice({ key, label, options, value = options[0][0] }) {
-      const allowed = options.map(([option]) => String(option));
-      const first = this.start(key, value, (given) => options[allowed.indexOf(given)]?.[0]);
-      const select = make("select", { "data-key": key, onchange: () => this.set(key, options[select.selectedIndex][0]) },
-        options.map(([option, name]) => make("option", { value: option, selected: option === first }, name)));
-      this.control("choice", label, select);
-      return (x) => {
-        select.selectedIndex = allowed.indexOf(String(x));
-        this.set(key, x);
-      };
+      const find = (x) => options.findIndex(([option]) => `${option}` === `${x}`);
+      this.start(key, value, (given) => options[find(given)]?.[0]);
+      const select = make("select", { onchange: () => this.set(key, options[select.selectedIndex][0]) }, options.map(([value, name]) => make("option", { value }, name)));
+      this.control("choice", { key, label }, (x) => (select.selectedIndex = find(x)), select);
     }
 
     // A line of text, taken over when the reader presses Enter or leaves it.
     text({ key, label, value }) {
-      const first = this.start(key, value, String);
-      const input = make("input", { type: "text", value: first, "data-key": key, autocomplete: "off", autocapitalize: "off", spellcheck: "false", onchange: () => this.set(key, input.value) });
-      this.control("text", label, input);
-      return (x) => {
-        input.value = x;
-        this.set(key, x);
-      };
+      this.start(key, value, String);
+      const input = make("input", { type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false", onchange: () => this.set(key, input.value) });
+      this.control("text", { key, label }, (x) => (input.value = x), input);
+      return input;
     }
 
     button(label, function_) {
       this.controls.append(button(label, function_));
     }
 
-    // A sentence for the models. `compute(models, text)` gives what the figure draws, as `figure.answer`; where `recorded(text)` is one,
-    // no model is needed. Gives back two functions: one puts a sentence there, the other asks the models in any case.
-    sentence({ label = "A sentence with one blank: [MASK] or three underscores", value, recorded, compute }) {
-      let asked = value, latest = 0;
-      this.answer = recorded(value);
-      const put = this.text({ key: "text", label, value }), input = this.controls.querySelector("[data-key=text]");
+    // A sentence for the models, with a blank unless it is `blank: false`. `compute` gives what the figure draws, as `figure.answer`, from
+    // both models, the tokens' `ids`, the blank's `place` and the vocabulary's `pieces`. For the sentences in `known`, a Map, no model is
+    // needed. Gives back a function that asks the models in any case.
+    sentence({ label = "A sentence with one blank: [MASK] or three underscores", known, blank, compute }) {
+      let [asked] = known.keys(), latest = 0;
+      this.answer = known.get(asked);
+      const input = this.text({ key: "text", label, value: asked });
       const ask = async (text, live = true) => {
-        const mine = ++latest, newest = () => mine === latest, known = recorded(text);
-        let wrong = false;
+        const mine = ++latest, newest = () => mine === latest, old = known.get(text);
+        let found = old, error;
         asked = text;
-        this.busy(!known);
+        this.busy(!old);
         try {
-          const models = (live || !known) && (await this.models());
-          if (!newest()) return;
-          const answer = models ? await compute(models, text.replace(/\[mask\]|_{3,}/gi, "[MASK]"), newest) : known;
-          if (!newest()) return;
-          [this.answer, this.note] = [answer, ""];
-        } catch (error) {
-          if (!newest()) return;
-          wrong = error instanceof RangeError;
-          [this.answer, this.note] = [known || this.answer, error.message];
+          const models = (live || !old) && (await this.models());
+          const read = ({ teacher }) => ({ ...teacher.read(text.replace(/\[mask\]|_{3,}/gi, "[MASK]"), blank), pieces: teacher.tokenizer.pieces });
+          if (models && newest()) found = await compute({ ...models, ...read(models), newest });
+        } catch (problem) {
+          error = problem;
         }
-        set(input, { "aria-invalid": String(wrong) });
-        this.busy(this.note && !known);
+        if (!newest()) return;
+        this.answer = found || this.answer;
+        this.note = error?.message;
+        set(input, { "aria-invalid": error instanceof RangeError });
+        this.busy(error && !old);
         this.redraw();
       };
       this.draw(({ text }) => text !== asked && ask(text, false));
-      return [put, ask];
+      return ask;
     }
 
     // ------------------------------------------------------------------------------------------------------------ what is drawn
     // A table with a bar for each number; the function that this gives back fills it. A row is a name and, for each further column,
-    // its bars: `of` whom, from where to where on the track (0 to 1), perhaps a mark for what it was, and the number as text.
+    // its bars: `of` whom, from where to where on the track (0 to 1), perhaps a mark for what it was, and the number as text if it is no share.
     bars(columns, label, into = this.body) {
       const body = make("tbody");
-      into.append(make("table", { class: "drag-bars", "aria-label": label },
-        make("thead", {}, make("tr", {}, columns.map((name) => make("th", { scope: "col" }, name)))), body));
-      const bar = ({ of, from = 0, to, mark, text }) => make("div", { class: `drag-bar of-${of}` },
+      into.append(make("table", { class: "drag-bars", "aria-label": label }, make("thead", {}, head(...columns)), body));
+      const bar = ({ of, from = 0, to, mark, text = percent(to) }) => box(`bar of-${of}`,
         make("div", { class: "drag-track", "aria-hidden": "true" },
-          make("i", { style: `left:${100 * from}%;width:${100 * (to - from)}%` }),
-          mark === undefined ? [] : make("b", { style: `left:${100 * mark}%` })),
+          make("i", { style: `left:${100 * from}%;width:${100 * (to - from)}%` }), mark === undefined ? [] : make("b", { style: `left:${100 * mark}%` })),
         make("span", {}, text));
-      return (rows) => body.replaceChildren(...rows.map(([name, ...cells]) =>
-        make("tr", {}, make("th", { scope: "row" }, name), cells.map((bars) => make("td", {}, bars.map(bar))))));
-    }
-
-    // A drawing, at most a little larger than it was made. `label`: what it shows, for screen readers.
-    svg(width, height, label, ...children) {
-      const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label, style: `max-width:${1.25 * width}px` }, ...children);
-      this.body.append(svg);
-      return svg;
+      return (rows) => body.replaceChildren(...rows.map(([name, ...cells]) => tr(name, ...cells.map((bars) => bars.map(bar)))));
     }
 
     // A drawing in the page's own pixels, so that its letters stay as large as the page's. `height(wide)`: wide is from 560 pixels on.
-    // `draw(width, wide, state)` gives what lies below the elements that were given, which are to be dragged.
+    // `draw(state, width, wide)` gives what lies below the elements that were given, which are to be dragged. `label`: what it shows.
     chart(label, height, draw, ...above) {
-      const below = make("g"), svg = this.svg(760, height(true), label, below, ...above);
+      const below = make("g"), svg = make("svg", { role: "group", "aria-label": label }, below, ...above);
+      this.add(svg);
       this.draw((state) => {
-        const width = clamp(svg.clientWidth, 300, 760), wide = width > 559;
-        svg.setAttribute("viewBox", `0 0 ${width} ${height(wide)}`);
-        below.replaceChildren(...draw(width, wide, state));
+        const width = clamp(svg.clientWidth, 240, 760), wide = width > 559;
+        set(svg, { viewBox: `0 0 ${width} ${height(wide)}` });
+        below.replaceChildren(...draw(state, width, wide).flat(Infinity).filter(Boolean));
       });
       new ResizeObserver(() => this.redraw()).observe(svg);
       return svg;
     }
 
     // Lets an element of a drawing be dragged: by pointer, by arrow keys (Page Up and Down: ten steps), by screen readers. `key`: it
-    // moves this slider. `from`: from a place in the drawing to a value.
-    handle(element, { key, from, vertical = false, ...own }) {
-      const { label, min, max, step, text = format, get, set: change } = { ...this.sliders[key], ...own };
+    // moves this number of the state. `from`: from a place in the drawing to a value, if it is not put there by `place`.
+    handle(element, { key, from = (x) => element.from(x), vertical, ...own }) {
+      const { label, min, max, step, text, get, set: change } = { ...this.ranges[key], ...own };
       const put = (x) => change(clamp(x, min, max));
       set(element, { role: "slider", tabindex: 0, "aria-label": label, "aria-valuemin": min, "aria-valuemax": max, "aria-orientation": vertical ? "vertical" : "horizontal" });
       element.classList.add("drag-handle");
-      element.addEventListener("keydown", (event) => {
-        const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
-        if (steps) put(get() + steps * step);
-        else if (event.key === "Home") put(min);
-        else if (event.key === "End") put(max);
-        else return;
+      element.onkeydown = (event) => {
+        const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity }[event.key];
+        if (!steps) return;
+        put(get() + steps * step);
         event.preventDefault();
-      });
+      };
       const move = (event) => {
         const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(element.ownerSVGElement.getScreenCTM().inverse());
         put(from(vertical ? place.y : place.x));
       };
-      element.addEventListener("pointerdown", (event) => {
+      element.onpointerdown = (event) => {
         element.setPointerCapture(event.pointerId);
         element.focus({ preventScroll: true });
         event.preventDefault();
         move(event);
-      });
-      element.addEventListener("pointermove", (event) => element.hasPointerCapture(event.pointerId) && move(event));
+      };
+      element.onpointermove = (event) => element.hasPointerCapture(event.pointerId) && move(event);
       this.draw(() => set(element, { "aria-valuenow": get(), "aria-valuetext": text(get()) }));
     }
 
@@ -288,94 +285,89 @@ const Figures = (() => {
     async models() {
       this.note = "Loading both models (16 MB), once …";
       this.redraw();
-      const [teacher, student] = await Promise.all(["teacher", "student"].map((name) => loadModel(name, this.name)));
+      if (!HERE && !packed.student) await askOthers();
+      const [teacher, student] = await Promise.all(MODELS.map((name) => loadModel(name, this.name)));
       return { teacher, student };
     }
   }
 
   // ------------------------------------------------------------------------------------------------------------------ loading
+  // What is fetched once; after a failure another try is possible.
+  const once = (name, fetch) => (loaded[name] ??= fetch().catch((error) => {
+    delete loaded[name];
+    throw error;
+  }));
   // A <script> element, because pages opened from a disk may not fetch() files.
-  function loadScript(file) {
-    loading[file] ??= new Promise((resolve, reject) => {
-      const script = make("script", { src: new URL(file, HERE).href, onload: resolve, onerror: () => {
-        delete loading[file]; // so that another try is possible
-        reject(new Error(`${file} could not be loaded. Build the book again, or load the page once more.`));
-      } });
-      document.head.append(script);
-    });
-    return loading[file];
-  }
+  const loadScript = (file) => once(file, () => new Promise((onload, reject) => {
+    const onerror = () => reject(new Error(`${file} could not be loaded. Build the book again, or load the page once more.`));
+    document.head.append(make("script", { src: new URL(file, HERE).href, onload, onerror }));
+  }));
 
-  // The models as they are packed: this page's, or in a notebook those that another figure has brought into the same window.
-  function packedModels() {
-    const mine = globalThis.FILL_MASK_MODELS;
-    try {
-      return Object.assign((parent.FILL_MASK_MODELS ??= {}), mine);
-    } catch {
-      return mine ?? {}; // a frame whose window is of another origin
+  // In a notebook each output is a window of its own: a figure asks the others for the models, which one of them may have brought.
+  const packed = (globalThis.FILL_MASK_MODELS ??= {}), others = HERE || new BroadcastChannel("distil_lib"), WAIT = 1500;
+  function askOthers() {
+    others.postMessage("models?");
+    return new Promise((done) => {
+      others.addEventListener("message", ({ data }) => data.student && done());
+      setTimeout(done, WAIT);
+    });
+  }
+  others.onmessage = ({ data }) => {
+    if (data.student) Object.assign(packed, data);
+    else if (packed.student) others.postMessage(packed);
+  };
+
+  const loadModel = (name, figure) => once(name, async () => {
+    if (!HERE && !packed[name]) {
+      throw new Error(`This output has only recorded answers. For a sentence of your own run drag("${figure}", models=True): it adds both models, 16 MB, for all figures of the notebook.`);
     }
-  }
+    if (!globalThis.FillMask) await loadScript(`fill_mask${KIND}`);
+    if (!packed[name]) await loadScript(`fill_mask_${name}.js`);
+    return new FillMask.Model(packed[name]);
+  });
 
-  async function loadModel(name, figure) {
-    Figures.loaded[name] ??= (async () => {
-      if (!HERE && !packedModels()[name]) {
-        throw new Error(`This output has only recorded answers. For a sentence of your own run drag("${figure}", models=True): it adds both models, 16 MB.`);
-      }
-      if (typeof FillMask === "undefined") await loadScript(`fill_mask${KIND}`);
-      if (!packedModels()[name]) await loadScript(`fill_mask_${name}.js`);
-      return new FillMask.Model(packedModels()[name]);
-    })().catch((error) => {
-      delete Figures.loaded[name];
-      throw error;
-    });
-    return Figures.loaded[name];
-  }
-
-  function addressed(name) {
-    const [target, parameters] = location.hash.split("?");
-    return new URLSearchParams(target === `#drag-${name}` ? parameters : "");
-  }
+  // What the address says of a figure, if it is about this one.
+  const addressed = (name) => (location.hash.startsWith(`#drag-${name}?`) ? new URLSearchParams(location.hash.split("?")[1]) : null);
 
   async function mount(element) {
-    const { name } = element.dataset, live = make("div", { class: "drag-live" });
+    const { name, recorded } = element.dataset, scroll = () => addressed(name) && element.scrollIntoView();
     try {
-      if (!defined[name]) await loadScript(`figure_${name}${KIND}`);
-      if (element.dataset.recorded && !Figures.data[name]) await loadScript(`figure_${name}_data.js`);
-      const figure = new Figure(name, live, Figures.data[name]);
-      live.append(figure.controls, figure.body, figure.status);
-      defined[name](figure);
+      if (!all[name]) await loadScript(`figure_${name}${KIND}`);
+      if (recorded && !Figures.data[name]) await loadScript(`figure_${name}_data.js`);
+      const figure = new Figure(name);
+      element.append(make("div", { class: "drag-live" }, figure.controls, figure.body, figure.status));
+      all[name](figure, { ...tools, data: Figures.data[name] });
       element.querySelector(".drag-static").hidden = true;
-      element.append(live);
-      elements[name] = figure;
+      live[name] = figure;
       figure.redraw();
-      if (location.hash.startsWith(`#drag-${name}?`)) {
-        element.scrollIntoView();
-        // Formulas above it that are set later would push it out of sight.
-        if (window.MathJax) MathJax.startup?.promise?.then(() => element.scrollIntoView());
-      }
+      scroll();
+      window.MathJax?.startup?.promise?.then(scroll); // formulas above it that are set later would push it out of sight
     } catch (error) {
       element.append(make("p", { role: "alert" }, `This figure does not move here: ${error.message}`));
       throw error;
     }
   }
 
+  // In a notebook's frame: as dark as the text around it is light, and as high as the figure.
+  function fitFrame() {
+    const root = document.documentElement, frame = frameElement; // null if the notebook is of another origin
+    if (frame ? getComputedStyle(frame).color.match(/\d+/) > 127 : matchMedia("(prefers-color-scheme: dark)").matches) root.dataset.theme = "dark";
+    if (frame) new ResizeObserver(() => (frame.style.height = `${root.offsetHeight}px`)).observe(root);
+  }
+
   // Figures become alive when they come near the window, so that a page is readable at once.
   function start() {
-    if (!HERE) packedModels(); // for the figures of other outputs
+    if (!HERE) fitFrame();
     const near = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
       near.unobserve(e.target);
       mount(e.target);
     }), { rootMargin: "800px" });
     // The one in the address is wanted, however far down it stands.
-    document.querySelectorAll(".drag").forEach((e) => (location.hash.startsWith(`#drag-${e.dataset.name}?`) ? mount(e) : near.observe(e)));
+    document.querySelectorAll(".drag").forEach((e) => (addressed(e.dataset.name) ? mount(e) : near.observe(e)));
   }
 
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-  else start();
-
-  return {
-    define: (name, function_) => { defined[name] = function_; },
-    make, set, button, row, text, path, axis, circle, rect, move, line, sum, softmax, entropy, crossEntropy, kl, random, clamp, scale, leading, unpack,
-    format, whole, count, percent, points, reduced, data: {}, loaded: {}, live: elements,
-  };
+  const tools = { MODELS, make, set, button, box, row, text, path, axis, circle, rect, frame, move, place, head, tr, line, sum, range, least, softmax, entropy, crossEntropy, kl, random, clamp, scale, leading, bytes,
+    format, whole, count, percent, exactly, points, reduced };
+  document.addEventListener("DOMContentLoaded", start);
+  return { all, data: {}, loaded, live, ...tools };
 })();

@@ -1,14 +1,15 @@
-// BERT and DistilBERT in one page of plain JavaScript: a sentence with a blank goes in, the words for the blank come out.
+// BERT and DistilBERT in one page of plain JavaScript: a sentence with a blank goes in, a score for each word comes out.
 //
-//     const model = new FillMask.Model(FILL_MASK_MODELS.student);       // as distil_lib/browser.py has packed it
-//     model.fill("If the file does not exist, a [MASK] is raised.");     // [{word: "error", probability: 0.3}, ...]
+//     const model = new FillMask.Model(FILL_MASK_MODELS.student);       // as distil_lib/export/browser.py has packed it
+//     const { ids, place } = model.read("If the file does not exist, a [MASK] is raised.");
+//     Figures.softmax(model.logits(ids, place));                        // [0.0001, ...], of model.tokenizer.pieces
 //
-// No library, no network, one thread. The model is the student of distil_lib/student.py, under the same names; the teacher comes as a
+// No library, no network, one thread; it needs figures.js. The model is the student of distil_lib/student.py, under the same names; the teacher comes as a
 // student with all of its layers (BERT's token-type vector has been added to the positions). A matrix of n rows is n vectors, one
 // after the other, in a Float32Array; a text of L tokens is a matrix of L rows.
 "use strict";
 
-const FillMask = (() => {
+globalThis.FillMask = (() => {
   // ------------------------------------------------------------------------------------------------ from text to numbers
   const SPECIAL = /(\[(?:PAD|UNK|CLS|SEP|MASK)\])/;
   const LONGEST_WORD = 100; // characters; a longer one is [UNK] without a look into the vocabulary
@@ -69,43 +70,29 @@ const FillMask = (() => {
   }
 
   // -------------------------------------------------------------------------------------------------------- the arithmetic
-  // y = x W^T + b: each row of x times each row of W. Nine tenths of the time go by in here, so four rows of x meet a row of W at
-  // once: a weight is read from memory once for four products, and four sums grow side by side where one would wait for itself.
-  function linear(x, weight, bias) {
-    const { rows: outputs, columns: inputs, values: w } = weight;
-    const rows = x.length / inputs;
-    const y = new Float32Array(rows * outputs);
-    for (let o = 0; o < outputs; o++) {
-      const start = o * inputs;
-      let r = 0;
-      for (; r + 4 <= rows; r += 4) {
-        const x0 = r * inputs, x1 = x0 + inputs, x2 = x1 + inputs, x3 = x2 + inputs;
-        let s0 = bias[o], s1 = s0, s2 = s0, s3 = s0;
-        for (let i = 0; i < inputs; i++) {
-          const wi = w[start + i];
-          s0 += wi * x[x0 + i];
-          s1 += wi * x[x1 + i];
-          s2 += wi * x[x2 + i];
-          s3 += wi * x[x3 + i];
-        }
-        y[r * outputs + o] = s0;
-        y[(r + 1) * outputs + o] = s1;
-        y[(r + 2) * outputs + o] = s2;
-        y[(r + 3) * outputs + o] = s3;
-      }
-      for (; r < rows; r++) y[r * outputs + o] = bias[o] + dot(w, start, x, r * inputs, inputs);
+  // y = x W^T + b: each row of x times each row of W.
+  function linear(x, { rows: outputs, columns: inputs, values }, bias) {
+    const rows = x.length / inputs, y = new Float32Array(rows * outputs);
+    for (let o = 0; o < outputs; o++) { // the outer loop, so that a row of W stays near while all rows of x meet it
+      for (let r = 0; r < rows; r++) y[r * outputs + o] = bias[o] + dot(values, o * inputs, x, r * inputs, inputs);
     }
     return y;
   }
 
-  function dot(a, aStart, b, bStart, length) {
-    let sum = 0;
-    for (let i = 0; i < length; i++) sum += a[aStart + i] * b[bStart + i];
-    return sum;
+  // Nine tenths of the time go by in here: four sums grow side by side, where one would wait for itself. All lengths are multiples of 4.
+  function dot(a, i, b, j, length) {
+    let s = 0, t = 0, u = 0, v = 0;
+    for (const end = i + length; i < end; i += 4, j += 4) {
+      s += a[i] * b[j];
+      t += a[i + 1] * b[j + 1];
+      u += a[i + 2] * b[j + 2];
+      v += a[i + 3] * b[j + 3];
+    }
+    return s + t + u + v;
   }
 
   // Each row shifted and stretched to mean 0 and variance 1, then by what was learned. Works in place, as do the two below.
-  function layerNorm(x, { gain, bias }, epsilon) {
+  function layerNorm(x, { values: gain }, bias, epsilon) {
     const width = gain.length;
     for (let start = 0; start < x.length; start += width) {
       let mean = 0, variance = 0;
@@ -135,24 +122,16 @@ const FillMask = (() => {
     return Math.sign(x) * (1 - series * Math.exp(-x * x));
   }
 
-  // Without the maximum taken off first, exp would overflow.
-  function softmax(x) {
-    const top = x.reduce((a, b) => Math.max(a, b), -Infinity);
-    const powers = x.map((v) => Math.exp(v - top));
-    const sum = powers.reduce((a, b) => a + b, 0);
-    return powers.map((p) => p / sum);
-  }
-
   // Every token asks (query) and every token answers (key, value), in `heads` groups of columns that do not see each other.
   // Into `seen` go the shares, a row for each head and token: how much of each token it takes.
-  function attention(query, key, value, heads, width, seen = []) {
+  function attention(query, key, value, { heads, width }, seen) {
     const length = query.length / width, size = width / heads;
     const context = new Float32Array(query.length);
     for (let start = 0; start < width; start += size) {
       for (let i = 0; i < length; i++) {
         const scores = new Float32Array(length);
         for (let j = 0; j < length; j++) scores[j] = dot(query, i * width + start, key, j * width + start, size) / Math.sqrt(size);
-        const shares = softmax(scores);
+        const shares = Figures.softmax(scores);
         seen.push(shares);
         shares.forEach((share, j) => {
           for (let d = start; d < start + size; d++) context[i * width + d] += share * value[j * width + d];
@@ -165,22 +144,15 @@ const FillMask = (() => {
   // -------------------------------------------------------------------------------------------------------------- the model
   // Matrices travel as bytes, with one scale a row: a weight is scale * byte. They are made into floats once, here; the arithmetic
   // is then that of any float32 model, and what the rounding to bytes cost has been paid when they were packed.
-  function unpack(packed) {
-    const characters = atob(packed.data), tensors = {};
-    const bytes = new Uint8Array(characters.length);
-    for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
-    for (const [name, { kind, start, rows, columns }] of Object.entries(packed.tensors)) {
-      if (kind === "float32") {
-        tensors[name] = { rows, columns, values: new Float32Array(bytes.buffer, start, rows * columns) };
-      } else {
-        const scales = new Float32Array(bytes.buffer, start, rows);
-        const int8 = new Int8Array(bytes.buffer, start + 4 * rows, rows * columns);
-        const values = new Float32Array(rows * columns);
-        for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) values[i] = scales[r] * int8[i];
-        tensors[name] = { rows, columns, values };
-      }
-    }
-    return tensors;
+  function unpack({ data, tensors }) {
+    const { buffer } = Figures.bytes(data);
+    return Object.fromEntries(Object.entries(tensors).map(([name, { kind, start, rows, columns }]) => {
+      if (kind === "float32") return [name, { rows, columns, values: new Float32Array(buffer, start, rows * columns) }];
+      const scales = new Float32Array(buffer, start, rows), int8 = new Int8Array(buffer, start + 4 * rows, rows * columns);
+      const values = new Float32Array(rows * columns);
+      for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) values[i] = scales[r] * int8[i];
+      return [name, { rows, columns, values }];
+    }));
   }
 
   class Model {
@@ -190,13 +162,17 @@ const FillMask = (() => {
       this.tensors = unpack(packed);
     }
 
+    // What is called so: weight and bias of a linear layer, or of a norm.
+    part(name) {
+      return [this.tensors[`${name}.weight`], this.tensors[`${name}.bias`].values];
+    }
+
     linear(x, name) {
-      return linear(x, this.tensors[`${name}.weight`], this.tensors[`${name}.bias`].values);
+      return linear(x, ...this.part(name));
     }
 
     norm(x, name) {
-      const { values: gain } = this.tensors[`${name}.weight`], { values: bias } = this.tensors[`${name}.bias`];
-      return layerNorm(x, { gain, bias }, this.config.epsilon);
+      return layerNorm(x, ...this.part(name), this.config.epsilon);
     }
 
     // A row a token: the vector of its word plus that of its place.
@@ -212,18 +188,18 @@ const FillMask = (() => {
     // One layer: tokens look at each other, then each is worked on alone; both times the result is added to what was there.
     layer(x, name, seen) {
       const [query, key, value] = ["q_lin", "k_lin", "v_lin"].map((part) => this.linear(x, `${name}.attention.${part}`));
-      const context = attention(query, key, value, this.config.heads, this.config.width, seen);
+      const context = attention(query, key, value, this.config, seen);
       x = this.norm(add(this.linear(context, `${name}.attention.out_lin`), x), `${name}.sa_layer_norm`);
       const inner = gelu(this.linear(x, `${name}.ffn.lin1`));
       return this.norm(add(this.linear(inner, `${name}.ffn.lin2`), x), `${name}.output_layer_norm`);
     }
 
     // The score of every word of the vocabulary at one place: the head runs for the blank alone, not for the other tokens.
-    // `layers`: only these run, in this order. Into `attentions` goes for each of them what its heads look at.
-    logits(ids, place, { layers = [...Array(this.config.layers).keys()], attentions = [] } = {}) {
+    // `layers`: only these run, in this order. Into `seen` goes what the heads look at, layer by layer.
+    logits(ids, place, { layers = Array(this.config.layers).keys(), seen = [] } = {}) {
       const { width } = this.config;
       let x = this.embed(ids);
-      for (const n of layers) x = this.layer(x, `transformer.layer.${n}`, attentions[attentions.push([]) - 1]);
+      for (const n of layers) x = this.layer(x, `transformer.layer.${n}`, seen);
       const state = this.linear(x.slice(place * width, (place + 1) * width), "vocab_transform");
       this.norm(gelu(state), "vocab_layer_norm");
       // The matrix that reads words in reads words out, too.
@@ -232,22 +208,13 @@ const FillMask = (() => {
 
     // The ids of a text and the place of its blank, which it needs. Throws a RangeError with a sentence for the reader.
     read(text, needed = true) {
-      const ids = this.tokenizer.encode(text), mask = this.tokenizer.ids.get("[MASK]");
-      const blanks = ids.filter((id) => id === mask).length;
-      if (blanks === 0 && needed) throw new RangeError("There is no blank: write [MASK] where a word is missing.");
+      const ids = this.tokenizer.encode(text), mask = this.tokenizer.ids.get("[MASK]"), blanks = ids.filter((id) => id === mask).length;
+      if (!blanks && needed) throw new RangeError("There is no blank: write [MASK] where a word is missing.");
       if (blanks > 1) throw new RangeError(`There are ${blanks} blanks: leave one [MASK] and fill the others in.`);
       if (ids.length > this.config.positions) {
         throw new RangeError(`The text is too long: ${ids.length} tokens, where the models read at most ${this.config.positions}.`);
       }
       return { ids, place: ids.indexOf(mask) };
-    }
-
-    // The `count` likeliest words for the blank of a text.
-    fill(text, count = 5, options = {}) {
-      const { ids, place } = this.read(text);
-      const probabilities = softmax(this.logits(ids, place, options));
-      const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-      return order.slice(0, count).map((id) => ({ word: this.tokenizer.pieces[id], probability: probabilities[id] }));
     }
   }
 

@@ -35,7 +35,8 @@ MEASURES = {
     "agreement": (100, "points"),
     "cosine": (1, ""),
 }
-Numbers = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Numbers = dict[str, Number]
 
 
 class Seconds(TypedDict):

@@ -26,23 +26,23 @@ process ends, however it ends. On a file system that has none (some network and 
 import contextlib
 import datetime
 import gc
-import json
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
 from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic reads no other one before Python 3.12
 
 import distil_lib
 from distil_lib.ablation.grid import Job
-from distil_lib.ablation.records import macro_scores, record_file
+from distil_lib.ablation.records import Number, Numbers, macro_scores, record_file
 from distil_lib.common.files import check_writable, write_result
-from distil_lib.common.hardware import default_threads, describe_machine
+from distil_lib.common.hardware import default_threads, describe_machine, set_threads
 from distil_lib.errors import UserError
 from distil_lib.finetune.models import weights_fingerprint
 from distil_lib.finetune.runner import Finetuning
@@ -50,6 +50,29 @@ from distil_lib.training.checkpoint import latest_valid_checkpoint
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.metrics_file import read_metrics
+
+Count = Annotated[int, Field(ge=0, le=2**63)]
+
+
+class Trained(TypedDict):
+    """`pretrained.json`: what is kept of a student's training until its record is written."""
+
+    figures: Numbers
+    weights: str
+    seconds: Number
+    steps: Count
+    tokens: Count
+    loss: Number
+
+
+class Tuned(TypedDict):
+    """A task in `finetuned.json`."""
+
+    scores: Annotated[list[Number], Field(min_length=1)]
+    seconds: Number
+
+
+TRAINED, TUNED = TypeAdapter(Trained), TypeAdapter(dict[str, Tuned])
 
 
 @contextlib.contextmanager
@@ -167,7 +190,7 @@ class GridRunner:
 
     def pretrain(self, job: Job, folder: Path) -> dict[str, Any]:
         """The student: its held-out figures and what it took. Resumes what is there already."""
-        run, done = folder / "pretraining", _read(folder / "pretrained.json")
+        run, done = folder / "pretraining", _read(folder / "pretrained.json", TRAINED)
         if done:
             return done
         begin = time.perf_counter()
@@ -210,8 +233,8 @@ class GridRunner:
         Each task is written down when it is done.
         """
         path = folder / "finetuned.json"
-        done = _read(path)
-        torch.set_num_threads(self.threads)
+        done = _read(path, TUNED)
+        set_threads(self.threads)
         model = str(folder / "pretraining" / "model")
         for name, config in job.finetuning.items():
             if name in done:
@@ -225,10 +248,14 @@ class GridRunner:
         return done
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What a stopped call left, or nothing; a damaged file is computed again."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+def _read(path: Path, kind: TypeAdapter) -> dict[str, Any]:
+    """What a stopped call left, or nothing; what a damaged file held is computed again."""
+    try:
+        return kind.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).", "Move it away.") from error
+    except ValidationError:
+        print(f"{path} is damaged: it is made again.", file=sys.stderr, flush=True)
+        return {}

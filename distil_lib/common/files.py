@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from distil_lib.common.errors import StorageError, storage_problem
 from distil_lib.errors import UserError
@@ -109,6 +110,39 @@ def atomic_write_text(path: Path, text: str) -> None:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
+    """Keep other programs out of a file or folder while the block runs.
+
+    The system releases the lock of a process that ends, however it ends. Where nothing can be
+    locked (a folder that is only read, some network file systems), nothing is.
+
+    Args:
+        path: the file or folder.
+        lock: the file that stands for it; by default a hidden one beside it, which is deleted.
+
+    Raises:
+        UserError: another program is at work there.
+    """
+    file = FileLock(lock or path.with_name(f".{path.name}.lock"))
+    with contextlib.suppress(OSError, NotImplementedError):
+        Path(file.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.acquire(blocking=False)
+        except Timeout:
+            raise UserError(
+                f"Another run is at work in {path}.",
+                "Wait for its end, or choose another.",
+                "output",
+            ) from None
+    try:
+        yield
+    finally:
+        if lock is None and file.is_locked:
+            Path(file.lock_file).unlink(missing_ok=True)
+        file.release()
 
 
 def check_writable(path: Path, setting: str = "output") -> None:

@@ -2,6 +2,7 @@
 
     choose_precision(torch.device("cpu"))      # ("bf16", "the processor has avx512_bf16")
     available_cpus()                           # those that this process may use
+    set_threads(2)                             # of PyTorch, or a `UserError`
     matmul_ceiling(torch.device("cpu"), torch.float32)      # FLOP/s that no training step exceeds
     describe_machine()                         # {"processor": ..., "cores": 2, ...}
 
@@ -10,6 +11,7 @@ Speeds are measured on this machine, not looked up.
 
 import os
 import platform
+import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,6 +73,40 @@ def default_threads() -> int:
 def current_device() -> torch.device:
     """Where a single process computes: a GPU if there is one."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def check_threads(number: int) -> None:
+    """Raise `UserError` unless the system starts so many threads in this process.
+
+    OpenMP would end the process at the first product, without saying which setting to change.
+    """
+    release, started = threading.Event(), []
+    try:
+        for _ in range(number):
+            thread = threading.Thread(target=release.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:  # a limit of the user, of the container, or of memory
+        raise UserError(
+            f"This machine does not start {number:,} threads: after {len(started):,} it refuses.",
+            f"Choose fewer: more than its {available_cpus()} CPUs are of no use.",
+            setting="threads",
+        ) from error
+    finally:
+        release.set()
+        for thread in started:
+            thread.join()
+
+
+def set_threads(number: int = 0) -> None:
+    """Let PyTorch compute with so many threads, or with `default_threads` for 0.
+
+    Raises:
+        UserError: the system does not start so many.
+    """
+    number = number or default_threads()
+    check_threads(number)
+    torch.set_num_threads(number)
 
 
 def on_cpu() -> bool:

@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_model
 
-from distil_lib.common.files import atomic_folder, write_result
+from distil_lib.common.files import atomic_folder, locked, write_result
 from distil_lib.common.hardware import (
     current_device,
-    default_threads,
     describe_machine,
     launch_precision,
     probe_precision,
+    set_threads,
 )
 from distil_lib.common.trainer import environment_kept
 from distil_lib.elmo.config import PROGRAM, ElmoPretrainConfig
@@ -43,14 +43,15 @@ from distil_lib.elmo.run_folder import (
     SETTINGS,
     full_disk_named,
     latest_valid_checkpoint,
-    locked,
     open_run,
 )
 from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.elmo.trainer import Recorder, diverged, new_trainer
 from distil_lib.elmo.vocabulary import Batches, Words, load_words, unigram_perplexity
 from distil_lib.errors import UserError
+from distil_lib.model_folder import check_finite
 from distil_lib.training.metrics_file import MetricsFile
+from distil_lib.training.run_folder import saving
 from distil_lib.training.sharding import check_alone
 
 # Settings of the model.
@@ -83,7 +84,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
     check_alone("ELMo is pretrained", "distil_lib.elmo.pretrain")
     config = replace(config, precision=launch_precision(config.precision))
     settings, folder = open_run(config), Path(config.output)
-    torch.set_num_threads(config.threads or default_threads())
+    set_threads(config.threads)
     words = load_words(config.corpus, config.vocabulary, config.block_size, config.max_characters)
     text = words.fingerprint()
     if settings.get("text", text) != text:
@@ -98,7 +99,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
     size, unigram = sum(map(len, words.train)), unigram_perplexity(words, words.held_out)
     print(f"{size:,} words to learn from; held-out unigram perplexity {unigram:.1f}", flush=True)
     model = _new_model(config, words)
-    with locked(folder):
+    with saving(folder), locked(folder, folder / LOCK):
         if not config.resume:
             write_result(folder / SETTINGS, settings)
         seconds = _train(config, words, model, settings["precision"])
@@ -121,7 +122,7 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
             (beside / "pretraining.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         for path in folder.glob("checkpoint-*"):  # a finished run no longer needs them
             shutil.rmtree(path)
-        (folder / SETTINGS).unlink()
+        (folder / SETTINGS).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
     return record
 
@@ -163,6 +164,7 @@ def _finished_model(folder: Path) -> ElmoForPreTraining:
         raise UserError(f"{folder} has lost its last checkpoint.", "Start again.", "output")
     model = ElmoForPreTraining(ElmoConfig.from_pretrained(checkpoint))
     load_model(model, checkpoint / "model.safetensors")
+    check_finite(checkpoint, model.state_dict())
     return model
 
 

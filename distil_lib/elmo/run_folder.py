@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from distil_lib.common.errors import StorageError
 from distil_lib.common.files import _sha256, check_writable, read_json, storage_named, write_result
 from distil_lib.elmo.config import RESUMABLE_OVERRIDES, ElmoPretrainConfig
@@ -85,28 +83,17 @@ def _hashes(checkpoint: Path) -> dict[str, str]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder. The system releases the lock of a process that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, blocking=False):
-            yield
-    except Timeout:
-        raise UserError(
-            f"Another run is at work in {folder}.", "Wait for its end, or choose another.", "output"
-        ) from None
-
-
-@contextmanager
 def full_disk_named(folder: Path, needed: int) -> Iterator[None]:
     """Name a full disk, of which torch does not say what it is; a checkpoint takes `needed`."""
     try:
         with storage_named(folder / "checkpoint"):
             yield
     except RuntimeError as error:
-        if shutil.disk_usage(folder).free > needed:
+        full = folder.is_dir() and shutil.disk_usage(folder).free <= needed
+        if not full and "inline_container" not in str(error):  # what writes torch's files
             raise
+        problem = "The disk is full" if full else "A file may not become so large, or is gone"
         raise StorageError(
-            f"The disk is full: no checkpoint fits into {folder}.",
-            "Free some space; what was saved before is complete.",
+            f"{problem}: no checkpoint can be written into {folder}.",
+            "Free some space, or raise the limit (`ulimit -f`); what was saved before is complete.",
         ) from error

@@ -20,17 +20,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PrinterCallback
 
-from distil_lib.common.files import atomic_folder, check_writable, write_result
+from distil_lib.common.files import atomic_folder, check_writable, locked, write_result
 from distil_lib.common.hardware import (
     current_device,
-    default_threads,
     describe_machine,
     launch_precision,
     probe_precision,
+    set_threads,
 )
 from distil_lib.common.paths import locate
 from distil_lib.common.trainer import Progress, environment_kept, one_process, quick_attention
@@ -293,7 +292,7 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     """
     check_alone("Fine-tuning runs", "distil_lib.finetune")
     config = replace(config, precision=launch_precision(config.precision))
-    torch.set_num_threads(config.threads or default_threads())
+    set_threads(config.threads)
     teacher = read_record(locate(config.compare_with)) if config.compare_with else None
     path = config.result_file()
     saved = read_record(path) if path.exists() else None
@@ -305,11 +304,20 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     if precision == "auto":  # what was measured once holds for all seeds
         precision = (saved or {"configuration": {}})["configuration"].get("precision") or ""
         precision = precision or probe_precision(current_device())
-    configuration, machine = work.described(precision), describe_machine()
-    record = open_record(path, configuration)
     if not path.exists():
         check_writable(path)
-    record = record or {
+    with locked(path):
+        record = _run_seeds(work, path, precision, arguments)
+    if teacher is not None:
+        print(retained_lines(record, teacher, str(config.compare_with)), flush=True)
+    return record
+
+
+def _run_seeds(work: Finetuning, path: Path, precision: str, arguments: Sequence[str]) -> dict:
+    """Run what the record at `path` does not have yet; returns the whole record."""
+    config, machine = work.config, describe_machine()
+    configuration = work.described(precision)
+    record = open_record(path, configuration) or {
         "task": work.task.name,
         "metric": work.task.metric,
         "split": work.task.evaluation[0],
@@ -332,8 +340,6 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
         record["seeds"] = dict(sorted(seeds.items(), key=lambda item: int(item[0])))
         record["summary"] = median_and_quartiles(record)
         write_result(path, record)
-        if progress:
+        if work.progress:
             print(seed_line(record, seed), flush=True)
-    if teacher is not None:
-        print(retained_lines(record, teacher, str(config.compare_with)), flush=True)
     return record

@@ -19,6 +19,7 @@ from distil_lib.common.files import read_json
 from distil_lib.common.paths import PROJECT
 from distil_lib.pages import grid_results
 from distil_lib.pages.grid_results import RESULTS
+from distil_lib.training.metrics_file import read_metrics
 
 GRID, LONG, REAL = "mini", "mini-longer", "real-student"
 SCALE = "default teacher, student of 3 layers"
@@ -205,7 +206,20 @@ def which_layers() -> list[Answer]:
     return [
         replace(long, results={**long.results, pair: settled}),
         replace(short, results={**short.results, pair: paired(runs["first"], runs["alternate"])}),
+        _layers_of_a_real_teacher(),
     ]
+
+
+def _layers_of_a_real_teacher() -> Answer:
+    """Layers 0, 2, 4 minus 0, 2, 5 of the real teacher: one seed, so no verdict."""
+    names = ("student-alternate-metrics.jsonl", "student-metrics.jsonl")
+    alternate, spread = (read_metrics(RESULTS / "real_teacher" / name)[-1] for name in names)
+    text = (
+        f"layers 0, 2, 4 instead of 0, 2, 5: {alternate['kl'] - spread['kl']:+.3f} nats, "
+        f"{100 * (alternate['accuracy'] - spread['accuracy']):+.1f} points of masked tokens; "
+        "one seed does not tell"
+    )
+    return Answer("04_initialization", text, REAL_SCALE, spread["step"], 1)
 
 
 def copied_head() -> list[Answer]:

@@ -7,12 +7,13 @@ A page shows many students that were trained for some twenty steps. To train all
 the page is executed takes minutes and shows nothing new. So their figures are in
 `data/results/short_runs`, and the page trains the students in `live` again: it stops if one of them
 is not what the record says. `DISTIL_RECORD=1 make execute CHAPTER=...` trains all of them and
-writes the record.
+writes the record; `DISTIL_RECORD=missing` trains only those that the record lacks.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,16 +130,18 @@ def recorded_runs(
         UserError: if there is no record of a job, or one that was run again gives other numbers.
     """
     path = FOLDER / f"{name}.json"
-    if os.environ.get("DISTIL_RECORD"):
-        rows = [[list(job), run(*job)] for job in jobs]
-        write_result(path, {"runs": rows, "machine": describe_machine()})
+    if mode := os.environ.get("DISTIL_RECORD"):
+        rows = _read(path) if mode == "missing" and path.is_file() else {}
+        for job in jobs:
+            if tuple(job) not in rows:  # written after each, so that a stop loses one run at most
+                rows[tuple(job)] = run(*job)
+                runs = [[list(job), result] for job, result in rows.items()]
+                write_result(path, {"runs": runs, "machine": describe_machine()})
     if not path.is_file():
         raise UserError(
             f"{path} does not exist.", "Record it: DISTIL_RECORD=1 make execute CHAPTER=..."
         )
-    found = {
-        tuple(job): result for job, result in json.loads(path.read_text(encoding="utf-8"))["runs"]
-    }
+    found = _read(path)
     if missing := [job for job in jobs if tuple(job) not in found]:
         raise UserError(
             f"{path} has no run {missing[0]}.",
@@ -152,6 +155,10 @@ def recorded_runs(
                 f"The run {job} gives {now.round(3)} here; {path.name} has {then.round(3)}."
             )
     return {tuple(job): found[tuple(job)] for job in jobs}
+
+
+def _read(path: Path) -> dict[tuple, Any]:
+    return {tuple(job): result for job, result in json.loads(path.read_text("utf-8"))["runs"]}
 
 
 def _numbers(result: Any) -> list[float]:

@@ -19,14 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from distil_lib.common.files import check_writable, write_result
-from distil_lib.common.paths import locate
+from distil_lib.common.hardware import check_threads
 from distil_lib.errors import UserError
 from distil_lib.export.load import INPUTS, dummy_inputs
-from distil_lib.finetune.models import positions
-from distil_lib.model_folder import check_model_folder
+from distil_lib.finetune.models import label_order, load_config, positions
+from distil_lib.tasks.registry import find_task
 from distil_lib.timing.backend_config import PROGRAM, BackendComparisonConfig
 from distil_lib.timing.backend_differences import random_difference, score
 from distil_lib.timing.backend_latency import measure, memory
@@ -51,9 +51,21 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
     """
     if config.output:
         check_writable(Path(config.output))
+    check_threads(max(config.threads))  # not after an hour with fewer
     names = {role: getattr(config, role) for role in ROLES}
-    for name in filter(None, names.values()):  # both, before the first is exported
-        check_model_folder(locate(name))
+    # Both are checked before the first is exported, which takes minutes.
+    configs = {role: load_config(name) for role, name in names.items() if name}
+    models = {role: name or _random(role, config.size) for role, name in names.items()}
+    configs |= {role: m.config for role, m in models.items() if not isinstance(m, str)}
+    if max(config.lengths) > (longest := min(map(positions, configs.values()))):
+        raise UserError(
+            f"A length of {max(config.lengths)} is asked for.",
+            f"These models read {longest} tokens at most.",
+            setting="lengths",
+        )
+    if config.task:
+        for role, model_config in configs.items():
+            label_order(model_config, find_task(config.task), names[role])
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "distil_lib.timing.backend_comparison", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -63,21 +75,8 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
         "threads": {},
     }
     with tempfile.TemporaryDirectory() as where:
-        folders = {
-            role: prepare(name or _random(role, config.size), Path(where, role))
-            for role, name in names.items()
-        }
-        configs = {
-            role: AutoConfig.from_pretrained(folder / "checkpoint")
-            for role, folder in folders.items()
-        }
+        folders = {role: prepare(model, Path(where, role)) for role, model in models.items()}
         vocab_size = min(c.vocab_size for c in configs.values())
-        if max(config.lengths) > (longest := min(map(positions, configs.values()))):
-            raise UserError(
-                f"A length of {max(config.lengths)} is asked for.",
-                f"These models read {longest} tokens at most.",
-                setting="lengths",
-            )
         with pinned_process(min(config.threads)) as process:
             for role, folder in folders.items():
                 job = (

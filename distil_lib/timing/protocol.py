@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import numpy as np
 import torch
 from transformers import logging as transformers_logging
 
-from distil_lib.common.hardware import describe_machine
+from distil_lib.common.hardware import check_threads, describe_machine
+from distil_lib.errors import UserError
 
 FLAGS = (
     "avx2",
@@ -148,13 +150,25 @@ def sampling_error(seconds: np.ndarray, sizes: np.ndarray, whole: int) -> float:
 # ------------------------------------------------------------------------------- processes, machine
 @contextlib.contextmanager
 def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
-    """A process that has computed nothing before, whose libraries have so many threads."""
+    """A process that has computed nothing before, whose libraries have so many threads.
+
+    Raises:
+        UserError: the system does not start so many, or has ended the process.
+    """
+    check_threads(threads)
     context = multiprocessing.get_context("spawn")
-    with (
-        _environment(dict.fromkeys(POOLS, str(threads))),
-        ProcessPoolExecutor(1, context, initializer=_pin, initargs=(threads,)) as process,
-    ):
-        yield process
+    try:
+        with (
+            _environment(dict.fromkeys(POOLS, str(threads))),
+            ProcessPoolExecutor(1, context, initializer=_pin, initargs=(threads,)) as process,
+        ):
+            yield process
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"The system has ended the process that measures with {threads} thread(s).",
+            "Mostly it had too little memory: close other programs, or measure less at once.",
+            setting="threads",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from pydantic import Field
 
 from distil_lib.common.cli import NonNegativeInt, Program, Settings, ThreadCounts, Width, option
 from distil_lib.common.files import check_writable, write_result
+from distil_lib.common.hardware import check_threads
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
 from distil_lib.pages.paper_numbers import table
@@ -204,6 +205,7 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
     """
     if config.output:
         check_writable(Path(config.output))
+    check_threads(max(config.threads))  # not after an hour with fewer
     texts, described = load_texts(config)
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),

@@ -33,6 +33,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from distil_lib.common.files import _sha256, atomic_folder, read_json
 from distil_lib.errors import UserError
+from distil_lib.model_folder import check_finite
 
 MANIFEST, STATE = "manifest.json", "state.json"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -186,15 +187,18 @@ def load_checkpoint(
         The number of steps that are done, and `extra` as it was saved.
 
     Raises:
-        UserError: the checkpoint is of another model or another optimizer.
+        UserError: the checkpoint is of another model or another optimizer, or its weights are NaN.
     """
     state = read_state(checkpoint)
     weights: dict[str, Any] = load_file(checkpoint / MODEL)
     weights = {_bare_name(name): weight for name, weight in weights.items()}
+    check_finite(checkpoint, weights)  # hashes do not say so of a file that was written anew
     own: dict[str, Any] = get_model_state_dict(model)
     expected = _once(own, model)
     moments: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(checkpoint / OPTIMIZER).items():
+    remembered = load_file(checkpoint / OPTIMIZER)
+    check_finite(checkpoint, remembered)
+    for name, tensor in remembered.items():
         parameter, _, key = name.rpartition(".")
         moments.setdefault(parameter, {})[key] = tensor
     optimizer_state = {"state": moments, "param_groups": state["param_groups"]}

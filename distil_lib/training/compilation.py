@@ -8,6 +8,12 @@ A layer is compiled in place: names of parameters, checkpoints and exports do no
 layers of a model share one compiled form, so that its depth costs no compiling. Evaluations, whose
 batches have other shapes, are not compiled (`eager`). Compiled dropout draws other numbers, with
 the same chances and from the same seed; without dropout only rounding differs.
+
+With graphs a GPU replays the launches of a layer, which it recorded before, into the same memory:
+
+    compile_layers(student, teacher, graphs=True)
+    keep_gradients(student)                            # then zero_grad(set_to_none=False)
+    torch.compiler.cudagraph_mark_step_begin()         # before each micro-batch
 """
 
 import contextlib
@@ -23,7 +29,7 @@ def compiles(setting: str, device: torch.device, sharded: bool = False) -> bool:
     """Whether to compile.
 
     Args:
-        setting: "on", "off", or "auto": on a GPU whose compiler works.
+        setting: "on", "off", "auto": on a GPU whose compiler works, or "graphs": as "on".
         device: where the models are.
         sharded: whether FSDP puts each layer together before it is used, and takes it apart.
 
@@ -39,7 +45,7 @@ def compiles(setting: str, device: torch.device, sharded: bool = False) -> bool:
             setting="compile",
         )
     reason = why_not(device)
-    if reason and setting == "on":
+    if reason and setting != "auto":
         raise UserError(
             f"torch.compile does not work on this machine: {reason}.",
             "Install a C++ compiler (on a GPU, Triton too), or leave it off.",
@@ -63,8 +69,13 @@ def why_not(device: torch.device) -> str:
     return ""
 
 
-def compile_layers(*models: nn.Module | None, backend: str = "inductor") -> int:
-    """Compile the layers of each model in place, before it is wrapped; returns their number."""
+def compile_layers(
+    *models: nn.Module | None, backend: str = "inductor", graphs: bool = False
+) -> int:
+    """Compile the layers of each model in place, before it is wrapped; returns their number.
+
+    graphs: whether a GPU records them in CUDA graphs, too; elsewhere that changes nothing.
+    """
     layers = [
         module
         for model in models
@@ -74,8 +85,19 @@ def compile_layers(*models: nn.Module | None, backend: str = "inductor") -> int:
         for module in stack
     ]
     for layer in layers:
-        layer.compile(backend=backend)
+        layer.compile(backend=backend, mode="reduce-overhead" if graphs else None)
     return len(layers)
+
+
+def keep_gradients(model: nn.Module) -> None:
+    """Give each weight a gradient to add to, in memory that no graph writes over.
+
+    Otherwise it would be what the backward pass of a layer returns, and the next micro-batch's
+    replay would overwrite that.
+    """
+    for p in model.parameters():
+        if p.requires_grad and p.grad is None:
+            p.grad = torch.zeros_like(p)
 
 
 def eager(compiled: bool = True) -> contextlib.AbstractContextManager:

@@ -138,8 +138,10 @@ class PretrainConfig(Settings):
     precision: Precision = option(
         "auto", "fp32, bf16 (autocast), or auto: whichever is quicker on this machine, measured"
     )
-    compile: Literal["auto", "on", "off"] = option(
-        "auto", "torch.compile layers and losses: on, off, or auto: on a GPU whose compiler works"
+    compile: Literal["auto", "on", "off", "graphs"] = option(
+        "auto",
+        "torch.compile layers and losses: on, off, auto: on a GPU whose compiler works, or graphs: "
+        "on, with the layers' launches recorded in CUDA graphs",
     )
     # While it runs
     log_every: PositiveInt = option(10, "steps between two lines of metrics.jsonl")

@@ -201,6 +201,8 @@ class PretrainingRun:
         parts = torch.zeros(4, device=self.setup.device)
         for i, micro_batch in enumerate(micro_batches):
             last = i + 1 == len(micro_batches)
+            if self.setup.graphs:  # what the micro-batch before has computed may be overwritten
+                torch.compiler.cudagraph_mark_step_begin()
             with (
                 contextlib.nullcontext() if last else self.accelerator.no_sync(self.model),
                 self.accelerator.autocast(),
@@ -214,7 +216,7 @@ class PretrainingRun:
         for optimizer, schedule in zip(self.setup.optimizers, self.setup.schedules, strict=True):
             optimizer.step()
             schedule.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=not self.setup.graphs)
         return torch.cat([parts, full_tensor(torch.as_tensor(norm)).to(parts).reshape(1)])
 
     # -------------------------------------------------------------------------- metrics, evaluation

@@ -77,6 +77,18 @@ def optimizer_bytes(config: PretrainConfig, model: PretrainedConfig) -> int:
     return 8 * parameters(model) - (4 * matrices if config.optimizer == "muon" else 0)
 
 
+def teacher_bytes(config: PretrainConfig, teacher: PretrainedConfig) -> int:
+    """A teacher's weights; its linear maps are in bf16 where products are: `round_linear_maps`."""
+    if config.teacher_dtype == "bfloat16":
+        return 2 * parameters(teacher)
+    H, F, n = teacher.hidden_size, _feed_forward(teacher), teacher.num_hidden_layers
+    maps = n * (4 * (H * H + H) + 2 * H * F + F + H) + H * H + H  # the last is the head's own
+    # The output's matrix is a rounded copy where it is the table of word vectors too.
+    output = teacher.vocab_size * H * (1 if teacher.tie_word_embeddings else -1)
+    rounded = 2 * (output - maps) if config.precision == "bf16" else 0
+    return 4 * parameters(teacher) + rounded
+
+
 def layer_bytes(config: PretrainConfig, model: PretrainedConfig, device: str = "cpu") -> int:
     """What a layer keeps of each token for the backward pass."""
     H, F = model.hidden_size, _feed_forward(model)
@@ -137,7 +149,7 @@ def step_memory(
         # The matrix's gradient is made in the forward pass, chunk by chunk: a product, then a sum.
         product = 4 * V * H + (2 * V * H if bf16 and device == "cpu" else 0)
         logits = max(FUSED_COPIES * chunk * 4 * V, 2 * chunk * 4 * V + product)
-        logits += 4 * V * H + (2 * V * H if bf16 and teacher else 0)
+        logits += 4 * V * H
     else:
         logits = predicted * V * (DEFINED_COPIES * 4 + 2 * number)
     states = predicted * 4 * 5 * H
@@ -148,11 +160,10 @@ def step_memory(
     return StepMemory(
         model=4 * weights + optimizer_bytes(config, student),
         gradients=4 * weights,
-        teacher=(2 if config.teacher_dtype == "bfloat16" else 4)
-        * (parameters(teacher) if teacher else 0),
+        teacher=teacher_bytes(config, teacher) if teacher else 0,
         activations=activations,
         head=logits + states,
         evaluation=evaluation,
         exchange=4 * weights if world > 1 else 0,
-        accumulates=share > config.micro_batch_size,
+        accumulates=share > config.micro_batch_size or config.compile == "graphs",
     )

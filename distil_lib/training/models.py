@@ -31,15 +31,20 @@ def load_run_teacher(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast)
 def round_linear_maps(teacher: MaskedLM, dtype: torch.dtype) -> int:
     """Keep a teacher's linear maps in the precision that autocast rounds them to at every use.
 
-    It answers with the same bits, and nothing has to be rounded again in each step. The output's
-    matrix stays as it is: it is the table of word vectors too, which autocast does not round.
+    It answers with the same bits, and nothing has to be rounded again in each step. The output gets
+    a matrix of its own: the table of word vectors, which it shares, is not rounded by autocast. Its
+    bias stays as it is, for logits are summed up in fp32.
 
     Returns:
         The number of maps.
     """
     output = teacher.model.get_output_embeddings()
-    linear = (m for m in teacher.modules() if isinstance(m, nn.Linear) and m is not output)
-    return len([module.to(dtype) for module in linear])
+    output.weight = nn.Parameter(output.weight.to(dtype), requires_grad=False)
+    linear = [module for module in teacher.modules() if isinstance(module, nn.Linear)]
+    for module in linear:
+        if module is not output:
+            module.to(dtype)
+    return len(linear)
 
 
 def model_fingerprint(model: MaskedLM | None) -> str:

@@ -19,11 +19,11 @@ from transformers import PretrainedConfig
 
 from distil_lib.common.hardware import (
     choose_precision,
-    default_threads,
     describe_machine,
     launch_precision,
     matmul_ceiling,
     on_cpu,
+    set_threads,
 )
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
@@ -115,7 +115,7 @@ def plan_run(config: PretrainConfig) -> str:
     world = int(os.environ.get("WORLD_SIZE", 1))
     config = replace(config, precision=launch_precision(config.precision))
     if device == "cpu":
-        torch.set_num_threads(config.threads or default_threads())
+        set_threads(config.threads)
     precision, why = choose_precision(torch.device(device))
     quicker, reason = config.precision == "fp32" and precision == "bf16", ""
     if config.precision == "auto":

@@ -25,9 +25,9 @@ from transformers import PreTrainedTokenizerFast
 
 from distil_lib.common.hardware import (
     choose_precision,
-    default_threads,
     launch_precision,
     matmul_ceiling,
+    set_threads,
 )
 from distil_lib.common.paths import locate
 from distil_lib.common.rendezvous import meet
@@ -40,7 +40,7 @@ from distil_lib.text.batches import StepBatches
 from distil_lib.text.blocks import Blocks, load_blocks
 from distil_lib.text.streaming import BlockStream, StreamBatches
 from distil_lib.text.tokenizer import load_tokenizer, tokenizer_fingerprint
-from distil_lib.training.compilation import compile_layers, compiles
+from distil_lib.training.compilation import compile_layers, compiles, keep_gradients
 from distil_lib.training.compiled_losses import compiled_vocabulary_losses
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.models import (
@@ -63,7 +63,7 @@ class TrainingSetup:
     prepared by `accelerator`. `sequences`: how many are read in all, or None if `steps` decides.
     `checkpoint`: to resume from, or None. `inputs`: hashes of teacher, tokenizer and text.
     `progress`: what the learning rate follows if there is a time limit. `lock`: on the main
-    process. `compiled`: whether layers and losses are.
+    process. `compiled`: whether layers and losses are; `graphs`: whether in CUDA graphs.
     """
 
     config: PretrainConfig
@@ -84,6 +84,7 @@ class TrainingSetup:
     step: DistillationStep
     precision_reason: str
     compiled: bool
+    graphs: bool
 
     @property
     def rank(self) -> int:
@@ -145,9 +146,9 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         config = replace(config, precision=launch_precision(config.precision))
     state = meet()
     errors = SharedErrors(state.process_index, state.num_processes)
-    if state.device.type == "cpu":
-        torch.set_num_threads(config.threads or default_threads())
     with errors.shared():
+        if state.device.type == "cpu":
+            set_threads(config.threads)
         _check_settings(config, state.num_processes)
         chosen = _choose_precision(config, state) if state.is_main_process else None
     precision, reason = errors.gather(chosen)[0]  # all processes must agree
@@ -201,10 +202,13 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         if config.precision == "bf16":
             round_linear_maps(teacher, torch.bfloat16)
     fused: bool | Callable = config.fused
+    graphs = config.compile == "graphs"
     if compiled := all(errors.gather(able)):  # each process has a compiler of its own
-        compile_layers(model, teacher)
+        compile_layers(model, teacher, graphs=graphs)
         fused = fused and compiled_vocabulary_losses()
     model, *prepared = accelerator.prepare(model, *optimizers)
+    if graphs:
+        keep_gradients(model)
     progress = LinearByProgress(config.warmup_ratio) if config.time_limit else None
     warmup = max(round(config.warmup_ratio * steps), 1)
     loss = TripleLoss(config.alpha_ce, config.alpha_mlm, config.alpha_cos, config.temperature)
@@ -227,6 +231,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         step=DistillationStep(model, teacher, loss, config.soft_targets, fused),
         precision_reason=reason,
         compiled=compiled,
+        graphs=graphs,
     )
 
 
@@ -311,7 +316,8 @@ def describe_run(setup: TrainingSetup, done: int) -> str:
         kind = f"student of {config.teacher}"
     return (
         f"{kind}: {parameters:,} parameters; {setup.world} process(es) on {setup.device.type}"
-        f"{', sharded' if setup.sharded else ''}{', compiled' if setup.compiled else ''}, "
+        f"{', sharded' if setup.sharded else ''}{', compiled' if setup.compiled else ''}"
+        f"{' in CUDA graphs' if setup.graphs and setup.device.type == 'cuda' else ''}, "
         f"{config.precision}{setup.precision_reason}, "
         f"{torch.get_num_threads()} thread(s) each; steps {done} to {setup.steps} of "
         f"{config.batch_size} x {config.block_size} tokens from {config.corpus}"

@@ -2,15 +2,19 @@
 left.
 """
 
+import copy
 import json
 import math
 import re
 
+import numpy as np
 import pytest
 
+from distil_lib.ablation import runner
 from distil_lib.ablation.__main__ import forecast, report
 from distil_lib.ablation.grid import read_grid
 from distil_lib.ablation.records import estimate, macro_scores, read_records, values_by_seed
+from distil_lib.common.files import write_result
 from distil_lib.errors import UserError
 
 
@@ -151,3 +155,77 @@ def test_macro_scores_are_of_each_suite():
         "squad": 2.0,
     }
     assert macro_scores(scores) == {"documentation": 15.0, "glue": 75.0}
+
+
+# ------------------------------------------------------------------- what a stopped call has left
+LEFT = {
+    "pretrained.json": {
+        "figures": {"kl": 0.5, "accuracy": 0.25},
+        "weights": "c0ffee",
+        "seconds": 2.5,
+        "steps": 4,
+        "tokens": 512,
+        "loss": 3.5,
+    },
+    "finetuned.json": {"sst2": {"scores": [50.0, 62.5], "seconds": 1.5}},
+}
+KINDS = {"pretrained.json": runner.TRAINED, "finetuned.json": runner.TUNED}
+FOREIGN = [None, [], {}, "x", 10**400, float("nan"), float("inf"), True, [None]]
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_a_stopped_call_has_left_is_read_as_it_was_written(name, tmp_path, capsys):
+    assert runner._read(tmp_path / name, KINDS[name]) == {}
+    write_result(tmp_path / name, LEFT[name])
+    assert runner._read(tmp_path / name, KINDS[name]) == LEFT[name]
+    assert capsys.readouterr().err == ""
+
+
+def places(content, path=()):
+    """The path of each value, and of each value in it."""
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_damaged_anywhere_is_made_again_with_a_word(name, tmp_path, capsys):
+    """Every value of the file in turn is replaced by each of `FOREIGN`, or left out.
+
+    Oracle: a value that is taken has the type of the one that was there.
+    """
+    for path in places(LEFT[name]):
+        for value in ["left out", *FOREIGN]:
+            content = copy.deepcopy(LEFT[name])
+            owner = content
+            for key in path[:-1]:
+                owner = owner[key]
+            if value == "left out":
+                del owner[path[-1]]
+            else:
+                owner[path[-1]] = value
+            (tmp_path / name).write_text(json.dumps(content))
+            found = runner._read(tmp_path / name, KINDS[name])
+            said = capsys.readouterr().err
+            if found or content == {}:  # no task is done yet
+                assert said == "" and np.isfinite([*numbers(found)]).all(), (path, value)
+            else:
+                assert "is damaged: it is made again" in said
+    for text in ("", "[]", "null", "5", "\0" * 9, "[" * 100_000):
+        (tmp_path / name).write_text(text)
+        assert runner._read(tmp_path / name, KINDS[name]) == {}
+
+
+def numbers(content):
+    """All values; a text that stands for a number is none."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key != "weights":
+                yield from numbers(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from numbers(value)
+    else:
+        assert type(content) in (int, float), content
+        yield content

@@ -242,6 +242,11 @@ def test_every_way_in_takes_the_versions_of_the_lock():
         assert not re.search(r"\b(torch|numpy|transformers|jupyter-book)\s*[=<>~]=", text), path
 
 
+def test_the_values_of_the_makefile_hold_no_blank():
+    """Make keeps what stands before a comment: `X = 1  # why` exports "1  "."""
+    assert re.findall(r"^[^\t#\n]*=.*?[ \t]+(?:#.*)?$", MAKEFILE, re.MULTILINE) == []
+
+
 def test_oldest_versions_are_named():
     """`make oldest` promises something only for what has a lower bound."""
     extras = PROJECT["project"]["optional-dependencies"]

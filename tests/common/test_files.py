@@ -1,14 +1,17 @@
 """Files that are read with care, and text that is UTF-8 on every system."""
 
 import ast
+import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from distil_lib.common.files import read_json, read_yaml
+from distil_lib.common.files import locked, read_json, read_yaml
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.finetune.records import read_record
@@ -135,3 +138,42 @@ def test_what_is_no_regular_file_is_not_waited_for(read, kind, tmp_path):
     )
     with pytest.raises(UserError, match="no regular file"):
         read(file)
+
+
+# ------------------------------------------------------------------------------------------ locks
+def test_one_program_at_a_time_and_nothing_is_left(tmp_path):
+    with locked(tmp_path / "r.json"):
+        with pytest.raises(UserError, match=r"Another run is at work in .*r\.json"):
+            locked(tmp_path / "r.json").__enter__()
+        with locked(tmp_path / "other.json"):
+            pass
+    with locked(tmp_path / "r.json"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_was_killed_is_in_nobodys_way(tmp_path):
+    code = "import os, sys; from pathlib import Path; from distil_lib.common.files import locked\n"
+    code += "block = locked(Path(sys.argv[1])); block.__enter__(); os.kill(os.getpid(), 9)"
+    environment = os.environ | {"PYTHONPATH": str(LIBRARY.parent)}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "r.json"], env=environment)
+    assert done.returncode == -9 and (tmp_path / ".r.json.lock").exists()
+    with locked(tmp_path / "r.json"):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOLCK])
+def test_where_nothing_can_be_locked_nothing_is(number, tmp_path, monkeypatch):
+    def refuses(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("distil_lib.common.files.FileLock.acquire", refuses)
+    entered = []
+    with locked(tmp_path / "r.json"):
+        entered.append(1)
+    assert entered == [1]
+
+
+def test_what_the_block_raises_is_left_alone(tmp_path):
+    with pytest.raises(OSError, match="mine"), locked(tmp_path / "r.json"):
+        raise OSError("mine")

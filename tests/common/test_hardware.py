@@ -1,8 +1,10 @@
 """What a machine is measured to be good at."""
 
+import importlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -171,3 +173,57 @@ def test_what_the_launcher_asks_for_is_used_where_the_settings_leave_it_open(mon
     assert hardware.launch_precision("auto") == hardware.launch_precision("bf16") == "bf16"
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     assert hardware.launch_precision("auto") == "bf16"
+
+
+# ----------------------------------------------------------------------------------------- threads
+@pytest.fixture
+def few_threads(monkeypatch):
+    """A system that starts three threads and then refuses, as Linux says it."""
+    start, started = threading.Thread.start, []
+
+    def limited(thread):
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    return started
+
+
+def test_more_threads_than_the_system_starts_are_refused_before_torch_asks(few_threads):
+    before = torch.get_num_threads()
+    with pytest.raises(UserError, match="4,096 threads: after 3 ") as error:
+        hardware.set_threads(4096)
+    assert error.value.settings == ("threads",) and torch.get_num_threads() == before
+    assert not any(thread.is_alive() for thread in few_threads)
+
+
+def test_as_many_threads_as_the_system_starts_are_used(few_threads):
+    before = torch.get_num_threads()
+    try:
+        hardware.set_threads(3)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "program, arguments",
+    [
+        ("distil_lib.elmo.pretrain", ["--output", "run"]),
+        ("distil_lib.finetune.__main__", ["--task", "doc-qa"]),
+        ("distil_lib.pretrain", ["--plan"]),
+        ("distil_lib.timing.__main__", ["--size", "small"]),
+        ("distil_lib.timing.backend_comparison", ["--size", "small"]),
+    ],
+)
+def test_every_program_says_so_before_it_works(
+    program, arguments, few_threads, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(program).main([*arguments, "--threads", "500"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "500 threads" in said and "(--threads)" in said
+    assert list(tmp_path.iterdir()) == []

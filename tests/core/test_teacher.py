@@ -109,6 +109,12 @@ def test_weights_that_are_no_numbers_are_refused_by_name(folder, value):
     refused(folder, name, "NaN or infinity")
 
 
+def test_a_folder_in_the_place_of_the_weights_is_named(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    refused(folder, "model.safetensors is no file")
+
+
 def test_pruned_heads_are_named(folder):
     name = "bert.encoder.layer.0.attention.self.query.weight"
     change_weights(folder, lambda w: w | {name: w[name][:8]})

@@ -16,17 +16,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import randomize, write_jsonl
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from distil_lib.common.files import locked
 from distil_lib.elmo import pretrain as elmo_pretrain
 from distil_lib.elmo.characters import character_ids
 from distil_lib.elmo.config import ElmoPretrainConfig
 from distil_lib.elmo.language_model import ElmoForPreTraining, perplexities
 from distil_lib.elmo.model import Elmo, ElmoConfig
 from distil_lib.elmo.pretrain import main, pretrain
-from distil_lib.elmo.run_folder import locked
+from distil_lib.elmo.run_folder import LOCK, complete_checkpoint, latest_valid_checkpoint
 from distil_lib.elmo.tokenizer import new_tokenizer
-from distil_lib.elmo.trainer import ElmoTrainer
+from distil_lib.elmo.trainer import ElmoTrainer, Recorder
 from distil_lib.elmo.vocabulary import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
 from distil_lib.errors import UserError
 from distil_lib.finetune.models import load_task_model, load_task_tokenizer
@@ -335,6 +336,23 @@ def test_a_run_that_dies_after_its_last_step_has_the_same_figures(
     same_end(tmp_path, never_stopped, run(settings, tmp_path, resume=True))
 
 
+def test_a_weight_that_no_held_out_text_reads_may_not_be_nan(never_stopped, tmp_path, monkeypatch):
+    """The file's hash is right, and the perplexities are: still no model is written."""
+    settings = never_stopped[2]
+    with monkeypatch.context() as patch, pytest.raises(UserError):
+        patch.setattr(elmo_pretrain, "perplexities", lambda *_: (2.0, math.nan))
+        run(settings, tmp_path)
+    checkpoint, state = latest_valid_checkpoint(tmp_path)
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["elmo.characters.embeddings.weight"][-1] = math.nan
+    save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
+    complete_checkpoint(checkpoint, state)
+    monkeypatch.setattr(elmo_pretrain, "perplexities", lambda *_: (2.0, 3.0))
+    with pytest.raises(UserError, match=r"embeddings\.weight .*NaN"):
+        run(settings, tmp_path, resume=True)
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient", "held-out perplexity"])
 def test_nan_is_never_a_result(where, settings, tmp_path, monkeypatch):
     """It stops the run, with the step and the cause; nothing that holds NaN is saved."""
@@ -368,8 +386,8 @@ def test_a_full_disk_is_named_and_costs_no_checkpoint(settings, tmp_path, monkey
             return save(trainer, *arguments)
 
         patch.setattr(ElmoTrainer, "_save_checkpoint", fails)
-        # There is space: something else is wrong.
-        with pytest.raises(RuntimeError, match="unexpected pos"):
+        # There is space: it is a limit.
+        with pytest.raises(UserError, match="ulimit -f"):
             run(settings, tmp_path / "other")
         patch.setattr("shutil.disk_usage", lambda _: Usage(free=100))
         with pytest.raises(UserError, match="The disk is full"):
@@ -379,6 +397,34 @@ def test_a_full_disk_is_named_and_costs_no_checkpoint(settings, tmp_path, monkey
 
 
 Usage = namedtuple("Usage", "free")
+
+
+def test_an_error_that_is_none_of_the_disk_is_not_taken_for_one(settings, tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(ElmoForPreTraining, "forward", fails)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(settings, tmp_path / "run")
+
+
+def test_a_folder_that_is_lost_while_it_is_written_into_is_one_message(
+    settings, tmp_path, monkeypatch
+):
+    folder, steps = tmp_path / "run", []
+    before = Recorder.on_pre_optimizer_step
+
+    def lost(recorder, *arguments, **more):
+        steps.append(1)
+        if len(steps) == 2:
+            shutil.rmtree(folder)
+            folder.write_text("another file")
+        return before(recorder, *arguments, **more)
+
+    monkeypatch.setattr(Recorder, "on_pre_optimizer_step", lost)
+    with pytest.raises(UserError, match=r"run could not be written \(Not a directory\)"):
+        run(settings, folder)
+    assert folder.read_text() == "another file"
 
 
 def test_a_run_is_resumed_with_its_own_text_and_settings_only(settings, corpus, tmp_path):
@@ -406,7 +452,10 @@ def test_a_run_is_resumed_with_its_own_text_and_settings_only(settings, corpus, 
 
 
 def test_one_run_at_a_time(settings, tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="Another run is at work"):
+    with (
+        locked(tmp_path, tmp_path / LOCK),
+        pytest.raises(UserError, match="Another run is at work"),
+    ):
         run(settings, tmp_path)
     assert not (tmp_path / "settings.json").exists()
 

@@ -23,6 +23,7 @@ from transformers import (
     XLNetConfig,
 )
 
+from distil_lib.common.files import locked
 from distil_lib.errors import UserError
 from distil_lib.finetune.__main__ import main
 from distil_lib.finetune.config import FinetuneConfig
@@ -120,6 +121,12 @@ def test_a_comparison_says_in_which_settings_the_recipes_differ(settings, tmp_pa
     (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
     for difference in ("epochs 3 and 8", "training rows 100 and 160", "seeds 1 and 2"):
         assert difference in note
+
+
+def test_two_at_once_do_not_write_one_record(settings, tmp_path, capsys):
+    with locked(tmp_path / "mine.json"):
+        said = refused(settings | {"output": "mine.json"}, capsys)
+    assert "Another run is at work" in said and not (tmp_path / "mine.json").exists()
 
 
 # -------------------------------------------------------------------------------- not-a-number

@@ -14,10 +14,10 @@ OTHER = "Return the mean of the array along the given axis."
 
 def shares(live) -> list[np.ndarray]:
     """Of teacher and student, (layers, heads, L, L)."""
-    return [np.array(x) for x in live.evaluate(
-        "figure.answer.shares.map((model) => model.map((layer) => layer.map((head) => "
-        "head.map((row) => [...row]))))"
-    )]  # fmt: skip
+    heads = live.evaluate(
+        "figure.answer.shares.map((model) => model.map((head) => head.map((row) => [...row])))"
+    )
+    return [np.array(x).reshape(-1, 4, *np.shape(x)[1:]) for x in heads]
 
 
 def rows(live) -> np.ndarray:

@@ -171,7 +171,7 @@ def test_the_script_measures_and_makes_its_table(tmp_path):
     assert "products of random matrices reach" in done.stdout and "| machine | 0 |" in done.stdout
     assert [row["part"] for row in lines(tmp_path / "out")] == ["machine"] * 4
     again = script(tmp_path / "out", "--small")
-    assert again.returncode == 1 and "holds results already" in again.stderr
+    assert again.returncode == 2 and "holds results already" in again.stderr
 
 
 @pytest.mark.slow

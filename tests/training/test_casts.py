@@ -22,8 +22,9 @@ from transformers import (
 )
 
 from distil_lib.teacher import MaskedLM
-from distil_lib.training.config import parse_arguments
+from distil_lib.training.config import PretrainConfig, parse_arguments
 from distil_lib.training.loop import PretrainingRun
+from distil_lib.training.memory import teacher_bytes
 from distil_lib.training.models import round_linear_maps
 
 BERT = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -40,8 +41,11 @@ FAMILIES = {
 def test_a_teacher_of_rounded_maps_answers_with_the_same_bits(family):
     teacher = randomize(MaskedLM(FAMILIES[family]())).eval().requires_grad_(False)
     rounded = copy.deepcopy(teacher)
-    # Two layers of six maps, and the head's own.
-    assert round_linear_maps(rounded, torch.bfloat16) == 2 * 6 + 1
+    # Two layers of six maps, the head's own, and the output.
+    assert round_linear_maps(rounded, torch.bfloat16) == 2 * 6 + 2
+    sizes = {p.data_ptr(): p.nbytes for p in rounded.parameters()}
+    plan = PretrainConfig(teacher="a teacher", precision="bf16")
+    assert teacher_bytes(plan, rounded.config) == sum(sizes.values())
     ids = torch.randint(5, 40, (3, 10), generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         expected, found = teacher(ids), rounded(ids)
@@ -84,10 +88,12 @@ def test_a_weight_is_rounded_once_for_all_micro_batches_of_a_step(small_run, tmp
             monkeypatch.setattr(run.accelerator, "autocast", alone)
         maps = [m for m in run.model.distilbert.transformer.modules() if isinstance(m, nn.Linear)]
         casts = Casts([m.weight for m in maps])
-        with casts:
+        kept = Casts([m.weight for m in run.teacher.modules() if isinstance(m, nn.Linear)])
+        with casts, kept:
             run.train()
         counted[way], finished[way] = set(casts.counts.values()), newest_weights(tmp_path / way)
-        assert len(casts.counts) == 2 * 6
+        assert len(casts.counts) == 2 * 6 and len(kept.counts) == 4 * 6 + 2
+        assert set(kept.counts.values()) == {0}  # not even the output's matrix
         AcceleratorState._reset_state(True)
     evaluations = counted["once"].copy().pop() - 3
     assert counted == {"once": {3 + evaluations}, "each": {3 * 4 + evaluations}}

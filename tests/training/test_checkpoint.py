@@ -330,6 +330,21 @@ def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_in_nobodys_way(tm
     assert find_corruption(saved) is None and not half.exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", ["weights", "optimizer"])
+def test_numbers_that_are_none_are_refused_by_name_whatever_the_hashes_say(place, value, tmp_path):
+    """Else a run that has all its steps would publish them: nothing computes with them before."""
+    training = Training("adamw").train(2)
+    name, weight = list(training.model.named_parameters())[3]
+    spoilt = weight.data if place == "weights" else training.optimizers[0].state[weight]["exp_avg"]
+    spoilt.flatten()[1] = value
+    saved, other = training.save(tmp_path), Training("adamw")
+    before = other.bits()
+    with pytest.raises(UserError, match="NaN or infinity") as error:
+        other.load(saved)
+    assert name in str(error.value) and str(saved) in str(error.value) and other.bits() == before
+
+
 @pytest.mark.parametrize(
     "entries",
     [

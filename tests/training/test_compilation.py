@@ -10,12 +10,15 @@ import copy
 import itertools
 import json
 import shutil
+import weakref
 from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from functorch.compile import make_boxed_func
 from helpers import apart, newest_weights, randomize
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig
 
@@ -284,7 +287,7 @@ def test_records_of_earlier_runs_are_still_found():
 @pytest.fixture
 def quick_compiler(monkeypatch):
     """The front of the compiler alone, in a run of this process."""
-    layers = lambda *models: compile_layers(*models, backend="eager")
+    layers = lambda *models, **how: compile_layers(*models, backend="eager", **how)
     losses = lambda: compiled_vocabulary_losses(traced)
     monkeypatch.setattr("distil_lib.training.setup.compile_layers", layers)
     monkeypatch.setattr("distil_lib.training.setup.compiled_vocabulary_losses", losses)
@@ -315,6 +318,59 @@ def test_a_compiled_run_is_the_same_run_and_goes_on_without_a_compiler(small_run
     assert apart(newest_weights(runs["on"]), expected, but_for=KEYS_BIAS) < 1e-4
     rows = [json.loads(line) for line in (runs["on"] / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "kl" in row] == [6, 12]  # evaluated uncompiled
+
+
+class Replays:
+    """What CUDA graphs do to memory: a mark overwrites all that compiled layers have returned."""
+
+    def __init__(self):
+        self.returned, self.marks = [], 0
+        self.backend = aot_autograd(fw_compiler=self.compiler, bw_compiler=self.compiler)
+
+    def compiler(self, graph, inputs):
+        def run(given):
+            tensors = [x for x in given if isinstance(x, torch.Tensor)]
+            own = {x.untyped_storage().data_ptr() for x in tensors}  # weights, say
+            outputs = graph(*given)
+            # Weakly, or autograd would see that somebody else needs them.
+            self.returned += [
+                weakref.ref(x)
+                for x in outputs
+                if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in own
+            ]
+            return outputs
+
+        return make_boxed_func(lambda *given: run(given))
+
+    @torch.no_grad()
+    def mark(self):
+        self.marks += 1
+        for tensor in (ref() for ref in self.returned):
+            if tensor is not None and tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+        self.returned.clear()
+
+
+@pytest.mark.usefixtures("fresh_accelerator", "quick_compiler", "fresh_compiler")
+def test_a_run_whose_graphs_overwrite_their_results_is_the_same_run(
+    small_run, tmp_path, monkeypatch, capsys
+):
+    """Oracle: the run without a compiler; and gradients that are left in the graphs' memory."""
+    replays = Replays()
+    layers = lambda *models, **how: compile_layers(*models, backend=replays.backend, **how)
+    monkeypatch.setattr("distil_lib.training.setup.compile_layers", layers)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", replays.mark)
+    short = {"max_steps": 3, "micro_batch_size": 4, "eval_every": 9, "save_every": 9}
+    for choice in ("off", "graphs"):
+        pretrain.main(small_run(tmp_path / choice, compile=choice, **short))
+        forget()
+    assert replays.marks == 3 * 2
+    expected, found = (newest_weights(tmp_path / choice) for choice in ("off", "graphs"))
+    assert apart(found, expected, but_for=KEYS_BIAS) < 1e-4
+    monkeypatch.setattr("distil_lib.training.setup.keep_gradients", lambda model: None)
+    with pytest.raises(SystemExit):
+        pretrain.main(small_run(tmp_path / "lost", compile="graphs", **short))
+    assert "not finite" in capsys.readouterr().err
 
 
 @pytest.mark.slow

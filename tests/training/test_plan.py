@@ -22,7 +22,7 @@ from distil_lib.teacher import MaskedLM, new_teacher
 from distil_lib.training.checkpoint import save_checkpoint
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.memory import EVALUATED, step_memory
-from distil_lib.training.models import new_model
+from distil_lib.training.models import new_model, round_linear_maps
 from distil_lib.training.optimization import build_optimizers
 from distil_lib.training.plan import Plan, plan_run, suggestions
 
@@ -63,7 +63,9 @@ class Training:
         else:
             self.shape = student_config(bert(), 2, config.dropout)
             self.model = Student(self.shape).train()
-            self.teacher = MaskedLM(BertForMaskedLM(bert()))
+            self.teacher = MaskedLM(BertForMaskedLM(bert())).to(getattr(torch, config.teacher_dtype))
+            if config.precision == "bf16":  # as `prepare_training` does
+                round_linear_maps(self.teacher, torch.bfloat16)
         self.optimizers = build_optimizers(self.model, config.optimizer)
         loss = TripleLoss(config.alpha_ce, config.alpha_mlm, config.alpha_cos)
         self.step = DistillationStep(
@@ -113,6 +115,7 @@ class Training:
     [
         {"soft_targets": "masked"},
         {"soft_targets": "all", "precision": "bf16"},
+        {"soft_targets": "masked", "precision": "bf16", "teacher_dtype": "bfloat16"},
         {"dropout": 0.1, "soft_targets": "masked"},
         {"fused": False},
         {"optimizer": "muon", "soft_targets": "masked", "precision": "bf16"},

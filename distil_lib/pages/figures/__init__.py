@@ -6,9 +6,10 @@ A figure NAME consists of `book/_static/figure_NAME.js`, which draws it, and of 
 `distil_lib.pages.figures.NAME`, whose `FIGURE` says what it needs and has its static picture. In a
 notebook `drag` writes all scripts into a frame of the output, so that neither a server nor a
 network is needed. The models' weights are 16 MB, which a notebook would save with each output:
-without `models=True` their recorded answers are there, and weights that another figure has brought
-into the same window. While the book is executed (`DISTIL_FIGURES=static`) `drag` leaves an element
-with the picture instead, which `book/_ext/figures.py` brings to life on the built page.
+without `models=True` a figure has their recorded answers, and asks the other outputs for weights
+(a `BroadcastChannel`: outputs share an origin, in Colab too, where each has a window of its own).
+While the book is executed (`DISTIL_FIGURES=static`) `drag` leaves an element with the picture
+instead, which `book/_ext/figures.py` brings to life on the built page.
 """
 
 import base64
@@ -37,13 +38,10 @@ PAGE = """\
 <!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><style>
 body {{ font-family: sans-serif; margin: 0.5rem; }}
+html[data-theme="dark"] {{
+  --pst-color-text-base: #eeeeee; --pst-color-background: #121212; background: #121212;
+}}
 {style}</style></head><body>{element}
-<script>if (matchMedia("(prefers-color-scheme: dark)").matches) {{
-  document.documentElement.dataset.theme = "dark";
-  document.body.style.background = "#121212";
-  document.querySelector(".drag").style.setProperty("--pst-color-text-base", "#eeeeee");
-  document.querySelector(".drag").style.setProperty("--pst-color-background", "#121212");
-}}</script>
 {scripts}</body></html>"""
 
 

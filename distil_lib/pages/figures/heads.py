@@ -33,10 +33,12 @@ def _picture() -> Picture:
     """Each head of both models, with the first sentence."""
     shares = [attentions(name, SENTENCE) for name in MODELS]
     rows, heads = len(shares[0]), shares[0].shape[1]
-    figure, axes = plt.subplots(rows, 2 * heads, figsize=(5.5, 4.6))
-    for k, each in enumerate(shares):
+    figure = plt.figure(figsize=(5.5, 4.6), layout="constrained")
+    for part, name, each in zip(figure.subfigures(1, 2), MODELS, shares, strict=True):
+        part.suptitle(name, fontsize=9)
+        axes = part.subplots(rows, heads)
         for layer, head in [(i, j) for i in range(rows) for j in range(heads)]:
-            ax = axes[layer, k * heads + head]
+            ax = axes[layer, head]
             ax.set(xticks=[], yticks=[])
             ax.grid(visible=False)
             if layer >= len(each):
@@ -46,7 +48,7 @@ def _picture() -> Picture:
             if head == 0:
                 ax.set_ylabel(f"layer {layer}", fontsize=8)
             if layer == 0:
-                ax.set_title(f"{MODELS[k]} {head}", fontsize=8)
+                ax.set_title(f"head {head}", fontsize=8)
     return figure
 
 
