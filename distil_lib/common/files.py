@@ -145,12 +145,15 @@ def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
         file.release()
 
 
-def check_writable(path: Path, setting: str = "output") -> None:
+def check_writable(path: Path, setting: str = "output", new: bool = False) -> None:
     """Make the folder that a file or folder is to be written in, and try it: before hours of work.
 
     Raises:
-        UserError: it cannot be written; `setting` names what the user may change.
+        UserError: it cannot be written, or has to be `new` and is there; `setting` names what the
+            user may change.
     """
+    if new and path.exists():
+        raise UserError(f"{path} exists.", "Choose another name, or delete it.", setting)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
