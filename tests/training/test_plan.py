@@ -63,7 +63,9 @@ class Training:
         else:
             self.shape = student_config(bert(), 2, config.dropout)
             self.model = Student(self.shape).train()
-            self.teacher = MaskedLM(BertForMaskedLM(bert())).to(getattr(torch, config.teacher_dtype))
+            self.teacher = MaskedLM(BertForMaskedLM(bert())).to(
+                getattr(torch, config.teacher_dtype)
+            )
             if config.precision == "bf16":  # as `prepare_training` does
                 round_linear_maps(self.teacher, torch.bfloat16)
         self.optimizers = build_optimizers(self.model, config.optimizer)
