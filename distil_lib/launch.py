@@ -54,6 +54,7 @@ def _launch(arguments: Sequence[str]) -> int:
     parser.prog, parser.error = "python -m distil_lib.launch", refuse
     options = parser.parse_args(arguments)
     check_settings(options.training_script, options.training_script_args)
+    asked = options.num_processes  # before Accelerate writes the number of GPUs there
     logging.disable(logging.CRITICAL)  # the launcher's own: what counts is what the program says
     try:
         options = launch._validate_launch_command(options)[0]
@@ -61,6 +62,15 @@ def _launch(arguments: Sequence[str]) -> int:
             refuse("DeepSpeed, Megatron-LM and TPUs are not supported")
         if (options.multi_gpu or options.use_fsdp) and not options.cpu:
             return _launch_several(options)
+        if options.config_file is not None:
+            asked = options.num_processes
+        if (asked or 1) > 1 or (options.num_machines or 1) > 1:
+            raise UserError(
+                "With these settings the launcher would start a single process.",
+                "Leave out --cpu (use_cpu) and give --multi_gpu (distributed_type: MULTI_GPU): "
+                "processes that have no GPU compute on the CPU.",
+                setting=("num_processes", "num_machines"),
+            )
         command, environment = prepare_simple_launcher_cmd_env(options)
     except UserError:
         raise

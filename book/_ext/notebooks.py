@@ -168,6 +168,14 @@ def main() -> None:
     parser.add_argument("command", choices=["cells", "execute", "address", "show"])
     parser.add_argument("chapters", nargs="*", type=Path)
     arguments = parser.parse_args()
+    for path in arguments.chapters:  # all of them, before the first is executed or written
+        try:
+            read(path).cells  # noqa: B018  (what is used of it)
+        # A file that is no notebook makes nbformat raise almost anything.
+        except Exception as error:
+            parser.error(
+                f"{path} is no notebook ({(str(error) or repr(error)).splitlines()[0]:.150})"
+            )
     if arguments.command == "show":
         print(setup_cell().source)
     elif arguments.command in ("cells", "address"):

@@ -136,6 +136,7 @@ def run(config: AblationConfig) -> str:
         return "\n\n".join(report(grid, records, config.arms, config.report))
     if config.dry_run:
         return forecast(jobs, runner.missing(jobs), read_records(runner.output, grid))
+    read_records(runner.output, grid)  # a damaged one would pass for a job that is done
     _detach_from_launcher()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, runner.stop)

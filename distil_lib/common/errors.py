@@ -19,8 +19,12 @@ STORAGE = {
     errno.EIO: ("The disk fails", "Look into the system's log"),
 }
 LOST = (
+    "gloo/transport/",  # the source of whatever a connection of gloo dies of
     "Connection closed by peer",
     "Connection reset by peer",
+    "No route to host",  # a machine without power or network, once TCP gives up
+    "Network is unreachable",
+    "Connection timed out",
     "Broken pipe",
     "Connection refused",
     "Timed out waiting",

@@ -32,10 +32,25 @@ MAX_JSON_BYTES = 1 << 28
 MAX_DEPTH = 20
 
 
+# A folder that was deleted, replaced, or may no longer be written into.
+REFUSED = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file or folder is written before it gets its name."""
+    return path.with_name(f".{path.name}.partial")
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Write into the folder that is yielded; it gets the name `folder` when all is on the disk."""
-    beside = folder.with_name(f".{folder.name}.partial")
+    beside = _partial(folder)
     shutil.rmtree(beside, ignore_errors=True)
     try:
         with storage_named(folder):
@@ -52,13 +67,22 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_named(path: Path) -> Iterator[None]:
-    """Turn an error of the storage into a `StorageError`, also if a library has wrapped it."""
+    """Turn an error of the storage into a `StorageError`, also if a library has wrapped it.
+
+    Of errors that other files may cause, too (no permission, a folder that is gone), those that
+    name `path`, what is written for it, or a folder above it.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if (found := storage_problem(error)) is None:
+        found = storage_problem(error)
+        if found is None and isinstance(error, REFUSED) and isinstance(error.filename, str):
+            named = Path(error.filename)
+            if any(map(named.is_relative_to, (path, _partial(path)))) or path.is_relative_to(named):
+                found = f"{named} cannot be written ({error.strerror})", "Repair that"
+        if found is None:
             raise
         problem, remedy = found
         raise StorageError(
@@ -100,7 +124,7 @@ def write_result(path: Path, record: Mapping) -> None:
 
 def atomic_write_text(path: Path, text: str) -> None:
     """Write beside, flush, rename: a program that is killed leaves the old file or the new one."""
-    beside = path.with_name(f".{path.name}.partial")
+    beside = _partial(path)
     with storage_named(path):
         try:
             with beside.open("w", encoding="utf-8") as file:
@@ -141,7 +165,8 @@ def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
         yield
     finally:
         if lock is None and file.is_locked:
-            Path(file.lock_file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                Path(file.lock_file).unlink()
         file.release()
 
 

@@ -80,7 +80,8 @@ def check_threads(number: int) -> None:
 
     OpenMP would end the process at the first product, without saying which setting to change.
     """
-    release, started = threading.Event(), []
+    release = threading.Event()
+    started: list[threading.Thread] = []
     try:
         for _ in range(number):
             thread = threading.Thread(target=release.wait, daemon=True)

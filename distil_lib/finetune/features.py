@@ -43,6 +43,13 @@ def text_length(max_length: int, task: Task, longest: int, model: str) -> int:
             "Ask for no more than that.",
             setting="max_length",
         )
+    least = 3 * max(len(task.text), 1)  # a word of each text, and what stands around it
+    if 0 < max_length < least:
+        raise UserError(
+            f"max_length is {max_length}: nothing of a text is left beside special tokens.",
+            f"Ask for {least} tokens at least.",
+            setting="max_length",
+        )
     default = 512 if task.name == "imdb" else 128
     return max_length or min(384 if task.kind == "question answering" else default, longest)
 

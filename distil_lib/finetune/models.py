@@ -32,14 +32,6 @@ from distil_lib.model_folder import SAFELY, check_model_folder, check_weights, l
 from distil_lib.tasks.task import Task
 from distil_lib.text.tokenizer import load_tokenizer
 
-VOCABULARIES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-)
 # Families that number their positions from the padding's id + 1, as RoBERTa does.
 OFFSET = frozenset(
     "altclip camembert clap data2vec-text esm ibert lilt longformer luke mluke roberta "
@@ -66,15 +58,9 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: if there is none, or it cannot be loaded.
     """
-    folder = Path(locate(name))
-    if folder.is_dir() and not any((folder / file).is_file() for file in VOCABULARIES):
-        raise UserError(
-            f"{name} has no tokenizer.",
-            "Save the model's own beside it: `tokenizer.save_pretrained(folder)`.",
-        )
     _register_own(name)
     with loading(name):
-        return load_tokenizer(folder)
+        return load_tokenizer(locate(name))
 
 
 def load_config(name: str) -> PreTrainedConfig:

@@ -78,6 +78,11 @@ def _check_texts(task: Task, split: str, data: Dataset, column: str) -> None:
         raise bad_row(task, split, 0, column, values[0].as_py(), "text")
     if values.null_count:
         raise bad_row(task, split, pc.index(pc.is_null(values), True).as_py(), column, None, "text")
+    if pc.all(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0)).as_py():
+        raise UserError(
+            f"Every {column} in the split {split!r} of {task.name} is empty.",
+            "Check the header of its file, and in which column the texts stand.",
+        )
 
 
 # ---------------------------------------------------------------------------------------- labels

@@ -21,7 +21,7 @@ import numpy as np
 from datasets import Dataset, Features, IterableDataset, Sequence, Value
 from transformers import PreTrainedTokenizerFast
 
-from distil_lib.common.files import MAKING
+from distil_lib.common.files import MAKING, storage_named
 from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
@@ -133,7 +133,10 @@ def load_blocks(
         return _stream(streamed, tokenizer, block_size, key)
     wanted = store.read(folder / key, len(tokenizer), block_size)
     if wanted is None:
-        with tempfile.TemporaryDirectory(prefix=MAKING, dir=store.make_room(folder)) as beside:
+        with (
+            storage_named(folder),
+            tempfile.TemporaryDirectory(prefix=MAKING, dir=store.make_room(folder)) as beside,
+        ):
             documents = load_documents(source, streaming, Path(beside), revisions)
             if not isinstance(documents, Dataset):
                 return _stream(documents, tokenizer, block_size, key)

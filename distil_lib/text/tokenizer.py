@@ -23,6 +23,8 @@ from distil_lib.model_folder import check_config
 from distil_lib.text.documents import load_documents, split_of, words
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# One of these is in every tokenizer's folder.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tiktoken")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
@@ -46,7 +48,14 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         UserError: if there is none, or it lacks [CLS], [SEP], [MASK] or padding.
     """
-    if problem := _fault_of_ids(_ids_of_file(Path(name, "tokenizer.json"))):
+    folder = Path(name)
+    # `transformers` would make up a tokenizer of five words.
+    if folder.is_dir() and not any(any(folder.glob(name)) for name in VOCABULARIES):
+        raise UserError(
+            f"{name} has no tokenizer.",
+            "Save the model's own beside it: `tokenizer.save_pretrained(folder)`.",
+        )
+    if problem := _fault_of_ids(_ids_of_file(folder / "tokenizer.json")):
         raise _bad_vocabulary(name, problem)
     settings = Path(name, "config.json")  # of the model beside it, which `transformers` reads, too
     if settings.is_file() and "model_type" in read_json(settings):

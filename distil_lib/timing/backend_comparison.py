@@ -25,7 +25,7 @@ from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.hardware import check_threads
 from distil_lib.errors import UserError
 from distil_lib.export.load import INPUTS, dummy_inputs
-from distil_lib.finetune.models import label_order, load_config, positions
+from distil_lib.finetune.models import label_order, load_config, load_task_tokenizer, positions
 from distil_lib.tasks.registry import find_task
 from distil_lib.timing.backend_config import PROGRAM, BackendComparisonConfig
 from distil_lib.timing.backend_differences import random_difference, score
@@ -55,6 +55,8 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
     names = {role: getattr(config, role) for role in ROLES}
     # Both are checked before the first is exported, which takes minutes.
     configs = {role: load_config(name) for role, name in names.items() if name}
+    for role in configs:
+        load_task_tokenizer(names[role])
     models = {role: name or _random(role, config.size) for role, name in names.items()}
     configs |= {role: m.config for role, m in models.items() if not isinstance(m, str)}
     if max(config.lengths) > (longest := min(map(positions, configs.values()))):

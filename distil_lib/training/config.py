@@ -178,6 +178,21 @@ class PretrainConfig(Settings):
                 "A student starts from its teacher: drop init_from.",
                 setting="init_from",
             )
+        start, choice = self.teacher or self.init_from, self.layer_choice()
+        for name in ("hidden_size", "hidden_layers", "heads") if start else ():
+            if getattr(self, name) != FIELDS[name].default:
+                raise UserError(
+                    f"{name} is for a BERT that is pretrained from nothing; {start} has its own.",
+                    "Leave it out; student_layers says how many layers a student has.",
+                    setting=name,
+                )
+        if isinstance(choice, list) and self.student_layers not in (None, len(choice)):
+            raise UserError(
+                f"init_layers names {len(choice)} layer(s), student_layers is "
+                f"{self.student_layers}.",
+                "Leave student_layers out: a student has as many layers as are named.",
+                setting=("init_layers", "student_layers"),
+            )
         if not (self.max_steps or self.epochs):
             raise UserError(
                 "Neither max_steps nor epochs is positive.",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from distil_lib.ablation import runner
-from distil_lib.ablation.__main__ import forecast, report
+from distil_lib.ablation.__main__ import forecast, main, report
 from distil_lib.ablation.grid import read_grid
 from distil_lib.ablation.records import estimate, macro_scores, read_records, values_by_seed
 from distil_lib.common.files import write_result
@@ -229,3 +229,17 @@ def numbers(content):
     else:
         assert type(content) in (int, float), content
         yield content
+
+
+@pytest.mark.parametrize("content", ["", "-1", "\0" * 300, '{"arm": "a"}'])
+def test_a_damaged_record_does_not_pass_for_a_job_that_is_done(
+    content, tmp_path, monkeypatch, capsys
+):
+    """Nothing is run before it is named; it is left alone, for it may be somebody's."""
+    monkeypatch.setattr(runner.GridRunner, "run_pending", None)
+    (tmp_path / "triple-seed0-00000000.json").write_text(content)
+    with pytest.raises(SystemExit) as end:
+        main(["--preset", "mini", "--output", str(tmp_path), "--work", str(tmp_path / "work")])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "triple-seed0-00000000.json is no record" in said
+    assert [path.read_text() for path in tmp_path.iterdir()] == [content]

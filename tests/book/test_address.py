@@ -5,7 +5,9 @@ the set-up cell that `notebooks.py` writes; and the commits of a repository that
 """
 
 import os
+import shutil
 import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,3 +159,21 @@ def test_the_day_of_a_page_is_that_of_its_last_commit(tmp_path):
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", "--depth", "1", tmp_path.as_uri(), str(clone))
     assert (clone / "index.md").is_file() and publish.stored_on(clone) == {}
+
+
+@pytest.mark.parametrize("command", ["execute", "cells"])
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"cells": 5}', "\0"])
+def test_what_is_no_notebook_is_one_message_and_no_page_is_touched(
+    command, content, tmp_path, monkeypatch, capsys
+):
+    page, wrong = tmp_path / "page.ipynb", tmp_path / "wrong.ipynb"
+    shutil.copy(CHAPTERS[0], page)
+    before = page.read_bytes()
+    if content is not None:
+        wrong.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["notebooks.py", command, str(page), str(wrong)])
+    with pytest.raises(SystemExit) as end:
+        notebooks.main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "wrong.ipynb is no notebook" in said
+    assert page.read_bytes() == before

@@ -6,7 +6,12 @@ import os
 import pytest
 from safetensors import SafetensorError
 
-from distil_lib.common.errors import STORAGE, exit_on_user_error, storage_problem
+from distil_lib.common.errors import (
+    STORAGE,
+    exit_on_user_error,
+    other_process_lost,
+    storage_problem,
+)
 from distil_lib.common.files import StorageError, atomic_folder, atomic_write_text, write_result
 from distil_lib.errors import UserError
 
@@ -141,3 +146,28 @@ def test_a_cache_of_the_hub_that_cannot_be_written_names_its_variable(capsys, mo
     error = PermissionError(errno.EACCES, "Permission denied", f"{paths.HF_HOME}/datasets/x.lock")
     code, said = ended(error, capsys)
     assert code == 2 and "HF_HOME" in said and paths.HF_HOME in said
+
+
+# As gloo says it: the first three when a network or a machine was taken away while two were
+# training, the others by its source.
+GLOO = "[/build/third_party/gloo/gloo/transport/tcp/pair.cc:537] "
+SAID = [
+    "Read error [10.77.0.2]:19607: No route to host. Check the logs of the remote worker.",
+    "Read error [10.77.0.1]:22404: Network is unreachable. Check the logs of the remote worker.",
+    "Read error [10.77.0.2]:46295: Connection reset by peer.",
+    "Read error [10.77.0.2]:46295: Connection timed out.",
+    "Write error: Host is down",
+]
+
+
+@pytest.mark.parametrize("words", SAID)
+def test_a_machine_that_is_gone_is_a_lost_process(words):
+    assert other_process_lost(RuntimeError(GLOO + words))
+    assert not other_process_lost(ValueError(GLOO + words))
+
+
+@pytest.mark.parametrize(
+    "words", ["mat1 and mat2 shapes cannot be multiplied", "Expected all tensors on one device"]
+)
+def test_other_errors_are_none_of_a_network(words):
+    assert not other_process_lost(RuntimeError(words))

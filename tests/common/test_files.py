@@ -1,9 +1,11 @@
 """Files that are read with care, and text that is UTF-8 on every system."""
 
 import ast
+import contextlib
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distil_lib.common.files import locked, read_json, read_yaml
+from distil_lib.common.files import atomic_folder, locked, read_json, read_yaml, write_result
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.finetune.records import read_record
@@ -175,3 +177,50 @@ def test_where_nothing_can_be_locked_nothing_is(number, tmp_path, monkeypatch):
 def test_what_the_block_raises_is_left_alone(tmp_path):
     with pytest.raises(OSError, match="mine"), locked(tmp_path / "r.json"):
         raise OSError("mine")
+
+
+# ---------------------------------------------------------------------------- folders that are lost
+def a_file_for_the_folder(folder):
+    shutil.rmtree(folder)
+    folder.write_text("another file")
+
+
+def a_file_above(folder):
+    shutil.rmtree(folder.parent)
+    folder.parent.write_text("another file")
+
+
+def a_folder_for_the_file(folder):
+    (folder / "r.json").mkdir()
+
+
+@pytest.mark.parametrize(
+    "harm", [a_file_for_the_folder, a_file_above, a_folder_for_the_file, shutil.rmtree]
+)
+@pytest.mark.parametrize("writes", ["a result", "a folder"])
+def test_a_place_that_is_lost_while_a_program_works_is_one_message(harm, writes, tmp_path):
+    """Of a folder that is only gone a new one is made; nothing is left half written."""
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    told = pytest.raises(UserError, match="could not be saved in ")
+    if harm is shutil.rmtree and writes == "a result":
+        told = contextlib.nullcontext()
+    if harm is a_folder_for_the_file and writes == "a folder":
+        told = contextlib.nullcontext()  # an older result, which is replaced
+    with told:
+        if writes == "a result":
+            harm(folder)
+            write_result(folder / "r.json", {"a": 1})
+        else:
+            with atomic_folder(folder / "r.json") as beside:
+                (beside / "a").write_text("x")
+                harm(folder)
+    assert not list(tmp_path.rglob("*.partial"))
+    if not isinstance(told, contextlib.nullcontext):
+        assert not (folder / "r.json").is_file()
+
+
+def test_another_file_that_is_missing_is_not_taken_for_the_place(tmp_path):
+    for name in ("elsewhere.txt", "a/beside.txt"):
+        with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "a" / "model"):
+            (tmp_path / name).read_text()

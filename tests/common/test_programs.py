@@ -88,7 +88,7 @@ def waiting(process, folder, ranks) -> list[int]:
 @pytest.mark.parametrize("options, refusing", [(one, 0), (several, 1)])
 def test_a_refusal_is_one_message_and_code_2_whichever_process_refuses(options, refusing, script):
     process = start([*options(OURS), script, f"refuse{refusing}"])
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (2, ""), err
     assert err.splitlines() == [
         "error: This machine lacks a file.",
@@ -98,7 +98,7 @@ def test_a_refusal_is_one_message_and_code_2_whichever_process_refuses(options, 
 
 def test_programs_that_are_done_give_0(script):
     process = start([*several(OURS), script, "nothing"])
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert set(out.split()) == {"done"} and "error" not in err
 
@@ -154,6 +154,9 @@ def test_a_killed_launcher_leaves_no_orphan(options, ranks, script, tmp_path):
         (["--no_such_option", "x.py", "y"], "no_such_option"),
         (["--num_processes", "x", "x.py", "y"], "invalid int value"),
         ([], "training_script"),
+        (["--cpu", "--num_processes", "2", "x.py"], "a single process"),
+        (["--cpu", "--num_machines", "2", "x.py"], "a single process"),
+        (["--config_file", str(CPU), "--cpu", "x.py"], "a single process"),
     ],
 )
 def test_what_is_wrong_is_refused_before_any_process_starts(options, words, monkeypatch, capsys):

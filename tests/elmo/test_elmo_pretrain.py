@@ -400,7 +400,7 @@ Usage = namedtuple("Usage", "free")
 
 
 def test_an_error_that_is_none_of_the_disk_is_not_taken_for_one(settings, tmp_path, monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(ElmoForPreTraining, "forward", fails)

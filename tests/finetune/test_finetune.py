@@ -461,6 +461,7 @@ def test_settings_models_and_teachers_that_do_not_fit(
         ({"precision": "fp8"}, ["fp8", "bf16"]),
         ({"lerning_rate": 1}, ["lerning_rate", "did you mean 'learning_rate'"]),
         ({"max_length": 64}, ["max_length is 64", "48 tokens"]),
+        ({"max_length": 2}, ["max_length is 2", "3 tokens at least"]),
         ({"model": tmp_path / "nowhere"}, ["nowhere", "could not be loaded", "tokenizer.json"]),
         ({"model": "no/such-model"}, ["no/such-model", "network"]),
         ({"evaluate_only": True}, ["has not learned sst2"]),

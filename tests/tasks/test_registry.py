@@ -271,6 +271,7 @@ def small(**columns):
             "'train' of sst2 is empty",
         ),
         ("squad", small(), "no column id, question"),
+        ("sst2", small(sentence=["", " \t"]), "Every sentence in the split '.*' of sst2 is empty"),
     ],
 )
 def test_bad_data_is_refused_with_what_is_wrong(monkeypatch, name, data, words):

@@ -1,5 +1,6 @@
 """The cache of blocks: whatever happens to it is found and mended with one line."""
 
+import errno
 import json
 import os
 import shutil
@@ -183,3 +184,20 @@ def test_blocks_that_are_used_are_young(made, source, tokenizer, tmp_path):
     os.utime(folder, (1, 1))
     load_blocks(source, tokenizer, 16, cache=tmp_path)
     assert time.time() - folder.stat().st_mtime < 60
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_a_disk_that_takes_no_blocks_is_named_with_the_cache(
+    number, source, tokenizer, tmp_path, monkeypatch
+):
+    """The reader has to know which disk; nothing half written is left, and the next run works."""
+
+    def full(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch, pytest.raises(UserError) as error:
+        patch.setattr(cache, "write", full)
+        load_blocks(source, tokenizer, 16, cache=tmp_path / "cache")
+    assert f"blocks could not be saved in {tmp_path / 'cache'}" in str(error.value)
+    assert list((tmp_path / "cache" / "blocks").iterdir()) == []
+    assert len(load_blocks(source, tokenizer, 16, cache=tmp_path / "cache").train)

@@ -130,6 +130,13 @@ def test_a_folder_that_does_not_exist_is_no_name_on_the_hub(tmp_path):
         load_tokenizer(tmp_path / "no" / "such" / "folder")
 
 
+def test_a_folder_without_a_tokenizer_gets_none_made_up(teacher_folder, tmp_path):
+    """`transformers` gives a BERT's folder one of five special tokens."""
+    shutil.copy(teacher_folder / "config.json", tmp_path)
+    with pytest.raises(UserError, match="has no tokenizer"):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("size", [-5, 0, 5, 10**12])
 def test_sizes_that_no_vocabulary_has_are_refused(size):
     with pytest.raises(UserError, match="vocabulary"):

@@ -321,6 +321,31 @@ def test_bad_input_is_one_message(arguments, said, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    "student, words, said",
+    [
+        ("sound", ["--lengths", "41"], "40 tokens at most"),
+        ("mute", ["--lengths", "8"], "has no tokenizer"),
+        ("sound", ["--lengths", "8", "--task", "mnli"], "mnli has"),
+        ("nowhere", ["--lengths", "8"], "does not exist"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_model_is_exported(
+    student, words, said, checkpoints, tmp_path, monkeypatch, capsys
+):
+    """An export takes minutes: `prepare` is taken away."""
+    monkeypatch.setattr("distil_lib.timing.backend_comparison.prepare", None)
+    folder = checkpoints["student"] if student == "sound" else tmp_path / student
+    if student == "mute":
+        shutil.copytree(checkpoints["student"], folder)
+        for path in folder.glob("tokenizer*"):
+            path.unlink()
+    given = ["--teacher", str(checkpoints["teacher"]), "--student", str(folder), *words]
+    with pytest.raises(SystemExit) as end:
+        main(given)
+    assert end.value.code == 2 and said in capsys.readouterr().err
+
+
 def test_eager_is_always_there_to_be_compared_to():
     assert BackendComparisonConfig(backends=["onnx int8", "bf16 weights"]).backends == [
         EAGER,

@@ -257,6 +257,10 @@ def test_a_call_with_an_unknown_setting_gets_a_hint():
         {"student_layers": -1},
         {"freeze_positions": True},
         {"init_from": "a/bert", "teacher": "another/bert"},
+        {"teacher": "a/bert", "hidden_size": 64},
+        {"teacher": "a/bert", "hidden_layers": 2},
+        {"init_from": "a/bert", "heads": 2},
+        {"teacher": "a/bert", "init_layers": "0,2", "student_layers": 3},
     ],
 )
 def test_values_without_meaning_are_refused_by_name(settings):
