@@ -55,8 +55,8 @@ class Arm:
     """A way to do the step.
 
     teacher: the precision its weights are kept in. optimizer: of `BenchmarkContext.optimizers`.
-    compiled: "layers", "losses", or both; "graphs": layers in CUDA graphs. chunk: bytes of logits in
-    the compiled losses.
+    compiled: "layers", "losses", or both; "graphs": layers that replay CUDA graphs. chunk: bytes of
+    logits in the compiled losses.
     """
 
     soft_targets: str = "all"

@@ -5,8 +5,9 @@
 
 Checked are the losses over the vocabulary (defined, fused, compiled), a whole step of a small
 student and teacher (losses, every gradient), layers that are compiled, and that replay CUDA graphs
-over several micro-batches and steps, and Muon on stacks of matrices. In bf16 a form may err as much as twice the definition in bf16 does: that is
-what bf16 costs. It ends with exit code 1 if a check fails.
+over several micro-batches and steps, and Muon on stacks of matrices. In bf16 a form may err as much
+as twice the definition in bf16 does: that is what bf16 costs. It ends with exit code 1 if a check
+fails.
 """
 
 import argparse

@@ -28,13 +28,24 @@ if ! has_all "$python"; then
     echo "error: one of $needed is missing, and there are no wheels in $wheels." >&2
     exit 2
   fi
-  # What the machine has stays in use: a venv sees it, and only the rest is installed.
-  "$python" -m venv --system-site-packages "$output/venv" &&
-    "$python" "$root/benchmarks/requirements.py" > "$output/requirements.txt" &&
-    timeout 240 "$output/venv/bin/python" -m pip install --quiet --no-index \
-      --find-links "$wheels" --requirement "$output/requirements.txt"
+  mkdir -p "$output"
+  "$python" "$root/benchmarks/requirements.py" > "$output/requirements.txt"
+  if ! "$python" -m venv "$output/venv"; then
+    echo "error: $python makes no environment (on Debian and Ubuntu: apt install python3-venv)." >&2
+    exit 2
+  fi
+  # What the machine has stays in use, that of another environment too, and only the rest is
+  # installed. Bytecode is made when it is needed.
+  packages=$("$output/venv/bin/python" -c "import site; print(site.getsitepackages()[0])")
+  "$python" -c "import site; print(*site.getsitepackages(), sep='\n')" > "$packages/machine.pth"
+  timeout $((seconds / 2)) "$output/venv/bin/python" -m pip install --quiet --no-index --no-compile \
+    --find-links "$wheels" --requirement "$output/requirements.txt"
+  code=$?
   python=$output/venv/bin/python
-  if ! has_all "$python"; then
+  if [ $code = 124 ]; then
+    echo "error: the wheels were not installed in $((seconds / 2)) seconds, half of all." >&2
+    exit 2
+  elif ! has_all "$python"; then
     echo "error: the wheels in $wheels are not enough." >&2
     exit 2
   fi

@@ -70,7 +70,7 @@ Figures.all.heads = (figure, { MODELS, make, set, button, box, sum, range, least
   const maps = MODELS.map((name, k) => {
     const heads = recorded[k].map(() => radio(make("canvas"))), said = `${k ? "Student" : "Teacher"}: ${heads.length / HEADS} layers of ${HEADS} heads`;
     figure.number({ key: name, max: heads.length - 1, step: 1, value: [2, 1][k] * HEADS });
-    return make("div", {}, said, choices(said, name, HEADS, "drag-heads", pieces(heads, HEADS).map((row, layer) => [make("span", {}, `layer ${layer}${k ? ` (was ${data.copied[layer]})` : ""}`), row])));
+    return make("div", {}, said, choices(said, name, HEADS, "drag-heads", pieces(heads, HEADS).map((row, layer) => [make("span", {}, `layer ${layer}` + (k ? ` (was ${data.copied[layer]})` : "")), row])));
   });
   figure.number({ key: "token", max: 999, step: 1, value: data.tokens.indexOf("[MASK]") });
   const tokens = choices("The token that looks", "token", 1, "drag-tokens");

@@ -6,7 +6,8 @@
 //     };
 //
 // `distil_lib.pages.figures` puts an element of the class "drag" into a page, with a static picture in it; the live figure takes the
-// picture's place. Whatever changes, changes figure.state by figure.set("T", 2); controls and drawings follow in the next frame. The state is in the page's address, #drag-NAME?T=4, from the first change on; a link to it opens the figure there.
+// picture's place. Whatever changes, changes `figure.state` by figure.set("T", 2); controls and drawings follow in the next frame. The
+// state is in the page's address, #drag-NAME?T=4, from the first change on; a link to it opens the figure there.
 "use strict";
 
 const Figures = (() => {
@@ -303,19 +304,21 @@ const Figures = (() => {
     document.head.append(make("script", { src: new URL(file, HERE).href, onload, onerror }));
   }));
 
-  // In a notebook each output is a window of its own: a figure asks the others for the models, which one of them may have brought.
-  const packed = (globalThis.FILL_MASK_MODELS ??= {}), others = HERE || new BroadcastChannel("distil_lib"), WAIT = 1500;
-  function askOthers() {
-    others.postMessage("models?");
-    return new Promise((done) => {
-      others.addEventListener("message", ({ data }) => data.student && done());
-      setTimeout(done, WAIT);
-    });
+  // In a notebook an output may be a window of its own: a figure asks the others for the models, which one of them may have brought.
+  const packed = (globalThis.FILL_MASK_MODELS ??= {}), WAIT = 1500;
+  let others;
+  function meetOthers() {
+    others = new BroadcastChannel("distil_lib"); // refused where a browser keeps nothing for a frame of another host
+    others.onmessage = ({ data }) => {
+      if (data.student) Object.assign(packed, data);
+      else if (packed.student) others.postMessage(packed);
+    };
   }
-  others.onmessage = ({ data }) => {
-    if (data.student) Object.assign(packed, data);
-    else if (packed.student) others.postMessage(packed);
-  };
+  const askOthers = () => new Promise((done) => {
+    others?.addEventListener("message", ({ data }) => data.student && done());
+    others?.postMessage("models?");
+    setTimeout(done, WAIT);
+  });
 
   const loadModel = (name, figure) => once(name, async () => {
     if (!HERE && !packed[name]) {
@@ -335,7 +338,7 @@ const Figures = (() => {
       if (!all[name]) await loadScript(`figure_${name}${KIND}`);
       if (recorded && !Figures.data[name]) await loadScript(`figure_${name}_data.js`);
       const figure = new Figure(name);
-      element.append(make("div", { class: "drag-live" }, figure.controls, figure.body, figure.status));
+      element.append(box("live", figure.controls, figure.body, figure.status));
       all[name](figure, { ...tools, data: Figures.data[name] });
       element.querySelector(".drag-static").hidden = true;
       live[name] = figure;
@@ -357,13 +360,15 @@ const Figures = (() => {
 
   // Figures become alive when they come near the window, so that a page is readable at once.
   function start() {
-    if (!HERE) fitFrame();
     const near = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
       near.unobserve(e.target);
       mount(e.target);
     }), { rootMargin: "800px" });
     // The one in the address is wanted, however far down it stands.
     document.querySelectorAll(".drag").forEach((e) => (addressed(e.dataset.name) ? mount(e) : near.observe(e)));
+    if (HERE) return;
+    fitFrame();
+    meetOthers();
   }
 
   const tools = { MODELS, make, set, button, box, row, text, path, axis, circle, rect, frame, move, place, head, tr, line, sum, range, least, softmax, entropy, crossEntropy, kl, random, clamp, scale, leading, bytes,

@@ -41,7 +41,7 @@ from typing_extensions import TypedDict  # pydantic reads no other one before Py
 import distil_lib
 from distil_lib.ablation.grid import Job
 from distil_lib.ablation.records import Number, Numbers, macro_scores, record_file
-from distil_lib.common.files import write_result
+from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.hardware import default_threads, describe_machine, set_threads
 from distil_lib.errors import UserError
 from distil_lib.finetune.models import weights_fingerprint
@@ -128,14 +128,7 @@ class GridRunner:
             The jobs that other processes are still running.
         """
         for folder, setting in ((self.output, "output"), (self.work, "work")):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(
-                    f"{folder} cannot be made ({error.strerror}).",
-                    "Choose another folder.",
-                    setting=setting,
-                ) from error
+            check_writable(folder / ".probe", setting)
         progress = True
         while progress:  # again, because another process may have died in the meantime
             progress = False

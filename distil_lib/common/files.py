@@ -170,12 +170,15 @@ def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
         file.release()
 
 
-def check_writable(path: Path, setting: str = "output") -> None:
+def check_writable(path: Path, setting: str = "output", new: bool = False) -> None:
     """Make the folder that a file or folder is to be written in, and try it: before hours of work.
 
     Raises:
-        UserError: it cannot be written; `setting` names what the user may change.
+        UserError: it cannot be written, or has to be `new` and is there; `setting` names what the
+            user may change.
     """
+    if new and path.exists():
+        raise UserError(f"{path} exists.", "Choose another name, or delete it.", setting)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -264,13 +267,8 @@ def read_yaml(path: Path) -> Any:
         ) from error
 
 
-def read_json(path: Path, kind: type = dict, limit: int = MAX_JSON_BYTES) -> Any:
-    """What a JSON file holds.
-
-    Args:
-        path: the file.
-        kind: what its outermost value must be: dict or list.
-        limit: the most bytes that it may have.
+def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """The object in a JSON file of at most so many bytes.
 
     Raises:
         UserError: it is missing, too large, damaged, nested too deeply, or of another kind.
@@ -282,10 +280,8 @@ def read_json(path: Path, kind: type = dict, limit: int = MAX_JSON_BYTES) -> Any
             raise
         reason = str(error).splitlines()[0][:150]
         raise UserError(f"{path} is no JSON ({reason}).", "It is damaged: replace it.") from error
-    if not isinstance(content, kind):
-        names: dict[type, str] = {dict: "an object", list: "a list"}
-        wanted = names.get(kind, kind.__name__)
-        raise UserError(f"{path} does not hold {wanted}.", "It is of another kind, or damaged.")
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold an object.", "It is of another kind, or damaged.")
     return content
 
 

@@ -228,9 +228,7 @@ def export(
             nothing is written.
     """
     output = Path(output)
-    if output.exists():
-        raise UserError(f"{output} exists.", "Choose another folder, or delete it.", "output")
-    check_writable(output)
+    check_writable(output, new=True)
     for package in REQUIRED:
         require_package(package)
     model, head = load_model(name, head)

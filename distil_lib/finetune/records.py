@@ -54,10 +54,8 @@ def _no_record(path: str | Path, reason: str) -> UserError:
     )
 
 
-def _fault(record: Any) -> str:
+def _fault(record: Mapping[str, Any]) -> str:
     """What is wrong with a record; "" if nothing is."""
-    if not isinstance(record, dict):
-        return "no JSON object"
     kinds = {"task": str, "metric": str, "split": str, "configuration": dict, "labels": dict}
     for name, kind in (kinds | {"seeds": dict}).items():
         if not isinstance(record.get(name), kind):

@@ -1,14 +1,9 @@
 """What a fine-tuning prints: each seed's scores, and how much of a teacher is kept."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from distil_lib.errors import UserError
 from distil_lib.finetune.records import recipe_differences
-from distil_lib.finetune.retention import check_same_data, retention
-
-if TYPE_CHECKING:
-    from distil_lib.finetune.runner import Finetuning
+from distil_lib.finetune.retention import retention
 
 
 def seed_line(record: Mapping, seed: int) -> str:
@@ -40,12 +35,3 @@ def retained_lines(record: Mapping, teacher: Mapping, name: str) -> str:
     if differences := recipe_differences(record, teacher):
         lines += f"\nnote: the recipes differ (this one and {name}): {', '.join(differences)}"
     return lines
-
-
-def check_comparable(work: "Finetuning", teacher: Mapping, name: str) -> None:
-    """Raise `UserError` before the training if a teacher's record is of other data."""
-    mine = {"task": work.task.name, "configuration": {"data": work.data}}
-    try:
-        check_same_data(mine, teacher, work.task.evaluation[0])
-    except UserError as error:
-        raise UserError(error.problem, error.remedy, setting="compare_with") from error

@@ -88,7 +88,7 @@ def _correlations(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarr
     return 100 * _quotient((x * y) @ weights, np.sqrt((x**2 @ weights) * (y**2 @ weights)))
 
 
-def check_same_data(student: Mapping, teacher: Mapping, split: str) -> None:
+def check_same_data(student: Mapping, teacher: Mapping, split: str, setting: str = "") -> None:
     """Raise `UserError` unless two records are of one task and the same rows of a split."""
     measured = [
         (record["task"], record["configuration"]["data"].get(split))
@@ -99,6 +99,7 @@ def check_same_data(student: Mapping, teacher: Mapping, split: str) -> None:
         raise UserError(
             f"The two results were not measured on the same data: {named}.",
             "Compare runs of one task and the same files.",
+            setting=setting or (),
         )
 
 

@@ -58,7 +58,8 @@ from distil_lib.finetune.records import (
     open_record,
     read_record,
 )
-from distil_lib.finetune.report import check_comparable, retained_lines, seed_line
+from distil_lib.finetune.report import retained_lines, seed_line
+from distil_lib.finetune.retention import check_same_data
 from distil_lib.finetune.trainer import TaskTrainer
 from distil_lib.masking import random_stream
 from distil_lib.tasks.registry import TASKS, find_task, fingerprint, load_task
@@ -297,7 +298,8 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     saved = read_record(path) if path.exists() else None
     work = Finetuning(config, progress)
     if teacher is not None:
-        check_comparable(work, teacher, str(config.compare_with))
+        mine = {"task": work.task.name, "configuration": {"data": work.data}}
+        check_same_data(mine, teacher, work.task.evaluation[0], "compare_with")
     precision: str = config.precision
     if precision == "auto":  # what was measured once holds for all seeds
         precision = (saved or {"configuration": {}})["configuration"].get("precision") or ""

@@ -59,7 +59,7 @@ def attentions(name: str, text: str) -> np.ndarray:
 
 
 def packed(numbers: np.ndarray, kind: str) -> str:
-    """Numbers as text, for `Figures.unpack`; `kind` is "u1", rounded to whole ones, or "f4"."""
+    """Numbers as text, for `Figures.bytes`; `kind` is "u1", rounded to whole ones, or "f4"."""
     numbers = np.rint(numbers) if kind == "u1" else numbers
     return base64.b64encode(numbers.astype(f"<{kind}").tobytes()).decode()
 

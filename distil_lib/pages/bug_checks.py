@@ -6,7 +6,7 @@ A check is True where its statement holds.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -79,19 +79,30 @@ def _halves() -> list[Text]:
     return [Text(*(x[part] for x in vars(toy_text()).values())) for part in rows]
 
 
-def training_curve(code: LossCode, steps: int = 60) -> list[float]:
-    """The triple loss of a toy student, step by step; two micro-batches a step."""
+def _training(*codes: LossCode, steps: int) -> Iterator[list[tuple[float, Tensor]]]:
+    """(loss, gradient) by each code, at the weights that the last of them reaches, step by step.
+
+    Two micro-batches a step.
+    """
     student, teacher, halves = Toy(1).eval(), Toy(0), _halves()
-    optimizer, values = torch.optim.Adam(student.parameters(), lr=0.02), []
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.02)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         for _ in range(steps):
-            loss = code.loss([code.answers(student, teacher, half) for half in halves])
-            optimizer.zero_grad()
-            loss.backward()
+            found = []
+            for code in codes:
+                loss = code.loss([code.answers(student, teacher, half) for half in halves])
+                optimizer.zero_grad()
+                loss.backward()
+                of_all = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
+                found.append((loss.item(), torch.cat(of_all)))
+            yield found
             optimizer.step()
-            values.append(loss.item())
-    return values
+
+
+def training_curve(code: LossCode, steps: int = 60) -> list[float]:
+    """The triple loss of a toy student, step by step."""
+    return [loss for ((loss, _),) in _training(code, steps=steps)]
 
 
 def gradients_beside_right(code: LossCode, steps: int = 60) -> list[tuple[float, float]]:
@@ -99,22 +110,10 @@ def gradients_beside_right(code: LossCode, steps: int = 60) -> list[tuple[float,
 
     Both are taken at the same weights: those that the right code reaches, before each of its steps.
     """
-    student, teacher, halves = Toy(1).eval(), Toy(0), _halves()
-    optimizer, found = torch.optim.Adam(student.parameters(), lr=0.02), []
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        for _ in range(steps):
-            gradients = []
-            for each in (code, RIGHT):
-                optimizer.zero_grad()
-                each.loss([each.answers(student, teacher, half) for half in halves]).backward()
-                of_all = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
-                gradients.append(torch.cat(of_all))
-            wrong, right = gradients
-            cosine = F.cosine_similarity(wrong, right, dim=0)
-            found.append((float(wrong.norm() / right.norm()), float(cosine)))
-            optimizer.step()
-    return found
+    return [
+        (float(wrong.norm() / right.norm()), float(F.cosine_similarity(wrong, right, dim=0)))
+        for (_, wrong), (_, right) in _training(code, RIGHT, steps=steps)
+    ]
 
 
 # ------------------------------------------------------------------------- the checks

@@ -10,7 +10,6 @@ is not what the record says. `DISTIL_RECORD=1 make execute CHAPTER=...` trains a
 writes the record; `DISTIL_RECORD=missing` trains only those that the record lacks.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distil_lib.common.files import write_result
+from distil_lib.common.files import read_json, write_result
 from distil_lib.common.hardware import describe_machine
 from distil_lib.common.paths import PROJECT
 from distil_lib.distillation import DistillationStep
@@ -158,7 +157,7 @@ def recorded_runs(
 
 
 def _read(path: Path) -> dict[tuple, Any]:
-    return {tuple(job): result for job, result in json.loads(path.read_text("utf-8"))["runs"]}
+    return {tuple(job): result for job, result in read_json(path)["runs"]}
 
 
 def _numbers(result: Any) -> list[float]:

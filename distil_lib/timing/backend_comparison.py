@@ -50,7 +50,7 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
         UserError: for bad input, and for a backend whose outputs are NaN.
     """
     if config.output:
-        check_writable(Path(config.output))
+        check_writable(Path(config.output), new=True)
     check_threads(max(config.threads))  # not after an hour with fewer
     names = {role: getattr(config, role) for role in ROLES}
     # Both are checked before the first is exported, which takes minutes.

@@ -1,7 +1,6 @@
 """Settings of the comparison of backends, and its command line."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -47,10 +46,6 @@ class BackendComparisonConfig(Settings):
                 "Random weights have learned no task.",
                 "Give a teacher and a student that are fine-tuned on it, or no task.",
                 setting=("teacher", "student", "task"),
-            )
-        if self.output and Path(self.output).exists():
-            raise UserError(
-                f"{self.output} exists.", "Choose another name, or delete the file.", "output"
             )
         # What all are compared to is always there.
         chosen = [name for name in BACKENDS if name in self.backends and name != EAGER]

@@ -121,10 +121,6 @@ class TimingConfig(Settings):
 
     def check(self) -> None:
         """See `Settings.check`."""
-        if self.output and Path(self.output).exists():
-            raise UserError(
-                f"{self.output} exists.", "Choose another name, or delete the file.", "output"
-            )
         self.tokenizer = self.tokenizer or (
             "data/tokenizer" if self.data == "docs" else "google-bert/bert-base-uncased"
         )
@@ -204,7 +200,7 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
         UserError: for bad input, before anything is timed.
     """
     if config.output:
-        check_writable(Path(config.output))
+        check_writable(Path(config.output), new=True)
     check_threads(max(config.threads))  # not after an hour with fewer
     texts, described = load_texts(config)
     record: dict[str, Any] = {

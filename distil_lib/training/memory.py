@@ -78,7 +78,7 @@ def optimizer_bytes(config: PretrainConfig, model: PretrainedConfig) -> int:
 
 
 def teacher_bytes(config: PretrainConfig, teacher: PretrainedConfig) -> int:
-    """A teacher's weights; its linear maps are in bf16 where products are: `round_linear_maps`."""
+    """A teacher's weights; its linear maps are in bf16 where products are (`round_linear_maps`)."""
     if config.teacher_dtype == "bfloat16":
         return 2 * parameters(teacher)
     H, F, n = teacher.hidden_size, _feed_forward(teacher), teacher.num_hidden_layers

@@ -73,8 +73,7 @@ def _holder(folder: Path) -> dict:
         holder = read_json(folder / HOLDER)
     except UserError:
         return {}
-    known = isinstance(holder, dict) and isinstance(holder.get("pid"), int)
-    return holder if known else {}
+    return holder if isinstance(holder.get("pid"), int) else {}
 
 
 @contextlib.contextmanager

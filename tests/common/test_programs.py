@@ -3,6 +3,7 @@
 Oracles: what `kill`, Ctrl-C and a refusal mean to a shell (143, 130, 2), and the process table.
 """
 
+import gc
 import io
 import logging
 import os
@@ -12,8 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import accelerate.utils.launch
 import psutil
 import pytest
+import torch
 from helpers import free_port
 
 from distil_lib import launch
@@ -182,6 +185,36 @@ def test_a_precision_that_the_machine_lacks_is_one_message(monkeypatch, capsys):
     finally:
         logging.disable(logging.NOTSET)
     assert stop.value.code == 2 and "FP8 is not available" in capsys.readouterr().err
+
+
+def test_a_single_pretraining_takes_no_second_process(monkeypatch):
+    """Oracle: the environment that Accelerate would give to a new process, and its exit code."""
+    told, expected, threads = {}, {}, torch.get_num_threads()
+    prepare = accelerate.utils.launch.prepare_simple_launcher_cmd_env
+
+    def prepared(options):
+        command, environment = prepare(options)
+        expected.update(environment)
+        return command, environment
+
+    def pretrain(arguments):
+        told.update(os.environ, arguments=arguments, quiet=logging.root.manager.disable)
+        sys.exit(143)
+
+    monkeypatch.setattr(accelerate.utils.launch, "prepare_simple_launcher_cmd_env", prepared)
+    monkeypatch.setattr("distil_lib.pretrain.main", pretrain)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(os, "execvpe", None)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    try:
+        with pytest.raises(SystemExit) as stop:
+            launch.main([*one([]), str(launch.PRETRAIN), "--preset", "demo"])
+    finally:
+        gc.unfreeze()
+        torch.set_num_threads(threads)
+    assert stop.value.code == 143
+    assert told.pop("arguments") == ["--preset", "demo"] and told.pop("quiet") == logging.NOTSET
+    assert expected and told == expected and gc.isenabled()
 
 
 def test_a_reader_that_leaves_ends_the_program_silently(script):

@@ -31,16 +31,31 @@ def test_our_scripts_are_small_and_the_short_ones_do_the_same(browser, tmp_path,
     assert sum(sizes.values()) < MOST
     for file, source in short.items():
         (tmp_path / file).write_text(source, encoding="utf-8")
-    (tmp_path / "figure_cut_data.js").write_text(figures.data_script("cut"), encoding="utf-8")
+        name = file.replace(".min", "")
+        (tmp_path / name).write_bytes((figures.STATIC / name).read_bytes())
+    elements = '<meta charset="utf-8">'
+    for name in figures.names():
+        recorded = figures.find(name).data
+        elements += f'<div class="drag" id="drag-{name}" data-name="{name}"'
+        elements += f'{" data-recorded=yes" * bool(recorded)}><div class="drag-static"></div></div>'
+        if recorded:
+            data = figures.data_script(name)
+            (tmp_path / f"figure_{name}_data.js").write_text(data, encoding="utf-8")
     for name in ("teacher", "student"):
         (tmp_path / f"fill_mask_{name}.js").write_text(stored_model(name)[2], encoding="ascii")
-    page = tmp_path / "page.html"
-    source = '<meta charset="utf-8">' + figures.element("cut")
-    page.write_text(f'{source}<script src="figures.min.js"></script>', encoding="utf-8")
-    window = browser.window()  # as on a built page: each file when it is needed
-    window.page.goto(f"{page.as_uri()}#drag-cut?layers=012345&text=Return+the+___+of+it.")
-    status = window.page.locator(".drag-status")
-    expect(status).to_contain_text("The whole teacher says", timeout=60_000)
+    window, said = browser.window(), {}  # as on a built page: each file when it is needed
+    address = "#drag-cut?layers=012345&text=Return+the+___+of+it."
+    for kind in ("js", "min.js"):
+        page = tmp_path / f"page.{kind}.html"
+        page.write_text(f'{elements}<script src="figures.{kind}"></script>', encoding="utf-8")
+        window.page.goto(page.as_uri() + address)
+        for name in figures.names():
+            window.page.locator(f"#drag-{name}").scroll_into_view_if_needed()
+            window.page.wait_for_function(f"Figures.live.{name}?.status.textContent")
+        status = window.page.locator("#drag-cut .drag-status")
+        expect(status).to_contain_text("The whole teacher says", timeout=60_000)
+        said[kind] = window.page.locator(".drag-live").all_inner_texts()
+    assert len(said["js"]) == len(figures.names()) and said["js"] == said["min.js"]
     word = fill_blank(page_model("teacher"), stored_model("teacher")[1], "Return the [MASK] of it.")
     assert f"“{word[0][0]}”" in status.inner_text() and not window.problems
     window.page.context.close()
