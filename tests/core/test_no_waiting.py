@@ -5,8 +5,11 @@ be read from a GPU before the step can go on (`.item()`, `bool()`, how many plac
 is an error.
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from accelerate import Accelerator
 from helpers import randomize
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig
@@ -16,10 +19,16 @@ from distil_lib.losses import TripleLoss, cosine_loss
 from distil_lib.masking import MicroBatch
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
-from distil_lib.training.optimization import StackedMuon, build_optimizers
+from distil_lib.training.compiled_losses import compiled_vocabulary_losses
+from distil_lib.training.config import PretrainConfig
+from distil_lib.training.loop import PretrainingRun
+from distil_lib.training.optimization import StackedMuon, build_optimizers, linear_schedule
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 ALPHAS = [(5, 2, 1), (5, 0, 0), (0, 2, 1), (0, 2, 0)]
+
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +55,29 @@ def batch(empty: bool = False) -> MicroBatch:
 
 
 def a_step_without_values(step: DistillationStep, empty: bool = False) -> None:
-    """What the loop does between a batch on the CPU and changed weights, on `meta`."""
-    counts = step.count_tokens([batch()])
-    step(batch(empty), counts).loss.backward()
-    nn.utils.clip_grad_norm_(step.student.parameters(), 5.0)
+    """The loop's own step between batches on the CPU and changed weights, on `meta`."""
     *_, muon = build_optimizers(step.student, "muon")  # PyTorch's fused AdamW needs a real device
-    StackedMuon(muon.param_groups[0]["params"]).step()
-    assert all(p.grad is not None and p.grad.is_meta for p in step.student.parameters())
+    muon = StackedMuon(muon.param_groups[0]["params"])
+    setup = SimpleNamespace(
+        step=step,
+        device=torch.device("meta"),
+        world=1,
+        graphs=False,
+        optimizers=[muon],
+        schedules=[linear_schedule(muon, 1, 2)],
+    )
+    run = SimpleNamespace(
+        setup=setup, accelerator=Accelerator(cpu=True), model=step.student, config=PretrainConfig()
+    )
+    gradients = []
+    muon.register_step_pre_hook(
+        lambda *_: gradients.extend(p.grad for p in step.student.parameters())
+    )
+    figures = PretrainingRun._optimizer_step(
+        run, [batch(), batch(empty)], step.count_tokens([batch()])
+    )
+    assert figures.is_meta and figures.shape == (5,)  # written down later, all at once
+    assert gradients and all(g is not None and g.is_meta for g in gradients)
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -61,6 +86,12 @@ def a_step_without_values(step: DistillationStep, empty: bool = False) -> None:
 def test_a_step_asks_its_device_nothing(soft_targets, alphas, empty):
     step = DistillationStep(*models("meta"), TripleLoss(*alphas), soft_targets)
     a_step_without_values(step, empty)
+
+
+@pytest.mark.parametrize("soft_targets", ["all", "masked", "sample"])
+def test_the_losses_for_a_compiler_ask_nothing_either(soft_targets):
+    losses = compiled_vocabulary_losses(lambda function: function)
+    a_step_without_values(DistillationStep(*models("meta"), TripleLoss(), soft_targets, losses))
 
 
 def _mask_on_the_device(monkeypatch):
@@ -92,7 +123,7 @@ def _batch_moved_too_early(monkeypatch):
 
 def _norm_is_read(monkeypatch):
     clip = nn.utils.clip_grad_norm_
-    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *a: float(clip(*a)))
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *a, **how: float(clip(*a, **how)))
 
 
 @pytest.mark.parametrize(
