@@ -305,19 +305,21 @@ const Figures = (() => {
   }));
 
   // In a notebook an output may be a window of its own: a figure asks the others for the models, which one of them may have brought.
-  const packed = (globalThis.FILL_MASK_MODELS ??= {}), WAIT = 1500;
+  const packed = (globalThis.FILL_MASK_MODELS ??= {}), WAIT = 3000, COMING = "they come";
   let others;
   function meetOthers() {
     others = new BroadcastChannel("distil_lib"); // refused where a browser keeps nothing for a frame of another host
     others.onmessage = ({ data }) => {
       if (data.student) Object.assign(packed, data);
-      else if (packed.student) others.postMessage(packed);
+      if (data !== "models?" || !packed.student) return;
+      others.postMessage(COMING); // at once; 16 MB take their time
+      others.postMessage(packed);
     };
   }
   const askOthers = () => new Promise((done) => {
-    others?.addEventListener("message", ({ data }) => data.student && done());
+    const nobody = setTimeout(done, WAIT);
+    others?.addEventListener("message", ({ data }) => (data.student ? done() : data === COMING && clearTimeout(nobody)));
     others?.postMessage("models?");
-    setTimeout(done, WAIT);
   });
 
   const loadModel = (name, figure) => once(name, async () => {

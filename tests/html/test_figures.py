@@ -1,5 +1,6 @@
 """Figures to drag, what holds for each: driven as a hand would, compared with Python."""
 
+import functools
 import importlib
 
 import pytest
@@ -100,6 +101,12 @@ def test_a_notebook_gets_a_frame_and_no_warning(recwarn):
     assert not recwarn.list  # IPython warns of a bare <iframe>
 
 
+def serve(bodies: list[str], route) -> None:
+    """An output as a page of its own, from a host that is not the notebook's."""
+    body = f'<meta charset="utf-8">{bodies[int(route.request.url[-1])]}'
+    route.fulfill(body=body, content_type="text/html")
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_one_output_brings_the_models_for_all_figures(apart, browser, tmp_path):
     """JupyterLab shows outputs side by side in its window, Colab each in one of another origin."""
@@ -110,12 +117,7 @@ def test_one_output_brings_the_models_for_all_figures(apart, browser, tmp_path):
         bodies = [figures.drag("cut").data, *others]
         window.page.goto("about:blank")
         window.page.unroute_all()
-        for n, body in enumerate(bodies):
-            html = f'<meta charset="utf-8">{body}'
-            window.page.route(
-                f"http://outputs.test/{n}",
-                lambda route, html=html: route.fulfill(body=html, content_type="text/html"),
-            )
+        window.page.route("http://outputs.test/*", functools.partial(serve, bodies))
         frames = [f'<iframe src="http://outputs.test/{n}"></iframe>' for n in range(len(bodies))]
         page = tmp_path / "page.html"
         page.write_text("".join(frames if apart else bodies), encoding="utf-8")
