@@ -65,7 +65,7 @@ def without_encoding(source: str) -> list[int]:
         name = getattr(function, "attr", getattr(function, "id", ""))
         owner = getattr(getattr(function, "value", None), "id", "")
         modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
-        modes += [k.value.value for k in node.keywords if k.arg == "mode"]
+        modes += [getattr(k.value, "value", None) for k in node.keywords if k.arg == "mode"]
         binary = any(isinstance(mode, str) and "b" in mode for mode in modes[:2])
         if isinstance(function, ast.Attribute) and name in ("read_text", "write_text"):
             lines.append(node.lineno)

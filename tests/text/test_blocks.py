@@ -11,6 +11,7 @@ from helpers import random_documents, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distil_lib.common.errors import StorageError
 from distil_lib.errors import UserError
 from distil_lib.text import blocks as library
 from distil_lib.text.blocks import documents_to_blocks, load_blocks, pack
@@ -224,7 +225,7 @@ def test_an_interrupted_write_leaves_nothing_and_the_next_call_makes_it_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(library, where, interrupt)
-        with pytest.raises((KeyboardInterrupt, OSError)):
+        with pytest.raises((KeyboardInterrupt, StorageError)):
             load_blocks(str(source), tokenizer, 16, cache=tmp_path)
     assert list((tmp_path / "blocks").iterdir()) == []
     assert len(load_blocks(str(source), tokenizer, 16, cache=tmp_path).train) > 0

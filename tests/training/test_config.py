@@ -126,7 +126,7 @@ def test_a_file_of_settings_serves_as_a_preset(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"corpus": "docs", "log_with": "tensorboard", "init_layers": "0,2"}]
+    "changes", [{}, {"corpus": "docs", "log_with": "tensorboard", "init_layers": "0,1,2,4,6,8"}]
 )
 @pytest.mark.parametrize("name", ["paper", "mini-teacher"])
 def test_a_saved_configuration_is_a_preset_that_gives_it_back(name, changes, tmp_path):

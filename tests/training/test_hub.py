@@ -152,8 +152,9 @@ def test_corpora_load_stored_and_streamed_and_so_does_berts_tokenizer(endpoint, 
 STREAM = """
     import itertools, json
     from distil_lib.text import blocks
+    from distil_lib.text.tokenizer import load_tokenizer
     blocks.STREAM_SAMPLE = blocks.STREAM_HELD_OUT = 20
-    tokenizer = blocks.load_tokenizer("google-bert/bert-base-uncased")
+    tokenizer = load_tokenizer("google-bert/bert-base-uncased")
     made = blocks.load_blocks("hub:wikimedia/wikipedia:20231101.en", tokenizer, 128, streaming=True)
     first = [list(map(int, row["input_ids"])) for row in itertools.islice(made.train, 60)]
     print(json.dumps({"streaming": made.streaming, "first": first,
