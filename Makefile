@@ -80,7 +80,7 @@ core: $(READY) ## the tests of the core
 	$(BIN)/python -m pytest tests/core $(WORKERS)
 
 unit: $(READY) ## the tests of the library and of the project's files
-	$(BIN)/python -m pytest tests --ignore tests/html -m "not slow" $(WORKERS) -n 3 --durations 10  # a third, while one waits for a program
+	$(BIN)/python -m pytest tests --ignore tests/html -m "not slow" $(WORKERS) --durations 10
 
 slow: $(READY) ## the tests that `make test` leaves out, each of which has a quick one beside it
 	$(BIN)/python -m pytest tests --ignore tests/html -m slow $(WORKERS)
