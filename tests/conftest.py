@@ -19,6 +19,7 @@ os.environ |= {
     "TQDM_DISABLE": "1",
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("DISTIL_FIGURES", None)  # figures as in a notebook, whatever `make` asked
 
 gc.disable()  # the libraries make a million objects and no garbage; looking for some takes seconds
 

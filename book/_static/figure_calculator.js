@@ -35,11 +35,13 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
     // bf16 without dropout, losses chunk by chunk: what forward pass, optimizer and evaluation need beside weights and means.
     const cpu = machine === "cpu", tokens = Math.min(M, B) * L, asked = Math.round(tokens * share), chunk = 4 * V * Math.min(asked, Math.floor(((cpu ? 16 : 128) * MIB) / (4 * V)));
     const layers = cut.layers * tokens * (28 * H + 4 * F) + 12 * tokens * H + 2 * (P - POSITIONS * H);
-    const head = Math.max(5 * chunk, 2 * chunk + (cpu ? 6 : 4) * V * H) + 6 * V * H + 28 * asked * H;
+    const head = Math.max(5 * chunk, 2 * chunk + (cpu ? 6 : 4) * V * H) + 4 * V * H + 28 * asked * H;
     const evaluation = 24 * V * Math.round(9.6 * L) + 512 * L * H;
+    // The teacher's linear maps are kept in bf16, and a copy of its output's matrix with them.
+    const rounded = 2 * (V * H - all * (4 * (H * H + H) + 2 * H * F + F + H) - H * H - H);
     return {
       H, parameters: [P, fixed / 4], parts, flops: sum(parts), tokens: sequences * L, steps: Math.ceil(sequences / B), resident: 16 * P + fixed,
-      memory: 12 * P + fixed + Math.max((B > M ? 4 * P : 0) + layers + head, 4 * P, evaluation),
+      memory: 12 * P + fixed + rounded + Math.max((B > M ? 4 * P : 0) + layers + head, 4 * P, evaluation),
     };
   };
   // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
