@@ -92,6 +92,8 @@ def test_a_sound_site_has_no_problems(tmp_path):
         ("<style>@import 'https://css.example.org/a.css';</style>", "css.example.org"),
         ("<style>b { background: url(https://css.example.org/a.png) }</style>", "css.example.org"),
         ("<p style=\"background: url('//css.example.org/a.png')\">x</p>", "css.example.org"),
+        ("<span style=\"background: url('//css.example.org/b.png')\">x</span>", "b.png"),
+        ('<span class="k"><a href="gone.html">x</a></span>', "gone.html"),
         (
             '<meta http-equiv="refresh" content="0; url=https://away.example.org">',
             "away.example.org",
