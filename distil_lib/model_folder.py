@@ -32,7 +32,7 @@ COUNTS = {
     **dict.fromkeys(("num_hidden_layers", "n_layers", "num_attention_heads", "n_heads"), (1, 512)),
     **dict.fromkeys(("hidden_size", "dim", "intermediate_size", "hidden_dim"), (1, 2**17)),
     **dict.fromkeys(("vocab_size", "max_position_embeddings", "num_labels"), (1, 2**22)),
-    **dict.fromkeys(("type_vocab_size", "pad_token_id"), (0, 2**22)),
+    **dict.fromkeys(("type_vocab_size", "pad_token_id", "chunk_size_feed_forward"), (0, 2**22)),
 }
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 NUMBERS = dict.fromkeys((*DROPOUTS, "initializer_range"), (0.0, 1.0))
@@ -184,7 +184,7 @@ def loading(name: str | Path) -> Iterator[None]:
         raise UserError(f"The weights of {name} are damaged ({error}).", ENTIRE) from error
     # Anything: the libraries below raise errors of a dozen types for damaged files.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{name} could not be loaded ({reason}).", ENTIRE) from error
     finally:
         logging.set_verbosity(level)

@@ -188,7 +188,9 @@ def test_wheel_installs_and_imports_in_an_empty_environment(tmp_path):
 # --------------------------------------------------------------------------------------------- make
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = ["make", "--no-print-directory", "-C", str(ROOT), *arguments]
-    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    # What the calling make was given (make test PYTHON=...) is no business of this one.
+    given = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "CHAPTER"}
+    clean = {k: v for k, v in os.environ.items() if k not in given}
     return subprocess.run(command, capture_output=True, text=True, env=clean | environment)
 
 

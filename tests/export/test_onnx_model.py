@@ -268,7 +268,7 @@ def test_nothing_is_asked_of_the_network(checkpoints, tmp_path):
     arguments = [str(checkpoints["distilbert, answers"]), str(tmp_path / "out")]
     result = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "[] []"
+    assert result.stdout.splitlines()[-1] == "[] []"  # onnxscript 0.6 prints a line of its own
 
 
 def test_bad_input_is_one_message_and_leaves_nothing(checkpoints, tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 of processes, and a state to come back to. The streams are Parquet files of small row groups, read
 as the Hub's are."""
 
+import gc
 import itertools
 import json
 
@@ -39,6 +40,9 @@ def source(texts, tmp_path_factory):
         part = texts[file * GROUPS * ROWS : (file + 1) * GROUPS * ROWS]
         table = pyarrow.table({key: [d[key] for d in part] for key in ("name", "text")})
         pyarrow.parquet.write_table(table, folder / f"{file}.parquet", row_group_size=ROWS)
+    # With pyarrow up to 24 `datasets` collects garbage at every stream that is left early: seconds,
+    # if all objects of the tests before are searched.
+    gc.freeze()
     return lambda: datasets.load_dataset(
         "parquet", data_dir=str(folder), split="train", streaming=True
     ).reshard()
