@@ -25,6 +25,9 @@ def markdown_of(page):
 
 
 PAGES = {page.stem: markdown_of(page) for page in (PROJECT / "book").glob("*.ipynb")}
+# What is handed out and shown first makes claims, too; its links begin in another folder.
+for text in (PROJECT / "README.md", *(PROJECT / "book" / "teachers").glob("*.md")):
+    PAGES[text.stem] = re.sub(r"\]\((\.\./|book/)", "](", text.read_text(encoding="utf-8"))
 
 
 # ------------------------------------------------------------------------------ the pages
