@@ -81,7 +81,8 @@ def test_the_syllabus_repeats_the_minutes_of_the_pages():
 
 def test_the_page_to_hand_out_says_what_the_pages_say():
     text = text_of(TEACHERS / "one_page.md").partition("<style>")[0]
-    pages = [read_page(TEACHERS / link) for link in LINK.findall(text)]
+    chapters = set(LINK.findall(text)) - {"../what_we_found.ipynb"}  # it repeats what they say
+    pages = [read_page(TEACHERS / link) for link in chapters]
     known = set().union(*(page.known_numbers for page in pages))
     assert len(pages) == 8
     assert unknown_numbers("of 0.7654 and 97.3%", known) == ["0.7654", "97.3"]

@@ -20,7 +20,7 @@ def model(layers: int, seed: int, dropout: float = 0.0) -> Student:
 
 
 def batch(rows: int = 6, seed: int = 0) -> MicroBatch:
-    """Sequences of unequal lengths with unequal numbers of hidden words; the third has none."""
+    """Sequences of unequal lengths with unequal numbers of masked tokens; the third has none."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.tensor([12, 3, 7, 12, 1, 5])[:rows, None]
     counted = torch.arange(12) < lengths

@@ -1,4 +1,4 @@
-"""Held-out figures: means over all hidden words, however they are batched and shared."""
+"""Held-out figures: means over all masked tokens, however they are batched and shared."""
 
 import numpy as np
 import pytest

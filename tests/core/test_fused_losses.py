@@ -510,7 +510,7 @@ def test_over_all_samples_that_there_are_it_is_exact():
 
 
 def test_a_biased_sample_is_caught():
-    """Soft targets on hidden words do not estimate those on all, for a hidden word is harder;
+    """Soft targets on masked tokens do not estimate those on all, for a masked token is harder;
     nor do a block's first tokens."""
     generator = torch.Generator().manual_seed(0)
     late = [

@@ -65,7 +65,7 @@ PHRASES = {
         r"0\.31~{0,120}equally good",
     ),
     "Ninety-seven percent": (r"96\.9",),
-    "CPU time": (r"2\.05",),
+    "CPU time": (r"2\.05", r"(at most|about) twice as fast", r"2\.0 times as fast"),
     "Runtimes and bytes": (r"9\.[37] times",),
     "Training step": (
         r"textbook~{0,80}(6\.0|six) times",
