@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from distil_lib.common.errors import resumable
 from distil_lib.common.processes import end_with_launcher, run_program, shared_refusal
 
 if __name__ == "__main__":
@@ -39,18 +40,15 @@ def _run(arguments: Sequence[str]) -> str | None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
-    try:
+    with resumable():
         run.train()
-    finally:  # a message must not hang on the end of the progress bar
-        if run.bar is not None:
-            run.bar.close()
     return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program. It ends by `SystemExit` where there is an error, or where it was stopped."""
     given = sys.argv[1:] if arguments is None else arguments
-    run_program(lambda: _run(given), resumable=True)
+    run_program(lambda: _run(given))
 
 
 if __name__ == "__main__":

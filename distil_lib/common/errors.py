@@ -33,7 +33,17 @@ LOST = (
 
 
 class StorageError(UserError):
-    """The disk does not take what a program wants to write."""
+    """The disk does not take what a program wants to write; what was saved before is complete."""
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Mark what ends this block: by then there is a run, and the program has `--resume`."""
+    try:
+        yield
+    except Exception as error:
+        error.resumable = True  # type: ignore[attr-defined]
+        raise
 
 
 def storage_problem(error: BaseException | None) -> tuple[str, str] | None:
@@ -61,22 +71,20 @@ def other_process_lost(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def exit_on_user_error(resumable: bool = False) -> Iterator[None]:
+def exit_on_user_error() -> Iterator[None]:
     """Turn what a user can do something about into one message on standard error and an exit code.
 
     A `UserError`, a full disk and too little memory are code 2; a lost process is code 1.
-
-    Args:
-        resumable: whether the program has `--resume`, which then is part of the remedy.
     """
-    resume = ", then go on with --resume." if resumable else ", then start the same command again."
     try:
         yield
     except StorageError as error:
-        _complain(error.problem, error.remedy.removesuffix(".") + resume)
+        remedy = error.remedy.removesuffix(".") + _again(error)
+        _complain(error.problem, remedy, error.settings, getattr(error, "shared", False))
     except UserError as error:
         _complain(error.problem, error.remedy, error.settings, getattr(error, "shared", False))
     except (MemoryError, OSError, RuntimeError) as error:
+        resume = _again(error)
         if (unwritable := hub_cache_problem(error)) is not None:
             _complain(unwritable.problem, unwritable.remedy)
         elif (found := storage_problem(error)) is not None:
@@ -109,6 +117,13 @@ def exit_on_user_error(resumable: bool = False) -> Iterator[None]:
             os._exit(1)  # at once: whatever tidies up would wait for the one that is gone
         else:
             raise
+
+
+def _again(error: BaseException) -> str:
+    """How a remedy ends: a run that has begun is resumed, anything else is started again."""
+    if getattr(error, "resumable", False):
+        return ", then go on with --resume: what was saved before is complete."
+    return ", then start the same command again."
 
 
 def _complain(

@@ -1,6 +1,6 @@
 """How a program runs and ends, alone or as one of several processes that train together.
 
-    run_program(lambda: train(parse(arguments)), resumable=True)    # quiet, one message, exit codes
+    run_program(lambda: train(parse(arguments)))    # quiet, one message, exit codes
 
     with shared_refusal():                  # what one process refuses, all of them refuse
         config = parse(arguments)
@@ -89,15 +89,12 @@ def check_launcher_variables() -> None:
         )
 
 
-def run_program(
-    function: Callable[[], str | None], stopped: str = "stopped", resumable: bool = False
-) -> None:
+def run_program(function: Callable[[], str | None], stopped: str = "stopped") -> None:
     """Call a function as a program: print what it returns, and end with the promised exit code.
 
     Args:
         function: the whole program.
         stopped: what is said after Ctrl-C (exit code 130) or SIGTERM (143).
-        resumable: whether the program has `--resume`.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a locale that lacks a letter is no reason to end
@@ -105,7 +102,7 @@ def run_program(
     quiet_libraries()
     with _interrupts_reported(stopped):
         try:
-            with exit_on_user_error(resumable):
+            with exit_on_user_error():
                 check_launcher_variables()
                 said = function()
         except SystemExit:

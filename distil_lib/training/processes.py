@@ -56,7 +56,8 @@ class SharedErrors:
             if each is not None:
                 where = f"Process {rank} on {host}: " if rank else ""
                 with known_to_all():
-                    raise UserError(where + each.problem, each.remedy, each.settings) from error
+                    kind = type(each)  # a full disk stays one
+                    raise kind(where + each.problem, each.remedy, each.settings) from error
 
     def gather(self, value: Any) -> list:
         """The values of all processes, by rank."""

@@ -3,6 +3,7 @@
 Oracles: what is on the disk, exit codes, and the schedule of a run without a time limit.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -140,6 +141,36 @@ def test_a_limit_on_file_sizes_is_one_message_and_the_run_can_be_resumed(
     assert_user_error(done, "may not become so large", "--resume")
     done = program([*small_run(tmp_path / "run"), "--resume"])
     assert done.code == 0 and "steps 4 to 12" in done.out
+
+
+class full_disk:
+    """Let a function find the disk full."""
+
+    def __init__(self, where: str):
+        self.where = where
+
+    def __call__(self):
+        def fails(*_, **__):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some.file")
+
+        replace(self.where, fails)
+
+
+@pytest.mark.parametrize(
+    "where, begun",
+    [
+        ("distil_lib.training.setup.load_blocks", False),
+        ("distil_lib.training.run_folder.PretrainConfig.save", False),
+        ("distil_lib.training.resume.save_checkpoint", True),
+    ],
+)
+def test_a_full_disk_advises_to_resume_what_can_be_resumed(
+    where, begun, small_run, program, tmp_path
+):
+    """Oracle: the settings of a run, without which there is none to resume."""
+    done = program(small_run(tmp_path / "run"), full_disk(where))
+    assert_user_error(done, "with --resume" if begun else "the same command again")
+    assert ("--resume" in done.err) == begun == (tmp_path / "run" / "config.yaml").exists()
 
 
 class broken_drawing:
