@@ -18,6 +18,7 @@ STORAGE = {
     errno.EROFS: ("The disk is read-only", "Make it writable"),
     errno.EIO: ("The disk fails", "Look into the system's log"),
 }
+NO_MEMORY = ("allocate memory", "out of memory")  # of a CPU, of a GPU
 LOST = (
     "gloo/transport/",  # the source of whatever a connection of gloo dies of
     "Connection closed by peer",
@@ -90,7 +91,7 @@ def exit_on_user_error() -> Iterator[None]:
         elif (found := storage_problem(error)) is not None:
             what = getattr(error, "filename", None) or "a file"
             _complain(f"{found[0]}: {what} could not be written.", found[1] + resume)
-        elif isinstance(error, MemoryError) or "allocate memory" in str(error):
+        elif isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY):
             _complain(
                 "There is not enough memory.",
                 "Close other programs, or choose a smaller batch or model" + resume,
