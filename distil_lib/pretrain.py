@@ -23,9 +23,11 @@ if __name__ == "__main__":
     end_with_launcher()  # before the imports that take seconds
     gc.disable()  # what they make is no garbage, and looking for some takes a tenth of the time
 
+from distil_lib.common.hardware import launch_precision
 from distil_lib.training.config import PLAN, PROGRAM
 from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.plan import plan_run
+from distil_lib.training.sharding import check_launch_backend
 
 
 def _run(arguments: Sequence[str]) -> str | None:
@@ -33,6 +35,8 @@ def _run(arguments: Sequence[str]) -> str | None:
         return plan_run(PROGRAM.parse(arguments)) if os.environ.get("RANK", "0") == "0" else None
     with shared_refusal():
         config = PROGRAM.parse(arguments)
+        check_launch_backend()
+        launch_precision(config.precision)
     run = PretrainingRun(config, list(arguments))
 
     def ask_to_stop(number: int, frame: object) -> None:

@@ -3,6 +3,7 @@
 Oracles: what is on the disk, exit codes, and the schedule of a run without a time limit.
 """
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -283,6 +284,37 @@ def test_what_one_process_refuses_all_refuse_and_the_first_says_so(small_run, pr
     assert_user_error(first, "Process 1 on", "no teacher here")
     assert second.code == 2
     assert not (tmp_path / "run").exists()
+
+
+class other_settings:
+    """The command of the second machine is another one."""
+
+    def __init__(self, **changes):
+        self.changes = changes
+
+    def __call__(self):
+        from distil_lib import pretrain
+
+        run = pretrain.PretrainingRun
+        changes = self.changes if os.environ["RANK"] == "1" else {}
+        pretrain.PretrainingRun = lambda config, *rest: run(
+            dataclasses.replace(config, **changes), *rest
+        )
+
+
+def test_machines_with_other_settings_are_refused(small_run, program, tmp_path):
+    """They would train with two learning rates, and one has a step more than the other."""
+    different = other_settings(learning_rate=0.5)
+    first, second = together(program, small_run(tmp_path / "run"), different, timeout=60)
+    assert_user_error(first, "learning_rate is 0.003 for process 0 and 0.5 for process 1")
+    assert second.code == 2 and not (tmp_path / "run").exists()
+
+
+def test_machines_may_have_threads_and_folders_of_their_own(small_run, program, tmp_path):
+    own = other_settings(threads=2, output=str(tmp_path / "other"))
+    for done in together(program, small_run(tmp_path / "run", max_steps=2), own):
+        assert done.code == 0, done.err
+    assert (tmp_path / "run" / "model").is_dir() and not (tmp_path / "other").exists()
 
 
 # --------------------------------------------------------------------------------------- time limit
