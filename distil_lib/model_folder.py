@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import cached_file, logging
 
@@ -240,7 +241,9 @@ def load_masked_lm(
 
 
 def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Raise `UserError` for layers that config.json leaves out, or a weight that is no number.
+    """Raise `UserError` for layers that config.json leaves out, or weights that are no numbers.
+
+    Weights that end in zeros are refused, too: so read files whose end was never written.
 
     Args:
         name: A folder, or a name on the Hub, for the message.
@@ -250,6 +253,28 @@ def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]
     if surplus := [key for key in info["unexpected_keys"] if ".layer." in key]:
         raise UserError(f"{name} holds {min(surplus)}, which config.json leaves out.", ENTIRE)
     check_finite(name, model.state_dict())
+    for key, rows in _written_rows(model):
+        written = int(rows.nonzero().max()) + 1 if rows.any() else 0
+        if written < len(rows) and rows[:written].all():  # of pruned ones zeros lie in between
+            problem = f"The weight {key} of {name} has only zeros from row {written} to its end."
+            raise UserError(problem, "Its file is damaged: save or download the model again.")
+
+
+def _written_rows(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Of each linear map and LayerNorm, which rows are not zero; of the words whether any is.
+
+    Biases may be zero, and rows of words or positions that no text has had.
+    """
+    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    words, out = model.get_input_embeddings(), model.get_output_embeddings()
+    tables |= {module.weight for module in (words, out) if hasattr(module, "weight")}
+    for key, weight in model.named_parameters():
+        gain = weight.dim() == 1 and key.lower().endswith("norm.weight")
+        if weight in tables:
+            if weight is getattr(words, "weight", None):
+                yield key, weight.any()[None]
+        elif gain or (weight.dim() > 1 and "bias" not in key and "emb" not in key.lower()):
+            yield key, weight.reshape(len(weight), -1).any(1)
 
 
 def check_finite(name: str | Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -16,15 +16,18 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from distil_lib.common.errors import resumable
 from distil_lib.common.processes import end_with_launcher, run_program, shared_refusal
 
 if __name__ == "__main__":
     end_with_launcher()  # before the imports that take seconds
     gc.disable()  # what they make is no garbage, and looking for some takes a tenth of the time
 
+from distil_lib.common.hardware import launch_precision
 from distil_lib.training.config import PLAN, PROGRAM
 from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.plan import plan_run
+from distil_lib.training.sharding import check_launch_backend
 
 
 def _run(arguments: Sequence[str]) -> str | None:
@@ -32,6 +35,8 @@ def _run(arguments: Sequence[str]) -> str | None:
         return plan_run(PROGRAM.parse(arguments)) if os.environ.get("RANK", "0") == "0" else None
     with shared_refusal():
         config = PROGRAM.parse(arguments)
+        check_launch_backend()
+        launch_precision(config.precision)
     run = PretrainingRun(config, list(arguments))
 
     def ask_to_stop(number: int, frame: object) -> None:
@@ -39,18 +44,15 @@ def _run(arguments: Sequence[str]) -> str | None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
-    try:
+    with resumable():
         run.train()
-    finally:  # a message must not hang on the end of the progress bar
-        if run.bar is not None:
-            run.bar.close()
     return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program. It ends by `SystemExit` where there is an error, or where it was stopped."""
     given = sys.argv[1:] if arguments is None else arguments
-    run_program(lambda: _run(given), resumable=True)
+    run_program(lambda: _run(given))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from distil_lib.ablation.paired_effects import Effect
 from distil_lib.common.cli import near
 from distil_lib.common.paths import locate
 from distil_lib.errors import UserError
-from distil_lib.tasks.registry import find_task
+from distil_lib.tasks.registry import TASKS, find_task
 
 # What a record can be asked for, besides its tasks: the factor of its value, and the unit then.
 MEASURES = {
@@ -69,9 +69,9 @@ def record_file(output: Path, job: Job) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record. Raises `UserError` if the file is damaged or of another kind."""
+    """A record. Raises `UserError` if the file is damaged, altered, or of another kind."""
     try:
-        return dict(RECORD.validate_json(path.read_bytes()))
+        record = dict(RECORD.validate_json(path.read_bytes()))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).", "Check the file.") from error
     except ValidationError as error:
@@ -81,6 +81,14 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{path} is no record of an ablation ({reason}).",
             "Move it away; if it was one, the next call makes it again.",
         ) from error
+    means = macro_scores({k: v for k, v in record["scores"].items() if k in TASKS})
+    macro = record["macro"]
+    if macro.keys() != means.keys() or any(abs(macro[k] - means[k]) > 1e-6 for k in means):
+        raise UserError(
+            f"{path} was altered: its macro scores are not the means of its scores.",
+            "Take the one that was written, or move it away: the next call makes it again.",
+        )
+    return record
 
 
 def read_records(output: str | Path, grid: Grid | None = None) -> list[dict[str, Any]]:

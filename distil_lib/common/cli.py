@@ -333,5 +333,4 @@ class Program(Generic[Config]):
             stopped: what is said after Ctrl-C or SIGTERM.
         """
         given = sys.argv[1:] if arguments is None else arguments
-        resumable = any(field.name == "resume" for field in dataclasses.fields(self.settings))
-        run_program(lambda: function(self.parse(given), given), stopped, resumable)
+        run_program(lambda: function(self.parse(given), given), stopped)

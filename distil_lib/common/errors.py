@@ -18,6 +18,7 @@ STORAGE = {
     errno.EROFS: ("The disk is read-only", "Make it writable"),
     errno.EIO: ("The disk fails", "Look into the system's log"),
 }
+NO_MEMORY = ("allocate memory", "out of memory")  # of a CPU, of a GPU
 LOST = (
     "gloo/transport/",  # the source of whatever a connection of gloo dies of
     "Connection closed by peer",
@@ -33,7 +34,17 @@ LOST = (
 
 
 class StorageError(UserError):
-    """The disk does not take what a program wants to write."""
+    """The disk does not take what a program wants to write; what was saved before is complete."""
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Mark what ends this block: by then there is a run, and the program has `--resume`."""
+    try:
+        yield
+    except Exception as error:
+        error.resumable = True  # type: ignore[attr-defined]
+        raise
 
 
 def storage_problem(error: BaseException | None) -> tuple[str, str] | None:
@@ -61,28 +72,26 @@ def other_process_lost(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def exit_on_user_error(resumable: bool = False) -> Iterator[None]:
+def exit_on_user_error() -> Iterator[None]:
     """Turn what a user can do something about into one message on standard error and an exit code.
 
     A `UserError`, a full disk and too little memory are code 2; a lost process is code 1.
-
-    Args:
-        resumable: whether the program has `--resume`, which then is part of the remedy.
     """
-    resume = ", then go on with --resume." if resumable else ", then start the same command again."
     try:
         yield
     except StorageError as error:
-        _complain(error.problem, error.remedy.removesuffix(".") + resume)
+        remedy = error.remedy.removesuffix(".") + _again(error)
+        _complain(error.problem, remedy, error.settings, getattr(error, "shared", False))
     except UserError as error:
         _complain(error.problem, error.remedy, error.settings, getattr(error, "shared", False))
     except (MemoryError, OSError, RuntimeError) as error:
+        resume = _again(error)
         if (unwritable := hub_cache_problem(error)) is not None:
             _complain(unwritable.problem, unwritable.remedy)
         elif (found := storage_problem(error)) is not None:
             what = getattr(error, "filename", None) or "a file"
             _complain(f"{found[0]}: {what} could not be written.", found[1] + resume)
-        elif isinstance(error, MemoryError) or "allocate memory" in str(error):
+        elif isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY):
             _complain(
                 "There is not enough memory.",
                 "Close other programs, or choose a smaller batch or model" + resume,
@@ -109,6 +118,13 @@ def exit_on_user_error(resumable: bool = False) -> Iterator[None]:
             os._exit(1)  # at once: whatever tidies up would wait for the one that is gone
         else:
             raise
+
+
+def _again(error: BaseException) -> str:
+    """How a remedy ends: a run that has begun is resumed, anything else is started again."""
+    if getattr(error, "resumable", False):
+        return ", then go on with --resume: what was saved before is complete."
+    return ", then start the same command again."
 
 
 def _complain(

@@ -86,8 +86,7 @@ def storage_named(path: Path) -> Iterator[None]:
             raise
         problem, remedy = found
         raise StorageError(
-            f"{problem}: {path.name} could not be saved in {path.parent}.",
-            f"{remedy}; what was saved before is complete.",
+            f"{problem}: {path.name} could not be saved in {path.parent}.", f"{remedy}."
         ) from error
 
 
@@ -145,7 +144,8 @@ def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
 
     Args:
         path: the file or folder.
-        lock: the file that stands for it; by default a hidden one beside it, which is deleted.
+        lock: the file that stands for it; by default a hidden one beside it. It is left there: a
+            program that has opened a file which another one deletes would lock it all the same.
 
     Raises:
         UserError: another program is at work there.
@@ -164,9 +164,6 @@ def locked(path: Path, lock: Path | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        if lock is None and file.is_locked:
-            with contextlib.suppress(OSError):
-                Path(file.lock_file).unlink()
         file.release()
 
 

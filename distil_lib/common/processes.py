@@ -1,6 +1,6 @@
 """How a program runs and ends, alone or as one of several processes that train together.
 
-    run_program(lambda: train(parse(arguments)), resumable=True)    # quiet, one message, exit codes
+    run_program(lambda: train(parse(arguments)))    # quiet, one message, exit codes
 
     with shared_refusal():                  # what one process refuses, all of them refuse
         config = parse(arguments)
@@ -11,10 +11,11 @@ Exit codes are 0, 2 after a `UserError`, 130 after Ctrl-C and 143 after SIGTERM.
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -89,15 +90,12 @@ def check_launcher_variables() -> None:
         )
 
 
-def run_program(
-    function: Callable[[], str | None], stopped: str = "stopped", resumable: bool = False
-) -> None:
+def run_program(function: Callable[[], str | None], stopped: str = "stopped") -> None:
     """Call a function as a program: print what it returns, and end with the promised exit code.
 
     Args:
         function: the whole program.
         stopped: what is said after Ctrl-C (exit code 130) or SIGTERM (143).
-        resumable: whether the program has `--resume`.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a locale that lacks a letter is no reason to end
@@ -105,7 +103,7 @@ def run_program(
     quiet_libraries()
     with _interrupts_reported(stopped):
         try:
-            with exit_on_user_error(resumable):
+            with exit_on_user_error():
                 check_launcher_variables()
                 said = function()
         except SystemExit:
@@ -157,8 +155,8 @@ def _interrupts_reported(stopped: str) -> Iterator[None]:
 def shared_refusal() -> Iterator[None]:
     """Let every process raise the `UserError` that one of them meets inside.
 
-    Else the others would wait for it at the next exchange, for hours. Of several errors the one of
-    the lowest rank is raised. All processes must enter; with one process nothing is exchanged.
+    Else the others would wait for it at the next exchange, for hours. All processes must enter;
+    with one process nothing is exchanged.
     """
     error = None
     try:
@@ -171,11 +169,24 @@ def shared_refusal() -> Iterator[None]:
         from distil_lib.common.rendezvous import meet
 
         meet()  # starts the exchange, once
-        error = next((one for one in gather_object([error]) if one is not None), None)
-        if error is not None:
-            error.shared = True  # every process knows of it: one a machine speaks
+        error = first_refusal(gather_object([(socket.gethostname(), error)]))
     if error is not None:
         raise error
+
+
+def first_refusal(said: Iterable[tuple[str, UserError | None]]) -> UserError | None:
+    """Of the errors of all processes, by rank, the first, with the machine that it comes from.
+
+    Args:
+        said: each process's machine and error.
+    """
+    for rank, (host, error) in enumerate(said):
+        if error is not None:
+            where = f"Process {rank} on {host}: " if rank else ""
+            found = type(error)(where + error.problem, error.remedy, error.settings)
+            found.shared = True  # type: ignore[attr-defined]  # all know: one a machine speaks
+            return found
+    return None
 
 
 def end_with_launcher() -> None:

@@ -111,7 +111,8 @@ def machines_apart(options: Namespace) -> tuple[str, str]:
     elif rank == 0:
         problem = f"Not all of {options.num_machines} machines came to {first} in {seconds} s."
         remedy = (
-            "Start the same command on each, with --machine_rank 1 and so on. There, "
+            "See whether another one has refused the command: it says why. Start the same on each, "
+            "with --machine_rank 1 and so on. There, "
             f"`nc -vz {host} {port}` says whether it reaches this port."
         )
     else:

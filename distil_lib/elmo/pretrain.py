@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_model
 
+from distil_lib.common.errors import resumable
 from distil_lib.common.files import atomic_folder, locked, write_result
 from distil_lib.common.hardware import (
     current_device,
@@ -99,31 +100,34 @@ def pretrain(config: ElmoPretrainConfig, arguments: Sequence[str] = ()) -> dict:
     size, unigram = sum(map(len, words.train)), unigram_perplexity(words, words.held_out)
     print(f"{size:,} words to learn from; held-out unigram perplexity {unigram:.1f}", flush=True)
     model = _new_model(config, words)
-    with saving(folder), locked(folder, folder / LOCK):
+    with locked(folder, folder / LOCK):
+        open_run(config)  # again: another run may just have ended
         if not config.resume:
             write_result(folder / SETTINGS, settings)
-        seconds = _train(config, words, model, settings["precision"])
-        trained, steps = _finished_model(folder), _steps(config, words)
-        passes = steps * config.batch_size / len(words.train)
-        record = {
-            "command": shlex.join(["python", "-m", "distil_lib.elmo.pretrain", *arguments]),
-            "configuration": asdict(config) | {"precision": settings["precision"]},
-            "parameters": model.num_parameters(),
-            "machine": describe_machine(),
-            "steps": steps,
-            "epochs": passes,
-            "seconds": round(seconds),
-            "words_per_second": round(passes * size / seconds),
-            "perplexity": _evaluate(config, words, trained),
-        }
-        with atomic_folder(folder / "model") as beside:
-            trained.save_pretrained(beside)
-            new_tokenizer().save_pretrained(beside)
-            (beside / "pretraining.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        for path in folder.glob("checkpoint-*"):  # a finished run no longer needs them
-            shutil.rmtree(path)
-        (folder / SETTINGS).unlink(missing_ok=True)
-    (folder / LOCK).unlink(missing_ok=True)
+        with resumable(), saving(folder):
+            seconds = _train(config, words, model, settings["precision"])
+            trained, steps = _finished_model(folder), _steps(config, words)
+            passes = steps * config.batch_size / len(words.train)
+            record = {
+                "command": shlex.join(["python", "-m", "distil_lib.elmo.pretrain", *arguments]),
+                "configuration": asdict(config) | {"precision": settings["precision"]},
+                "parameters": model.num_parameters(),
+                "machine": describe_machine(),
+                "steps": steps,
+                "epochs": passes,
+                "seconds": round(seconds),
+                "words_per_second": round(passes * size / seconds),
+                "perplexity": _evaluate(config, words, trained),
+            }
+            with atomic_folder(folder / "model") as beside:
+                trained.save_pretrained(beside)
+                new_tokenizer().save_pretrained(beside)
+                (beside / "pretraining.json").write_text(
+                    json.dumps(record, indent=1), encoding="utf-8"
+                )
+            for path in folder.glob("checkpoint-*"):  # a finished run no longer needs them
+                shutil.rmtree(path)
+            (folder / SETTINGS).unlink(missing_ok=True)
     return record
 
 

@@ -95,5 +95,5 @@ def full_disk_named(folder: Path, needed: int) -> Iterator[None]:
         problem = "The disk is full" if full else "A file may not become so large, or is gone"
         raise StorageError(
             f"{problem}: no checkpoint can be written into {folder}.",
-            "Free some space, or raise the limit (`ulimit -f`); what was saved before is complete.",
+            "Free some space, or raise the limit (`ulimit -f`).",
         ) from error

@@ -5,7 +5,7 @@
     median_and_quartiles(record)["validation"]["accuracy"]   # {"median": 90.6, "q1": 90.4, ...}
 
 A record keeps each seed's answer to each example, so that every interval can be computed from the
-file alone (`retention`).
+file alone (`retention`), and a figure that was altered is noticed: scores are computed again.
 """
 
 import json
@@ -17,6 +17,8 @@ import numpy as np
 
 from distil_lib.common.files import read_json
 from distil_lib.errors import UserError
+from distil_lib.tasks.metrics import METRICS
+from distil_lib.tasks.task import KINDS
 
 # What of a configuration names the model; whatever else differs is a difference of recipes.
 OF_THE_MODEL = frozenset({"model", "weights", "data", "task", "evaluate_only", "declaration"})
@@ -33,10 +35,10 @@ def split_numbers(line: str) -> np.ndarray:
 
 
 def read_record(path: str | Path) -> dict:
-    """A record, every part checked that a comparison needs.
+    """A record, every part checked that a comparison needs, and every score against the answers.
 
     Raises:
-        UserError: if the file is missing or is no such record.
+        UserError: if the file is missing, is no such record, or contradicts itself.
     """
     try:
         record = read_json(Path(path))
@@ -44,6 +46,11 @@ def read_record(path: str | Path) -> dict:
         raise _no_record(path, error.problem.rstrip(".")) from error
     if fault := _fault(record):
         raise _no_record(path, fault)
+    if contradiction := _contradiction(record):
+        raise UserError(
+            f"{path} contradicts itself: {contradiction}.",
+            "It was altered or damaged: take the one that was written, or measure again.",
+        )
     return record
 
 
@@ -81,6 +88,37 @@ def _fault(record: Mapping[str, Any]) -> str:
     if split in record["labels"]:
         lengths.add(len(split_numbers(record["labels"][split])))
     return "its seeds do not answer the same examples" if len(lengths) > 1 else ""
+
+
+def _contradiction(record: Mapping[str, Any]) -> str:
+    """Which score does not follow from a seed's answers, or the summary from the seeds; or ""."""
+    metric, labels = record["metric"], record["labels"]
+    # Points: answers that are classes are kept as they are, others with five digits.
+    tolerance = 1e-6 if metric in KINDS["classification"] else 0.02
+    for number, run in record["seeds"].items():
+        for split, line in run["predictions"].items():
+            answers, said = split_numbers(line), run["scores"].get(split, {})
+            try:
+                figures = {metric: answers.mean()}  # of questions, whose own F1 is given
+                if split in labels:
+                    figures = METRICS[metric](answers, split_numbers(labels[split]))
+                differ = [k for k in figures if not abs(figures[k] - said[k]) <= tolerance]
+            except (KeyError, TypeError, ValueError) as error:
+                return f"the answers of seed {number} on {split} have no such scores ({error})"
+            for name in differ:
+                found = f"{said[name]:.3f}, and its answers give {figures[name]:.3f}"
+                return f"seed {number} has the {name} {found} ({split})"
+    summary = record.get("summary") or {}
+    for split, figures in median_and_quartiles(record).items() if summary else ():
+        for name, expected in figures.items():
+            try:
+                of_it = summary[split][name]
+                if all(abs(of_it[key] - expected[key]) <= 1e-6 for key in expected):
+                    continue
+            except (KeyError, TypeError):
+                pass
+            return f"its summary of {name} on {split} is not that of its seeds"
+    return ""
 
 
 def open_record(path: Path, configuration: Mapping[str, Any]) -> dict:

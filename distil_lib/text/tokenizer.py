@@ -35,11 +35,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
             f"Choose from {len(SPECIAL) + 1} to 1,000,000 word pieces.",
             setting="vocab_size",
         )
-    trainer = BertWordPieceTokenizer(lowercase=True)
-    trainer.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=2, show_progress=False)
-    return BertTokenizer(
-        tokenizer_object=trainer._tokenizer, do_lower_case=True, model_max_length=512
-    )
+    corpus = texts if isinstance(texts, Sequence) else list(texts)
+    special = [*SPECIAL]
+    # Pieces that are equally frequent are joined in the order of their ids, and letters get theirs
+    # in the order of a hash table: another one in each process. So the first pass only finds the
+    # letters (a vocabulary that is full has no room for more), the second gets them in order.
+    for size in (len(SPECIAL), vocab_size):
+        trainer = BertWordPieceTokenizer(lowercase=True)
+        trainer.train_from_iterator(
+            corpus, size, min_frequency=2, special_tokens=special, show_progress=False
+        )
+        vocabulary = trainer.get_vocab(with_added_tokens=True)
+        letters = sorted(vocabulary.keys() - special, key=lambda piece: (len(piece), piece))
+        special += letters if size < vocab_size else []
+    return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=512)
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
@@ -206,8 +215,7 @@ TOKENIZER_CARD = """# Tokenizer
 
 from {words:,} words of {documents:,} training documents (SHA-256 of their text begins with
 `{text}`) in {seconds:.0f} seconds, with `tokenizers` {tokenizers}. Held-out documents were not
-read. The trainer breaks ties between equally frequent pairs in no fixed order: another run gives a
-tokenizer that differs in a few pieces.
+read.
 """
 
 

@@ -18,10 +18,12 @@ With graphs a GPU replays the launches of a layer, which it recorded before, int
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 from torch import _dynamo, nn
 
+from distil_lib.common.errors import other_process_lost
 from distil_lib.errors import UserError
 
 
@@ -98,6 +100,28 @@ def keep_gradients(model: nn.Module) -> None:
     for p in model.parameters():
         if p.requires_grad and p.grad is None:
             p.grad = torch.zeros_like(p)
+
+
+@contextlib.contextmanager
+def compiled_step(setting: str, step: int) -> Iterator[None]:
+    """Say of a step that fails where compiling was asked for how the run goes on without.
+
+    Raises:
+        UserError: it failed, and not for lack of memory or of another process.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        foreign = isinstance(error, torch.OutOfMemoryError) or other_process_lost(error)
+        if foreign or setting not in ("on", "graphs"):
+            raise
+        graphs = setting == "graphs"
+        reason = (str(error).splitlines() or [""])[0][:200].rstrip(".") or type(error).__name__
+        raise UserError(
+            f"Step {step} failed in compiled layers{' or their CUDA graphs' * graphs}: {reason}.",
+            f"Resume with {'on, which records no graphs, or ' * graphs}off.",
+            setting=("resume", "compile"),
+        ) from error
 
 
 def eager(compiled: bool = True) -> contextlib.AbstractContextManager:

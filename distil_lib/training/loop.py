@@ -16,7 +16,7 @@ from distil_lib.losses import TokenCounts
 from distil_lib.masking import MicroBatch
 from distil_lib.student import Student
 from distil_lib.teacher import MaskedLM
-from distil_lib.training.compilation import eager
+from distil_lib.training.compilation import compiled_step, eager
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.costs import step_cost
 from distil_lib.training.final_model import save_final_model
@@ -118,7 +118,8 @@ class PretrainingRun:
             self._set_progress(progress)
             # Autocast forgets the weights it has rounded where its outermost block ends: around all
             # micro-batches stands one that does nothing else, so each is rounded once a step.
-            with torch.autocast(self.setup.device.type, enabled=False):
+            autocast = torch.autocast(self.setup.device.type, enabled=False)
+            with autocast, compiled_step(config.compile, number + 1):
                 self.window.add(self._optimizer_step(micro_batches, counts))
             self.clock.add(counts.cos, places)
             if not (self.setup.compiled and number < first + COMPILING):

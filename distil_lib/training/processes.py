@@ -11,7 +11,7 @@ import contextlib
 import multiprocessing
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from multiprocessing import resource_tracker
 from typing import Any
@@ -19,7 +19,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from distil_lib.common.processes import first_refusal
 from distil_lib.errors import UserError
+
+# What a machine may have otherwise than another: contents of inputs are compared, and the rest is
+# only the first process's, or changes nothing of what is computed.
+OF_A_MACHINE = frozenset(
+    "corpus dataloader_num_workers log_with output overwrite precision resume teacher threads "
+    "tokenizer".split()
+)
 
 
 @contextlib.contextmanager
@@ -52,11 +60,9 @@ class SharedErrors:
             yield
         except UserError as raised:
             error = raised
-        for rank, (host, each) in enumerate(self.gather((socket.gethostname(), error))):
-            if each is not None:
-                where = f"Process {rank} on {host}: " if rank else ""
-                with known_to_all():
-                    raise UserError(where + each.problem, each.remedy, each.settings) from error
+        found = first_refusal(self.gather((socket.gethostname(), error)))
+        if found is not None:
+            raise found from error
 
     def gather(self, value: Any) -> list:
         """The values of all processes, by rank."""
@@ -65,6 +71,22 @@ class SharedErrors:
         values: list = [None] * self.world
         torch.distributed.all_gather_object(values, value, group=self.group)
         return values
+
+
+def check_same_settings(errors: SharedErrors, settings: Mapping[str, Any]) -> None:
+    """Raise `UserError` unless all processes were started with the same settings.
+
+    Otherwise they would train with two learning rates, or wait for each other's last step.
+    """
+    mine = {name: settings[name] for name in settings.keys() - OF_A_MACHINE}
+    for rank, others in enumerate(errors.gather(mine)):
+        for name in sorted(name for name in mine if others.get(name) != mine[name]):
+            raise UserError(
+                f"{name} is {mine[name]!r} for process {errors.rank} and {others.get(name)!r} for "
+                f"process {rank}.",
+                "Start the same command on all machines.",
+                setting=name,
+            )
 
 
 def start_workers(loader: DataLoader) -> Iterator:

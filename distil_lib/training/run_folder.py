@@ -19,6 +19,7 @@ import psutil
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from distil_lib.common.errors import StorageError
 from distil_lib.common.files import read_json, read_yaml
 from distil_lib.errors import UserError
 from distil_lib.training.checkpoint import latest_valid_checkpoint, list_checkpoints
@@ -85,11 +86,7 @@ def saving(path: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
         if isinstance(error, FileNotFoundError):
             reason = "its folder was deleted or moved"
-        raise UserError(
-            f"{path} could not be written ({reason}).",
-            "Repair that, then resume: what was saved before is complete.",
-            setting="resume",
-        ) from error
+        raise StorageError(f"{path} could not be written ({reason}).", "Repair that.") from error
 
 
 def saved_settings(folder: Path) -> dict:

@@ -50,7 +50,7 @@ from distil_lib.training.models import (
     round_linear_maps,
 )
 from distil_lib.training.optimization import LinearByProgress, build_optimizers, linear_schedule
-from distil_lib.training.processes import SharedErrors, known_to_all
+from distil_lib.training.processes import SharedErrors, check_same_settings, known_to_all
 from distil_lib.training.run_folder import open_run, saved_precision
 from distil_lib.training.sharding import check_launch_backend, fsdp_plugin, name_layers
 
@@ -146,6 +146,8 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         config = replace(config, precision=launch_precision(config.precision))
     state = meet()
     errors = SharedErrors(state.process_index, state.num_processes)
+    with errors.shared():
+        check_same_settings(errors, vars(config))
     with errors.shared():
         if state.device.type == "cpu":
             set_threads(config.threads)

@@ -26,7 +26,7 @@ def made_up(
         "arm": arm,
         "seed": seed,
         "figures": figures,
-        "scores": {},
+        "scores": {"doc-qa": macro},
         "macro": {"documentation": macro},
         "experiment_hash": experiment,
         "experiment_hash_without_versions": without,
@@ -107,6 +107,16 @@ def test_a_record_that_lacks_something_is_named(tmp_path, change, message):
     assert len(read_records(tmp_path)) == 1
     (tmp_path / "x.json").write_text(json.dumps(made_up("triple", 0, 60.0, 1.0) | change))
     with pytest.raises(UserError, match=rf"x\.json is no record of an ablation .{message}"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"macro": {"documentation": 61.0}}, {"macro": {}}, {"scores": {"doc-qa": 62.0}}]
+)
+def test_a_record_in_which_a_figure_was_altered_is_refused(tmp_path, change):
+    """Oracle: the mean of its only score."""
+    (tmp_path / "x.json").write_text(json.dumps(made_up("triple", 0, 60.0, 1.0) | change))
+    with pytest.raises(UserError, match=r"x\.json was altered"):
         read_records(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """What a program says and with which code it ends, whatever goes wrong."""
 
+import contextlib
 import errno
 import os
 
@@ -10,6 +11,7 @@ from distil_lib.common.errors import (
     STORAGE,
     exit_on_user_error,
     other_process_lost,
+    resumable,
     storage_problem,
 )
 from distil_lib.common.files import StorageError, atomic_folder, atomic_write_text, write_result
@@ -23,8 +25,10 @@ WRAPPED = [
 ]
 
 
-def ended(error: BaseException, capsys, resumable: bool = False) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as end, exit_on_user_error(resumable):
+def ended(error: BaseException, capsys, begun: bool = False) -> tuple[int, str]:
+    """begun: whether there is a run to resume by then."""
+    block = resumable() if begun else contextlib.nullcontext()
+    with pytest.raises(SystemExit) as end, exit_on_user_error(), block:
         raise error
     return end.value.code, capsys.readouterr().err
 
@@ -36,12 +40,16 @@ def test_the_program_adds_the_flag_to_what_a_function_says(capsys):
 
 
 @pytest.mark.parametrize("number", STORAGE)
-def test_a_disk_that_takes_no_more_is_named_and_resume_is_advice_where_there_is_one(number, capsys):
-    error = OSError(number, os.strerror(number), "weights.bin")
-    for resumable in (True, False):
-        code, said = ended(error, capsys, resumable)
-        assert code == 2 and STORAGE[number][0] in said and "weights.bin" in said
-        assert ("--resume" in said) == resumable
+@pytest.mark.parametrize("begun", [True, False])
+def test_resume_is_advice_where_there_is_a_run(number, begun, capsys):
+    for error in (
+        OSError(number, os.strerror(number), "weights.bin"),
+        StorageError("The disk is full: weights.bin could not be saved.", "Free some space."),
+    ):
+        code, said = ended(error, capsys, begun)
+        assert code == 2 and "weights.bin" in said and said.count("\n") == 2
+        assert isinstance(error, StorageError) or STORAGE[number][0] in said
+        assert ("--resume" in said, "the same command again" in said) == (begun, not begun)
 
 
 @pytest.mark.parametrize("text", WRAPPED)
@@ -109,14 +117,18 @@ def test_every_file_and_every_folder_is_flushed_before_it_gets_its_name(tmp_path
 def test_too_little_memory_is_one_message(capsys):
     code, said = ended(MemoryError(), capsys)
     assert code == 2 and "not enough memory" in said
-    error = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
-    assert ended(error, capsys)[0] == 2
+    for words in (
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...",
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of ...",
+    ):
+        code, said = ended(RuntimeError(words), capsys, begun=True)
+        assert code == 2 and "not enough memory" in said and "smaller batch" in said
 
 
 def test_a_lost_process_is_told_with_what_the_library_said(monkeypatch, capsys):
     monkeypatch.setattr(os, "_exit", lambda code: (_ for _ in ()).throw(SystemExit(code)))
     error = RuntimeError("[gloo/pair.cc:534] Connection closed by peer [127.0.0.1]\nsecond line")
-    code, said = ended(error, capsys, resumable=True)
+    code, said = ended(error, capsys, begun=True)
     assert code == 1 and "second line" in said and "--resume" in said
 
 
@@ -127,7 +139,7 @@ def test_processes_that_never_met_are_told_of_the_network_interface(monkeypatch,
         "Gloo connectFullMesh failed with [gloo/transport/tcp/pair.cc:152] timed out connecting: "
         "SO_ERROR: Connection refused, remote=[127.0.0.1]:40875"
     )
-    code, said = ended(error, capsys, resumable=True)
+    code, said = ended(error, capsys, begun=True)
     assert code == 1 and "does not reach" in said and "127.0.0.1" in said
     assert "GLOO_SOCKET_IFNAME" in said and "--resume" not in said
 

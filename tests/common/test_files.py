@@ -141,7 +141,7 @@ def test_what_is_no_regular_file_is_not_waited_for(read, kind, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------ locks
-def test_one_program_at_a_time_and_nothing_is_left(tmp_path):
+def test_one_program_at_a_time(tmp_path):
     with locked(tmp_path / "r.json"):
         with pytest.raises(UserError, match=r"Another run is at work in .*r\.json"):
             locked(tmp_path / "r.json").__enter__()
@@ -149,7 +149,22 @@ def test_one_program_at_a_time_and_nothing_is_left(tmp_path):
             pass
     with locked(tmp_path / "r.json"):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {".r.json.lock", ".other.json.lock"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+def test_who_has_opened_the_lock_of_a_program_that_ends_keeps_all_others_out(tmp_path):
+    """Deleted on release, the file would be locked by one program, and a new one by another."""
+    import fcntl
+
+    with locked(tmp_path / "r.json"):
+        second = os.open(tmp_path / ".r.json.lock", os.O_RDWR)
+    fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(UserError, match="Another run"):
+        locked(tmp_path / "r.json").__enter__()
+    os.close(second)
+    with locked(tmp_path / "r.json"):
+        pass
 
 
 def test_a_program_that_was_killed_is_in_nobodys_way(tmp_path):

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,13 +86,16 @@ def waiting(process, folder, ranks) -> list[int]:
     return [int(file.read_text()) for file in files]
 
 
-@pytest.mark.parametrize("options, refusing", [(one, 0), (several, 1)])
-def test_a_refusal_is_one_message_and_code_2_whichever_process_refuses(options, refusing, script):
+@pytest.mark.parametrize(
+    "options, refusing, who",
+    [(one, 0, ""), (several, 1, f"Process 1 on {socket.gethostname()}: ")],
+)
+def test_a_refusal_is_one_message_and_code_2_and_names_who_refuses(options, refusing, who, script):
     process = start([*options(OURS), script, f"refuse{refusing}"])
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (2, ""), err
     assert err.splitlines() == [
-        "error: This machine lacks a file.",
+        f"error: {who}This machine lacks a file.",
         "  what to do: Copy it there. (--teacher)",
     ]
 

@@ -109,6 +109,44 @@ def test_weights_that_are_no_numbers_are_refused_by_name(folder, value):
     refused(folder, name, "NaN or infinity")
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 1.0])
+def test_a_file_whose_end_was_never_written_is_refused(kind, share, folder, tmp_path):
+    """As a power cut leaves it. Oracle: safetensors, which reads zeros; share 0: one row of one."""
+    if kind == "roberta":
+        folder = saved(RobertaForMaskedLM(RobertaConfig(**SIZES, vocab_size=160)), tmp_path / kind)
+    elif kind == "distilbert":
+        sizes = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+        folder = saved(Student(DistilBertConfig(**sizes, vocab_size=160)), tmp_path / kind)
+    load_teacher(folder)
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    row = 32 if kind == "roberta" else 16  # the last matrix is the second of a feed-forward block
+    zeros = max(int(share * (len(content) - header)), 4 * row)
+    file.write_bytes(content[:-zeros] + bytes(zeros))
+    assert load_file(file)
+    refused(folder, "only zeros from row ", "download")
+
+
+def test_zeros_that_are_no_damage_are_read(folder):
+    """Of words that no text has had, of pruned rows, of biases that no training has moved."""
+
+    def spoil(weights):
+        words = next(k for k in weights if k.endswith("word_embeddings.weight"))
+        positions = next(k for k in weights if k.endswith("position_embeddings.weight"))
+        pruned = "bert.encoder.layer.1.output.dense.weight"
+        weights[words][-9:] = weights[positions][-5:] = 0
+        weights[pruned][[3, 7, 15]] = 0  # the last one, too
+        for name in weights:
+            if name.endswith("bias") or "token_type" in name:
+                weights[name].zero_()
+        return weights
+
+    change_weights(folder, spoil)
+    load_teacher(folder)
+
+
 def test_a_folder_in_the_place_of_the_weights_is_named(folder):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").mkdir()

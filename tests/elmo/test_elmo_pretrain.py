@@ -195,7 +195,7 @@ def test_it_learns_and_leaves_a_model_that_fine_tuning_opens(settings, words, tm
         "loss"
     ] - 0.5
     assert (
-        sorted(path.name for path in run.iterdir()) == ["metrics.jsonl", "model"]
+        sorted(path.name for path in run.iterdir()) == [LOCK, "metrics.jsonl", "model"]
         and record["steps"] == 80
     )
     assert f"held-out perplexity: {perplexity['left']:.1f} left" in capsys.readouterr().out
@@ -296,7 +296,7 @@ def same_end(folder, never_stopped, record):
     assert all(torch.equal(found[name], weight) for name, weight in wanted.items())
     assert lines(folder) == lines(whole)
     assert record["perplexity"] == expected["perplexity"]
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "model"]
+    assert sorted(path.name for path in folder.iterdir()) == [LOCK, "metrics.jsonl", "model"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -390,8 +390,9 @@ def test_a_full_disk_is_named_and_costs_no_checkpoint(settings, tmp_path, monkey
         with pytest.raises(UserError, match="ulimit -f"):
             run(settings, tmp_path / "other")
         patch.setattr("shutil.disk_usage", lambda _: Usage(free=100))
-        with pytest.raises(UserError, match="The disk is full"):
+        with pytest.raises(UserError, match="The disk is full") as error:
             run(settings, tmp_path / "full")
+        assert error.value.resumable  # the program says so
     run(settings, tmp_path / "full", resume=True)
     assert (tmp_path / "full" / "model").is_dir()
 

@@ -34,7 +34,12 @@ from distil_lib.finetune.__main__ import main
 from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.finetune.features import Split, write_predictions
 from distil_lib.finetune.models import label_order, load_task_model
-from distil_lib.finetune.records import join_numbers, read_record, split_numbers
+from distil_lib.finetune.records import (
+    join_numbers,
+    median_and_quartiles,
+    read_record,
+    split_numbers,
+)
 from distil_lib.finetune.runner import Finetuning, finetune
 from distil_lib.finetune.trainer import task_loss
 from distil_lib.losses import soft_target_loss
@@ -287,6 +292,8 @@ def test_what_is_retained_is_printed(settings, tmp_path, capsys):
     run = record["seeds"]["0"]
     truth = split_numbers(record["labels"]["validation"])
     run["predictions"]["validation"] = join_numbers([1 - truth[0], *truth[1:]])
+    run["scores"]["validation"]["accuracy"] = 98.0
+    record["summary"] = median_and_quartiles(record)
     (tmp_path / "worse.json").write_text(json.dumps(record))
     right = (
         split_numbers(read_record(settings["output"])["seeds"]["0"]["predictions"]["validation"])

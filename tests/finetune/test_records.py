@@ -27,8 +27,9 @@ random = np.random.default_rng(0)
 
 def record(predictions, labels, metric="accuracy", task="toy", data="abc"):
     """Of one split, "test", with a seed for each row of predictions."""
+    score = lambda row: {"f1": np.mean(row)} if metric == "f1" else METRICS[metric](row, labels)
     seeds = {
-        str(i): {"scores": {"test": {metric: float(i)}}, "predictions": {"test": join_numbers(row)}}
+        str(i): {"scores": {"test": score(row)}, "predictions": {"test": join_numbers(row)}}
         for i, row in enumerate(predictions)
     }
     made = {
@@ -100,6 +101,58 @@ def test_what_is_no_record_at_all_is_refused(tmp_path):
             read_record(file)
 
 
+ALTERED = {
+    "a score": lambda r: r["seeds"]["1"]["scores"]["test"].update(accuracy=90.0),
+    "a score that is missing": lambda r: r["seeds"]["1"]["scores"].update(test={}),
+    "a score of another split": lambda r: r["seeds"]["0"]["scores"]["more"].update(accuracy=51.0),
+    "an answer": lambda r: r["seeds"]["0"]["predictions"].update(test="1 1 1 1"),
+    "a label": lambda r: r["labels"].update(test="1 1 0 0"),
+    "the median": lambda r: r["summary"]["test"]["accuracy"].update(median=90.0),
+    "a quartile": lambda r: r["summary"]["more"]["accuracy"].update(q1=0),
+    "no summary of a split": lambda r: r["summary"].pop("more"),
+    "a text": lambda r: r["summary"]["test"]["accuracy"].update(median="75"),
+    "a seed that was taken out": lambda r: r["seeds"].pop("1"),
+    "another metric": lambda r: r.update(metric="matthews"),
+}
+
+
+@pytest.mark.parametrize("what", [None, *ALTERED])
+def test_a_record_in_which_a_figure_was_altered_is_refused(what, tmp_path):
+    """Oracle: scikit-learn's accuracy of the answers, and NumPy's percentiles of the scores."""
+    made = record([[1, 0, 1, 1], [1, 1, 1, 0]], [1, 0, 1, 0])
+    made["labels"]["more"] = "1 0"
+    for run, answers in zip(made["seeds"].values(), ("1 1", "1 0"), strict=True):
+        run["predictions"]["more"] = answers
+        run["scores"]["more"] = {"accuracy": 50.0 if answers == "1 1" else 100.0}
+    made["summary"] = median_and_quartiles(made)
+    file = tmp_path / "result.json"
+    if what is None:
+        write_result(file, made)
+        assert read_record(file) == made
+        return
+    ALTERED[what](made)
+    write_result(file, made)
+    with pytest.raises(UserError, match=r"result\.json (contradicts itself|is no result)") as error:
+        read_record(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rounded_answers_are_no_contradiction(metric, tmp_path):
+    """Of each metric: numbers with as many digits as a model gives them."""
+    labels = random.integers(0, 2, 300)
+    answers = random.integers(0, 2, 300)
+    if "earson" in metric or "pearman" in metric:
+        labels, answers = random.normal(3, 1, (2, 300))
+    if metric == "f1":
+        labels, answers = [], 100 * random.random(300)
+    made = record([answers], labels, metric)
+    if metric == "f1":
+        made["labels"] = {}
+    write_result(tmp_path / "r.json", json.loads(json.dumps(made, default=float)))
+    read_record(tmp_path / "r.json")
+
+
 def test_differences_of_recipes_are_named_and_those_of_models_are_not():
     one, other = record([[1, 0]] * 2, [1, 0]), record([[1, 0]] * 3, [1, 0])
     one["configuration"] |= {"model": "a", "epochs": 1, "alpha": 0.5}
@@ -118,7 +171,10 @@ def test_numbers_survive_the_file():
 
 
 def test_median_and_quartiles_by_hand():
-    assert median_and_quartiles(record([[0]] * 5, [0])) == {
+    made = record([[0]] * 5, [0])
+    for i, run in enumerate(made["seeds"].values()):
+        run["scores"] = {"test": {"accuracy": float(i)}}
+    assert median_and_quartiles(made) == {
         "test": {"accuracy": {"q1": 1.0, "median": 2.0, "q3": 3.0}}
     }
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import BertWordPieceTokenizer, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from distil_lib.errors import UserError
@@ -141,6 +141,24 @@ def test_a_folder_without_a_tokenizer_gets_none_made_up(teacher_folder, tmp_path
 def test_sizes_that_no_vocabulary_has_are_refused(size):
     with pytest.raises(UserError, match="vocabulary"):
         train_tokenizer(["some text"], size)
+
+
+def test_the_same_text_gives_the_same_tokenizer(documents):
+    """Half of all pairs are as frequent as another one, and each hash table has its own order.
+
+    Oracle: the trainer itself, in one pass: three times, three vocabularies.
+    """
+    texts = [d["text"] for d in documents]
+    passes = []
+    for _ in range(3):
+        trainer = BertWordPieceTokenizer()
+        trainer.train_from_iterator(texts, 160, min_frequency=2, show_progress=False)
+        passes.append(json.dumps(trainer.get_vocab(), sort_keys=True))
+    assert len(set(passes)) > 1
+    orders = (texts, iter(texts), texts[::-1])
+    ours = [train_tokenizer(order, 160).backend_tokenizer.to_str() for order in orders]
+    assert ours[0] == ours[1] == ours[2]
+    assert json.loads(ours[0])["added_tokens"][-1]["content"] == "[MASK]"  # no letter is one
 
 
 # ----------------------------------------------------------------------------------- command line

@@ -35,6 +35,7 @@ from distil_lib.training import compilation, compiled_losses
 from distil_lib.training.compilation import compile_layers, compiles
 from distil_lib.training.compiled_losses import compiled_vocabulary_losses
 from distil_lib.training.config import PretrainConfig
+from distil_lib.training.loop import PretrainingRun
 
 # The tracer looks at `.grad` of what has none, which warns; PyTorch silences it outside of pytest.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
@@ -371,6 +372,50 @@ def test_a_run_whose_graphs_overwrite_their_results_is_the_same_run(
     with pytest.raises(SystemExit):
         pretrain.main(small_run(tmp_path / "lost", compile="graphs", **short))
     assert "not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "setting"), [("graphs", "on, which records no graphs, or off"), ("on", "with off")]
+)
+@pytest.mark.usefixtures("fresh_accelerator", "quick_compiler", "fresh_compiler")
+def test_a_step_that_fails_in_compiled_layers_says_how_to_go_on(
+    asked, setting, small_run, tmp_path, monkeypatch, capsys
+):
+    """As CUDA words it where a replay fails. Oracle: a run without a compiler."""
+    step, calls = PretrainingRun._optimizer_step, []
+
+    def fails(run, *arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            raise RuntimeError("CUDA error: operation failed due to a previous error\nmore lines")
+        return step(run, *arguments)
+
+    monkeypatch.setattr(PretrainingRun, "_optimizer_step", fails)
+    with pytest.raises(SystemExit) as end:
+        pretrain.main(small_run(tmp_path / "run", compile=asked))
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "Step 6 failed in compiled layers" in said
+    assert "previous error." in said and "more lines" not in said
+    assert setting in said and "(--resume, --compile)" in said
+    for folder, resume in ((tmp_path / "run", ["--resume"]), (tmp_path / "off", [])):
+        forget()
+        pretrain.main([*small_run(folder, compile="off"), *resume])
+    expected, found = (newest_weights(tmp_path / name) for name in ("off", "run"))
+    assert apart(found, expected, but_for=KEYS_BIAS) < 1e-4
+
+
+def test_other_failures_of_a_step_keep_their_names():
+    """No memory, a lost process, and whatever happens where nobody asked for a compiler."""
+    for setting, error in (
+        ("graphs", torch.OutOfMemoryError("CUDA out of memory.")),
+        ("on", RuntimeError("[gloo/pair.cc:1] Connection closed by peer")),
+        ("auto", RuntimeError("CUDA error: device-side assert triggered")),
+        ("off", AssertionError("a bug")),
+        ("graphs", UserError("too long")),
+    ):
+        with pytest.raises(type(error)) as raised, compilation.compiled_step(setting, 1):
+            raise error
+        assert raised.value is error
 
 
 @pytest.mark.slow

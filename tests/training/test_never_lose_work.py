@@ -3,6 +3,8 @@
 Oracles: what is on the disk, exit codes, and the schedule of a run without a time limit.
 """
 
+import dataclasses
+import errno
 import os
 import shutil
 import signal
@@ -142,6 +144,36 @@ def test_a_limit_on_file_sizes_is_one_message_and_the_run_can_be_resumed(
     assert done.code == 0 and "steps 4 to 12" in done.out
 
 
+class full_disk:
+    """Let a function find the disk full."""
+
+    def __init__(self, where: str):
+        self.where = where
+
+    def __call__(self):
+        def fails(*_, **__):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some.file")
+
+        replace(self.where, fails)
+
+
+@pytest.mark.parametrize(
+    "where, begun",
+    [
+        ("distil_lib.training.setup.load_blocks", False),
+        ("distil_lib.training.run_folder.PretrainConfig.save", False),
+        ("distil_lib.training.resume.save_checkpoint", True),
+    ],
+)
+def test_a_full_disk_advises_to_resume_what_can_be_resumed(
+    where, begun, small_run, program, tmp_path
+):
+    """Oracle: the settings of a run, without which there is none to resume."""
+    done = program(small_run(tmp_path / "run"), full_disk(where))
+    assert_user_error(done, "with --resume" if begun else "the same command again")
+    assert ("--resume" in done.err) == begun == (tmp_path / "run" / "config.yaml").exists()
+
+
 class broken_drawing:
     def __call__(self):
         def fails(run):
@@ -252,6 +284,37 @@ def test_what_one_process_refuses_all_refuse_and_the_first_says_so(small_run, pr
     assert_user_error(first, "Process 1 on", "no teacher here")
     assert second.code == 2
     assert not (tmp_path / "run").exists()
+
+
+class other_settings:
+    """The command of the second machine is another one."""
+
+    def __init__(self, **changes):
+        self.changes = changes
+
+    def __call__(self):
+        from distil_lib import pretrain
+
+        run = pretrain.PretrainingRun
+        changes = self.changes if os.environ["RANK"] == "1" else {}
+        pretrain.PretrainingRun = lambda config, *rest: run(
+            dataclasses.replace(config, **changes), *rest
+        )
+
+
+def test_machines_with_other_settings_are_refused(small_run, program, tmp_path):
+    """They would train with two learning rates, and one has a step more than the other."""
+    different = other_settings(learning_rate=0.5)
+    first, second = together(program, small_run(tmp_path / "run"), different, timeout=60)
+    assert_user_error(first, "learning_rate is 0.003 for process 0 and 0.5 for process 1")
+    assert second.code == 2 and not (tmp_path / "run").exists()
+
+
+def test_machines_may_have_threads_and_folders_of_their_own(small_run, program, tmp_path):
+    own = other_settings(threads=2, output=str(tmp_path / "other"))
+    for done in together(program, small_run(tmp_path / "run", max_steps=2), own):
+        assert done.code == 0, done.err
+    assert (tmp_path / "run" / "model").is_dir() and not (tmp_path / "other").exists()
 
 
 # --------------------------------------------------------------------------------------- time limit
