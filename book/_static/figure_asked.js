@@ -16,7 +16,7 @@ Figures.all.asked = (figure, { make, text, path, circle, frame, line, scale, poi
   // ring are masked. Chances are those to ring before the time at which as many ring on average as are wanted: right to 0.02.
   function chances(weights, wanted) {
     let low = -40, high = 40; // logarithms of the time
-    const at = (t) => weights.map((w) => 1 - Math.exp(-w * Math.exp(t)));
+    const at = t => weights.map(w => 1 - Math.exp(-w * Math.exp(t)));
     for (let i = 0; i < 60; i++) {
       const middle = (low + high) / 2;
       if (sum(at(middle)) < wanted) low = middle;
@@ -33,14 +33,14 @@ Figures.all.asked = (figure, { make, text, path, circle, frame, line, scale, poi
 
   let chance, now, drawn, expected;
   figure.draw(({ share, smoothing, epochs, seed }) => {
-    const weights = counts.map((count) => (count ? count ** -smoothing : 0)), wanted = share * asked, seen = new Set();
+    const weights = counts.map(count => (count ? count ** -smoothing : 0)), wanted = share * asked, seen = new Set();
     let before;
     chance = chances(weights, wanted);
-    expected = (n) => sum(chance.map((p) => 1 - (1 - p) ** n)) / asked;
-    drawn = range(epochs, (epoch) => {
+    expected = n => sum(chance.map(p => 1 - (1 - p) ** n)) / asked;
+    drawn = range(epochs, epoch => {
       before = new Set(seen);
       now = masked(weights, wanted, seed, epoch + 1);
-      now.forEach((i) => seen.add(i));
+      now.forEach(i => seen.add(i));
       return seen.size / asked;
     });
     block.replaceChildren(...words.flatMap(([word, count], i) => [make(now.has(i) ? "mark" : "span", {
@@ -51,12 +51,12 @@ Figures.all.asked = (figure, { make, text, path, circle, frame, line, scale, poi
       `Chance in one epoch: the rarest token, ${of(rarest)}; the most frequent, ${of(commonest)}.`);
   });
 
-  figure.chart("Coverage by epochs, and the chance of each token by its count", (wide) => (wide ? 210 : 420), ({ epochs }, width, wide) => {
+  figure.chart("Coverage by epochs, and the chance of each token by its count", wide => (wide ? 210 : 420), ({ epochs }, width, wide) => {
     const [left, down] = wide ? [width / 2 + 40, 0] : [34, 210], x = scale([0, MOST], [34, wide ? width / 2 - 20 : width - 10]);
-    const log = scale([Math.max(1, rarest[0]), commonest[0]], [left + 8, width - 14], true), [y, low] = [0, down].map((top) => scale([0, 1], [170 + top, 24 + top]));
+    const log = scale([Math.max(1, rarest[0]), commonest[0]], [left + 8, width - 14], true), [y, low] = [0, down].map(top => scale([0, 1], [170 + top, 24 + top]));
     return [frame(x, y, [0, 5, 10, 15, MOST], [0, 1], "epochs"), frame({ ends: [left, width - 4] }, low, [], [0, 1], "times in the corpus (log): rare to frequent"),
       text(34, 12, "asked at least once: line expected, dots drawn"), text(left, 12 + down, "chance in one epoch"),
-      path(line(range(MOST + 1, (n) => [x(n), y(expected(n))])), "third"),
+      path(line(range(MOST + 1, n => [x(n), y(expected(n))])), "third"),
       path(`M${x(epochs)} 24V170`, "ghost dashed"),
       drawn.map((value, i) => circle(x(i + 1), y(value), 4, "teacher of-teacher")),
       order.map(([count, i]) => circle(log(count), low(chance[i]), 4, now.has(i) ? "teacher of-teacher" : "teacher of-paper"))];

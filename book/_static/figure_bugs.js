@@ -4,15 +4,15 @@
 Figures.all.bugs = (figure, { make, text, path, axis, circle, frame, place, line, scale, format, data: { right, bugs, checks } }) => {
   const last = right.length - 1, about = make("p"), RIGHT = "teacher wide", BUG = "student wide dashed";
   figure.choice({ key: "bug", label: "Bug", options: bugs.map((bug, i) => [i, bug.name]), value: 11 });
-  figure.choice({ key: "guess", label: "Which check catches it?", options: [["", "guess"], ...Object.keys(checks).map((name) => [name, name])] });
-  figure.number({ key: "step", label: "Step of the training", max: last, step: 1, value: 10, text: (step) => `step ${step}` });
+  figure.choice({ key: "guess", label: "Which check catches it?", options: [["", "guess"], ...Object.keys(checks).map(name => [name, name])] });
+  figure.number({ key: "step", label: "Step of the training", max: last, step: 1, value: 10, text: step => `step ${step}` });
   figure.add(about);
   const arrow = (length, angle, x, y, style) => make("g", { transform: `translate(${x} ${y}) rotate(${-angle})` },
     path(`M0 0H${length}`, style), path(`M${length - 12}-6L${length} 0L${length - 12} 6`, style.replace("dashed", "")));
   const angle = (bug, step) => (Math.acos(Math.min(1, bug.cosine[step])) * 180) / Math.PI;
 
   const grip = circle(0, 0, 10, "paper of-student");
-  figure.chart("Loss of 60 steps, and both gradients as arrows", (wide) => (wide ? 250 : 440), ({ bug: number, step }, width, wide) => {
+  figure.chart("Loss of 60 steps, and both gradients as arrows", wide => (wide ? 250 : 440), ({ bug: number, step }, width, wide) => {
     const bug = bugs[number], end = wide ? width - 230 : width - 12, top = Math.max(...right, ...bug.loss), x = scale([0, last], [42, end]), y = scale([0, top], [210, 30]);
     const curve = (values, style) => path(line(values.map((value, i) => [x(i), y(value)])), style);
     const length = bug.length[step], [left, ground] = wide ? [end + 60, 210] : [90, 400], unit = 150 / Math.max(1, length);
@@ -26,7 +26,7 @@ Figures.all.bugs = (figure, { make, text, path, axis, circle, frame, place, line
   figure.handle(grip, { key: "step" });
 
   let shown;
-  figure.draw((state) => {
+  figure.draw(state => {
     const bug = bugs[state.bug], { step } = state, says = checks[state.guess];
     if (shown && shown !== bug) figure.set("guess", "");
     shown = bug;

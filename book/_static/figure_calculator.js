@@ -3,7 +3,7 @@
 
 Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: { teachers, machines, masked, speeds } }) => {
   const POSITIONS = 512, MIB = 2 ** 20;
-  const large = (x) => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
+  const large = x => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
   const choice = (key, label, options) => figure.choice({ key, label, options });
   const slider = (key, label, min, max, value, text = whole) => figure.slider({ key, label, min, max, value, text, log: true });
   choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
@@ -15,10 +15,10 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
   slider("batch", "Blocks in a step", 1, 4096, 64);
   slider("micro", "Blocks at a time", 1, 512, 64);
   slider("text", "Your text, in WordPieces", 1e5, 1e10, 1e6, large);
-  slider("epochs", "Times that it is read", 0.5, 100, 10.3, (x) => format(x));
+  slider("epochs", "Times that it is read", 0.5, 100, 10.3, x => format(x));
   figure.text({ key: "speed", label: "Tokens a second, if you measured them", value: "" });
   figure.text({ key: "price", label: "Your price of an hour", value: "" });
-  const example = (label, values) => figure.button(label, () => Object.entries({ keep: 2, micro: 64, speed: "", ...values }).forEach((each) => figure.set(...each)));
+  const example = (label, values) => figure.button(label, () => Object.entries({ keep: 2, micro: 64, speed: "", ...values }).forEach(each => figure.set(...each)));
   example("This book's student", { teacher: teachers[0][0], soft: "masked", machine: "cpu", vocabulary: 8192, length: 64, batch: 64, text: 1e6, epochs: 10.3 });
   example("The paper's, on one GPU", { teacher: teachers[2][0], soft: "all", machine: "cuda", vocabulary: 30522, length: 512, batch: 4000, text: 4.29e9, epochs: 3 });
 
@@ -30,7 +30,7 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
     const [, all, H, , F] = teachers.find(([name]) => name === teacher), [V, L, B, M] = [vocabulary, length, batch, micro].map(Math.round);
     const whole = { layers: all, H, F, V, types: 2 }, cut = { ...whole, layers: Math.ceil(all / keep), types: 0 }, P = parameters(cut), fixed = 4 * parameters(whole);
     const share = soft === "all" ? 1 : (masked * (L - 2)) / L; // [CLS] and [SEP] are never masked
-    const parts = [...forward(cut, L, share).map((x) => 3 * x), ...forward(whole, L, share)]; // a backward pass costs two forward passes
+    const parts = [...forward(cut, L, share).map(x => 3 * x), ...forward(whole, L, share)]; // a backward pass costs two forward passes
     const sequences = Math.max(1, Math.round(epochs * Math.floor(text / (L - 2))));
     // bf16 without dropout, losses chunk by chunk: what forward pass, optimizer and evaluation need beside weights and means.
     const cpu = machine === "cpu", tokens = Math.min(M, B) * L, asked = Math.round(tokens * share), chunk = 4 * V * Math.min(asked, Math.floor(((cpu ? 16 : 128) * MIB) / (4 * V)));
@@ -46,17 +46,17 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
   };
   // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
   const nearest = ({ machine, soft }, H) => {
-    const far = (one) => Math.abs(Math.log(one.width / H)) + (one.soft === soft ? 0 : 1e-6);
-    return least(speeds.filter((one) => one.machine === machine), far);
+    const far = one => Math.abs(Math.log(one.width / H)) + (one.soft === soft ? 0 : 1e-6);
+    return least(speeds.filter(one => one.machine === machine), far);
   };
 
   const bar = make("div", { "aria-hidden": "true", class: "drag-ruler" }), legend = make("p"), table = make("table", { class: "drag-says" });
   figure.add(bar, legend, table);
 
-  figure.draw((state) => {
+  figure.draw(state => {
     const found = costs(state), near = nearest(state, found.H), own = Number(state.speed) > 0, speed = own ? Number(state.speed) : near.rate / found.flops;
     const hours = found.tokens / speed / 3600, price = hours * Number(state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
-    const shares = [[0, 1], [2], [3, 4], [5]].map((of) => (100 * sum(of.map((i) => found.parts[i]))) / found.flops);
+    const shares = [[0, 1], [2], [3, 4], [5]].map(of => (100 * sum(of.map(i => found.parts[i]))) / found.flops);
     bar.replaceChildren(...shares.map((share, i) => make("span", { class: i % 2 && "striped", style: `width:${share}%;--color:var(--${i < 2 ? "student" : "teacher"})` })));
     const [a, b, c, d] = shares.map(Math.round);
     legend.textContent = `Arithmetic of a step: student's layers ${a}%, its head ${b}% (striped), teacher's layers ${c}%, its head ${d}% (striped).`;

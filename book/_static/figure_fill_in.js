@@ -7,7 +7,7 @@ Figures.all.fill_in = (figure, { MODELS, make, button, box, row, softmax, leadin
   const ask = figure.sentence({ known, compute });
   figure.button("Fill the blank", () => ask(figure.state.text));
   const columns = MODELS.map(() => make("div"));
-  figure.add(row("Examples", [...known.keys()].map((text) => button(text, () => {
+  figure.add(row("Examples", [...known.keys()].map(text => button(text, () => {
     figure.set("text", text);
     ask(text);
   }))), box("beside even", columns));
@@ -17,10 +17,10 @@ Figures.all.fill_in = (figure, { MODELS, make, button, box, row, softmax, leadin
     const times = [[], []], words = [];
     for (let run = 0; run < RUNS; run++) {
       for (const [i, name] of MODELS.entries()) { // taking turns, so that a busy moment does not fall on one of them alone
-        await new Promise((resolve) => setTimeout(resolve)); // the browser paints and reacts
+        await new Promise(resolve => setTimeout(resolve)); // the browser paints and reacts
         if (!newest()) return;
         const begin = performance.now(), shares = softmax(models[name].logits(ids, place));
-        words[i] = leading([shares], WORDS).map((id) => [pieces[id], shares[id]]);
+        words[i] = leading([shares], WORDS).map(id => [pieces[id], shares[id]]);
         times[i].push(performance.now() - begin);
       }
       figure.answer = { words };
@@ -28,7 +28,7 @@ Figures.all.fill_in = (figure, { MODELS, make, button, box, row, softmax, leadin
       figure.note = "Measuring the time …";
       figure.redraw();
     }
-    const median = (values) => values.sort((a, b) => a - b)[RUNS >> 1].toFixed(0), says = MODELS.map((name, i) => `the ${name} says “${words[i][0][0]}” in ${median(times[i])} ms`);
+    const median = values => values.sort((a, b) => a - b)[RUNS >> 1].toFixed(0), says = MODELS.map((name, i) => `the ${name} says “${words[i][0][0]}” in ${median(times[i])} ms`);
     return { words, said: `For ${ids.length} tokens on this device, ${says.join(", ")} (median of ${RUNS} runs).` };
   }
 

@@ -3,37 +3,37 @@
 
 Figures.all.heads = (figure, { MODELS, make, set, button, box, sum, range, least, percent, bytes, data }) => {
   const HEADS = data.heads; // in a layer; heads are counted through all layers
-  const KINDS = [["itself", (i) => i], ["the token before", (i) => i - 1], ["the token after", (i) => i + 1], ["[CLS]", () => 0], ["[SEP]", (i, n) => n - 1]];
-  const pieces = (values, n) => range(values.length / n, (i) => values.slice(i * n, (i + 1) * n));
+  const KINDS = [["itself", i => i], ["the token before", i => i - 1], ["the token after", i => i + 1], ["[CLS]", () => 0], ["[SEP]", (i, n) => n - 1]];
+  const pieces = (values, n) => range(values.length / n, i => values.slice(i * n, (i + 1) * n));
 
   // Of each model, shares[head][from][to].
-  const size = data.tokens.length, recorded = data.shares.map((packed) => pieces(pieces(Array.from(bytes(packed), (byte) => byte / 255), size), size));
+  const size = data.tokens.length, recorded = data.shares.map(packed => pieces(pieces(Array.from(bytes(packed), byte => byte / 255), size), size));
   figure.sentence({
     label: "A sentence of your own", blank: false, known: new Map([[data.text, { tokens: data.tokens, shares: recorded }]]),
     compute: ({ ids, place, pieces: words, ...models }) => {
-      const shares = MODELS.map((name) => {
+      const shares = MODELS.map(name => {
         const seen = [];
         models[name].logits(ids, Math.max(0, place), { seen });
         return pieces(seen, ids.length);
       });
-      return { tokens: ids.map((id) => words[id]), shares };
+      return { tokens: ids.map(id => words[id]), shares };
     },
   });
 
   // What a head looks at most, on average over the tokens.
-  const kind = (rows) => least(KINDS.map(([name, place]) => [sum(rows.map((row, i) => row[place(i, rows.length)] ?? 0)) / rows.length, name]), ([share]) => -share);
+  const kind = rows => least(KINDS.map(([name, place]) => [sum(rows.map((row, i) => row[place(i, rows.length)] ?? 0)) / rows.length, name]), ([share]) => -share);
 
   // One of several buttons, as one stop of the Tab key: arrow keys go on in it, and a pressed pointer that is moved over them.
-  const radio = (child) => button(child, null, { role: "radio" });
+  const radio = child => button(child, null, { role: "radio" });
   function choices(label, key, columns, style, ...children) {
     const radios = () => [...group.querySelectorAll("[role=radio]")];
-    const choose = (event) => {
+    const choose = event => {
       const found = event.target.closest("[role=radio]");
       if (!found || (event.type !== "click" && !event.buttons)) return;
       if (event.type === "pointerdown") found.releasePointerCapture(event.pointerId); // a finger may leave it
       figure.set(key, radios().indexOf(found));
     };
-    const onkeydown = (event) => {
+    const onkeydown = event => {
       const next = figure.state[key] + { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key], found = radios()[next];
       if (!found) return;
       event.preventDefault();
@@ -41,12 +41,12 @@ Figures.all.heads = (figure, { MODELS, make, set, button, box, sum, range, least
       figure.set(key, next);
     };
     const group = make("div", { class: style, style: `--heads: ${HEADS}`, role: "radiogroup", "aria-label": label, onclick: choose, onpointerdown: choose, onpointerover: choose, onkeydown }, ...children);
-    figure.draw((state) => radios().forEach((each, n) => set(each, { "aria-checked": n === state[key], tabindex: n === state[key] ? 0 : -1 })));
+    figure.draw(state => radios().forEach((each, n) => set(each, { "aria-checked": n === state[key], tabindex: n === state[key] ? 0 : -1 })));
     return group;
   }
 
   let shown;
-  figure.draw((state) => {
+  figure.draw(state => {
     if (figure.answer === shown) return;
     shown = figure.answer;
     state.token = Math.min(state.token, shown.tokens.length - 1);
@@ -77,7 +77,7 @@ Figures.all.heads = (figure, { MODELS, make, set, button, box, sum, range, least
   figure.add(box("beside even", maps), make("p", {}, "Which token looks?"), tokens);
   const write = figure.bars(["It takes from", "teacher’s head", "student’s head (striped)"], "Shares of the token’s new vector");
 
-  figure.draw((state) => {
+  figure.draw(state => {
     const chosen = MODELS.map((name, k) => shown.shares[k][state[name]]);
     write(shown.tokens.map((text, j) => [text, ...chosen.map((rows, k) => [{ of: MODELS[k], to: rows[state.token][j] }])]));
     const words = MODELS.map((name, k) => {

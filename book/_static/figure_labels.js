@@ -6,9 +6,9 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
   const LEAST = { t: 0, s: 0.001 }; // a student without any probability for a word would have an infinite loss
 
   // Four probabilities that sum to 1 and are short in the address.
-  const distribution = (values) => {
-    const p = values.map((x) => x / sum(values));
-    return Object.assign(p, { toString: () => p.map((x) => Number(x.toFixed(4))).join() });
+  const distribution = values => {
+    const p = values.map(x => x / sum(values));
+    return Object.assign(p, { toString: () => p.map(x => Number(x.toFixed(4))).join() });
   };
   // One probability becomes x; the others keep their proportions.
   const put = (p, i, x, least) => {
@@ -17,9 +17,9 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
   };
   const FIRST = { t: distribution([4, 2, 1, 1]), s: distribution([1, 1, 1, 1]) };
   for (const key of ["t", "s"]) {
-    figure.start(key, FIRST[key], (given) => {
+    figure.start(key, FIRST[key], given => {
       const p = given.split(",").map(Number);
-      return p.length === 4 && p.every((x) => x >= LEAST[key] && x <= 1) && sum(p) > 0 ? distribution(p) : undefined;
+      return p.length === 4 && p.every(x => x >= LEAST[key] && x <= 1) && sum(p) > 0 ? distribution(p) : undefined;
     });
   }
   figure.number({ key: "n", max: MOST, step: 1 });
@@ -42,8 +42,8 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
     for (let k = 0; k < n; k++) {
       const u = chance();
       let end = 0;
-      last = t.findIndex((p) => u < (end += p));
-      if (last < 0) last = t.findLastIndex((p) => p > 0); // the sum may be a little less than 1
+      last = t.findIndex(p => u < (end += p));
+      if (last < 0) last = t.findLastIndex(p => p > 0); // the sum may be a little less than 1
       counts[last]++;
     }
     return { mean: n ? s.map((p, i) => p - counts[i] / n) : [], last: n ? s.map((p, i) => p - (i === last)) : [] };
@@ -52,7 +52,7 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
     const passed = (performance.now() - began) / SECOND;
     shown = reduced.matches || n <= from + 1 || passed >= 1 ? n : Math.max(shown, Math.floor(from + (n - from) * passed));
     const own = entropy(t), cross = crossEntropy(t, s), kl = cross - own, soft = s.map((p, i) => p - t[i]), drawn = labels(t, s, shown, seed);
-    const away = Math.hypot(...drawn.mean.map((m, i) => m - soft[i])), typical = Math.sqrt((1 - sum(t.map((p) => p * p))) / n);
+    const away = Math.hypot(...drawn.mean.map((m, i) => m - soft[i])), typical = Math.sqrt((1 - sum(t.map(p => p * p))) / n);
     figure.shown = { entropy: own, kl, cross, soft, ...drawn, away, typical };
     if (shown < n) return figure.redraw();
     const left = kl < 0.0005 ? "The student has nothing left to learn: what remains is the teacher's own doubt." : `Training can still remove ${kl.toFixed(3)} of ${cross.toFixed(3)} nats.`;
@@ -61,12 +61,12 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
   });
 
   // ---------------------------------------------------------------------------------------------- the bars
-  const y = scale([0, 1], [160, 22]), both = box("beside even", ["t", "s"].map((key) => {
+  const y = scale([0, 1], [160, 22]), both = box("beside even", ["t", "s"].map(key => {
     const holds = WORDS.map((word, i) => {
       const hit = rect(0, 20, 0, 141, "hit"), bar = make("g"), hold = make("g", {}, bar, hit), get = () => figure.state[key][i];
       figure.handle(hold, {
-        label: `${NAMES[key]}: ${word}`, min: LEAST[key], max: 1 - 10 * LEAST[key], step: 0.01, vertical: true, text: (p) => `${format(100 * p)}%`,
-        get, set: (p) => figure.set(key, put(figure.state[key], i, p, LEAST[key])), from: y.back,
+        label: `${NAMES[key]}: ${word}`, min: LEAST[key], max: 1 - 10 * LEAST[key], step: 0.01, vertical: true, text: p => `${format(100 * p)}%`,
+        get, set: p => figure.set(key, put(figure.state[key], i, p, LEAST[key])), from: y.back,
       });
       return [hold, (x, room) => {
         const p = get(), top = y(p);
@@ -95,7 +95,7 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
   // ---------------------------------------------------------------------------------------------- the gradients
   figure.chart("Gradient of the loss in each of the student's logits", () => 176, (state, width) => {
     const { soft, mean, last } = figure.shown, g = scale([-1, 1], [84, width - 4]);
-    return [text(g(0), 12, "← raises a logit · gradient · lowers it →", "middle"), [-1, 0, 1].map((at) => [axis(`M${g(at)} 20V158`), text(g(at), 172, at, at > 0 ? "end" : "middle")]),
+    return [text(g(0), 12, "← raises a logit · gradient · lowers it →", "middle"), [-1, 0, 1].map(at => [axis(`M${g(at)} 20V158`), text(g(at), 172, at, at > 0 ? "end" : "middle")]),
       WORDS.map((word, i) => {
         const middle = 37 + 34 * i, drawn = i in mean && [path(`M${g(0)} ${middle}H${g(mean[i])}`, "student broad"), path(`M${g(0)} ${middle - 9}H${g(last[i])}`, "ink dashed"),
           path(`M${g(last[i])} ${middle - 9}l${last[i] > 0 ? -7 : 7} -4v8z`, "of-ink")];

@@ -38,38 +38,38 @@ const Figures = (() => {
   // Of a drawing. `style`: names of classes (figures.css): colours of lines ("teacher") and areas ("of-teacher"), "wide", "dashed", "end".
   const text = (x, y, said, style) => make("text", { x, y, class: style }, said);
   const path = (d, style) => make("path", { d, class: style });
-  const axis = (d) => path(d, "axis");
+  const axis = d => path(d, "axis");
   const circle = (cx, cy, r, style) => make("circle", { cx, cy, r, class: style });
   const rect = (x, y, width, height, style) => make("rect", { x, y, width, height, class: style });
   // The axes of two scales, with numbers at these places of them, and a line below.
   const frame = (x, y, across, up, said = "") => {
     const [left, right] = x.ends, [bottom, top] = y.ends;
-    return [axis(`M${left} ${top}V${bottom}H${right}`), across.map((v) => text(x(v), bottom + 17, format(v), "middle")), up.map((v) => text(left - 4, y(v) + 4, format(v), "end")), text((left + right) / 2, bottom + 34, said, "middle")];
+    return [axis(`M${left} ${top}V${bottom}H${right}`), across.map(v => text(x(v), bottom + 17, format(v), "middle")), up.map(v => text(left - 4, y(v) + 4, format(v), "end")), text((left + right) / 2, bottom + 34, said, "middle")];
   };
   const move = (element, x, y) => set(element, { transform: `translate(${x} ${y})` });
   // Puts what is dragged along a scale to its value there.
   const place = (element, x, value, y = 0) => move(Object.assign(element, { from: x.back }), x(value), y);
   // Rows of a table.
   const th = (scope, name) => make("th", { scope }, name);
-  const head = (...names) => make("tr", {}, names.map((name) => th("col", name)));
-  const tr = (name, ...cells) => make("tr", {}, th("row", name), cells.map((cell) => make("td", {}, cell)));
-  const line = (points) => `M${points.map((point) => point.map((v) => +v.toFixed(2)).join(" ")).join("L")}`; // the path through points
+  const head = (...names) => make("tr", {}, names.map(name => th("col", name)));
+  const tr = (name, ...cells) => make("tr", {}, th("row", name), cells.map(cell => make("td", {}, cell)));
+  const line = points => `M${points.map(point => point.map(v => +v.toFixed(2)).join(" ")).join("L")}`; // the path through points
 
   // -------------------------------------------------------------------------------------------------- what figures compute with
-  const sum = (values) => values.reduce((a, b) => a + b, 0);
+  const sum = values => values.reduce((a, b) => a + b, 0);
   const range = (n, value) => Array.from({ length: n }, (_, i) => value(i));
   const least = (list, of) => list.reduce((a, b) => (of(b) < of(a) ? b : a));
   const softmax = (logits, T = 1) => {
     const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-    const powers = Array.from(logits, (z) => Math.exp((z - top) / T)), total = sum(powers);
-    return powers.map((p) => p / total);
+    const powers = Array.from(logits, z => Math.exp((z - top) / T)), total = sum(powers);
+    return powers.map(p => p / total);
   };
   // In nats; 0 log 0 is 0.
   const crossEntropy = (p, q) => sum(p.map((x, i) => (x > 0 ? -x * Math.log(q[i]) : 0)));
-  const entropy = (p) => crossEntropy(p, p);
+  const entropy = p => crossEntropy(p, p);
   const kl = (p, q) => crossEntropy(p, q) - entropy(p);
   // A generator of numbers in [0, 1) that is the same in each browser (mulberry32), for a seed that a test can give.
-  const random = (seed) => () => {
+  const random = seed => () => {
     let t = (seed = (seed + 0x6d2b79f5) | 0);
     t = Math.imul(t ^ (t >>> 15), t | 1);
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
@@ -79,16 +79,16 @@ const Figures = (() => {
   // From a range of values to a range of pixels, logarithmic if asked; `back` is the way back.
   const scale = ([a, b], ends, log) => {
     const [from, to] = ends, [f, g] = log ? [Math.log, Math.exp] : [Number, Number], unit = (to - from) / (f(b) - f(a));
-    return Object.assign((x) => from + (f(x) - f(a)) * unit, { ends, back: (x) => g(f(a) + (x - from) / unit) });
+    return Object.assign(x => from + (f(x) - f(a)) * unit, { ends, back: x => g(f(a) + (x - from) / unit) });
   };
   // The first places of several lists of scores, from each in turn, until there are so many; in the order of the first list.
   function leading(lists, count) {
-    const orders = lists.map((list) => [...list.keys()].sort((a, b) => list[b] - list[a])), found = new Set();
+    const orders = lists.map(list => [...list.keys()].sort((a, b) => list[b] - list[a])), found = new Set();
     for (let n = 0; found.size < count; n++) for (const order of orders) if (found.size < count) found.add(order[n]);
     return [...found].sort((a, b) => lists[0][b] - lists[0][a]);
   }
   // Numbers that Python has packed, as text: the bytes of typed arrays.
-  const bytes = (packed) => {
+  const bytes = packed => {
     const characters = atob(packed), found = new Uint8Array(characters.length);
     for (let i = 0; i < found.length; i++) found[i] = characters.charCodeAt(i);
     return found;
@@ -96,11 +96,11 @@ const Figures = (() => {
 
   // ------------------------------------------------------------------------------------------------------------ numbers as words
   const format = (value, digits = 3) => value.toLocaleString("en", { maximumSignificantDigits: digits });
-  const whole = (x) => Math.round(x).toLocaleString("en");
+  const whole = x => Math.round(x).toLocaleString("en");
   const count = (n, name) => `${whole(n)} ${name}${n === 1 ? "" : "s"}`;
-  const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1%" : p < 0.0995 ? exactly(p) : points(p));
-  const exactly = (p) => `${(100 * p).toFixed(1)}%`;
-  const points = (x) => `${Math.round(100 * x)}%`;
+  const percent = p => (p > 0 && p < 0.001 ? "< 0.1%" : p < 0.0995 ? exactly(p) : points(p));
+  const exactly = p => `${(100 * p).toFixed(1)}%`;
+  const points = x => `${Math.round(100 * x)}%`;
 
   // ------------------------------------------------------------------------------------------------------------------ one figure
   class Figure {
@@ -115,10 +115,10 @@ const Figures = (() => {
     }
     // The same for a number of a range, perhaps in steps. It may be dragged (`handle`). `text`: how it is read out.
     number({ key, label, min = 0, max, value = 0, step, text = format }) {
-      const fit = (x) => clamp(Number(step ? (Math.round(x / step) * step).toPrecision(9) : x.toPrecision(4)), min, max);
+      const fit = x => clamp(Number(step ? (Math.round(x / step) * step).toPrecision(9) : x.toPrecision(4)), min, max);
       // A link may lie between small steps.
-      this.start(key, value, (given) => (Number.isFinite(+given) ? (step < 1 ? clamp(+given, min, max) : fit(+given)) : undefined));
-      this.ranges[key] = { label, min, max, step, text, get: () => this.state[key], set: (x) => this.set(key, fit(x)) };
+      this.start(key, value, given => (Number.isFinite(+given) ? (step < 1 ? clamp(+given, min, max) : fit(+given)) : undefined));
+      this.ranges[key] = { label, min, max, step, text, get: () => this.state[key], set: x => this.set(key, fit(x)) };
     }
 
     // A new value: kept, written into the address, drawn in the next frame.
@@ -164,7 +164,7 @@ const Figures = (() => {
       input.dataset.key = key;
       this.controls.append(make("label", { class: `drag-${kind}` }, make("span", {}, label), input, ...more));
       let shown;
-      this.draw((state) => state[key] !== shown && show((shown = state[key])));
+      this.draw(state => state[key] !== shown && show((shown = state[key])));
     }
 
     // A slider with its value beside it. `log`: equal ways are equal ratios.
@@ -172,7 +172,7 @@ const Figures = (() => {
       this.number(range);
       const { key, label, max } = range, { min, step, text, set: change } = this.ranges[key], [f, back] = log ? [Math.log, Math.exp] : [Number, Number];
       const output = make("output"), input = make("input", { type: "range", min: f(min), max: f(max), step: step ?? (f(max) - f(min)) / 480, "aria-label": label, oninput: () => change(back(input.value)) });
-      this.control("slider", range, (x) => {
+      this.control("slider", range, x => {
         input.value = f(x);
         set(input, { "aria-valuetext": (output.textContent = text(x)) });
       }, input, output);
@@ -180,17 +180,17 @@ const Figures = (() => {
 
     // One of several: options are [value, label]; the first is chosen.
     choice({ key, label, options, value = options[0][0] }) {
-      const find = (x) => options.findIndex(([option]) => `${option}` === `${x}`);
-      this.start(key, value, (given) => options[find(given)]?.[0]);
+      const find = x => options.findIndex(([option]) => `${option}` === `${x}`);
+      this.start(key, value, given => options[find(given)]?.[0]);
       const select = make("select", { onchange: () => this.set(key, options[select.selectedIndex][0]) }, options.map(([value, name]) => make("option", { value }, name)));
-      this.control("choice", { key, label }, (x) => (select.selectedIndex = find(x)), select);
+      this.control("choice", { key, label }, x => (select.selectedIndex = find(x)), select);
     }
 
     // A line of text, taken over when the reader presses Enter or leaves it.
     text({ key, label, value }) {
       this.start(key, value, String);
       const input = make("input", { type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false", onchange: () => this.set(key, input.value) });
-      this.control("text", { key, label }, (x) => (input.value = x), input);
+      this.control("text", { key, label }, x => (input.value = x), input);
       return input;
     }
 
@@ -238,7 +238,7 @@ const Figures = (() => {
         make("div", { class: "drag-track", "aria-hidden": "true" },
           make("i", { style: `left:${100 * from}%;width:${100 * (to - from)}%` }), mark === undefined ? [] : make("b", { style: `left:${100 * mark}%` })),
         make("span", {}, text));
-      return (rows) => body.replaceChildren(...rows.map(([name, ...cells]) => tr(name, ...cells.map((bars) => bars.map(bar)))));
+      return rows => body.replaceChildren(...rows.map(([name, ...cells]) => tr(name, ...cells.map(bars => bars.map(bar)))));
     }
 
     // A drawing in the page's own pixels, so that its letters stay as large as the page's. `height(wide)`: wide is from 560 pixels on.
@@ -246,7 +246,7 @@ const Figures = (() => {
     chart(label, height, draw, ...above) {
       const below = make("g"), svg = make("svg", { role: "group", "aria-label": label }, below, ...above);
       this.add(svg);
-      this.draw((state) => {
+      this.draw(state => {
         const width = clamp(svg.clientWidth, 240, 760), wide = width > 559;
         set(svg, { viewBox: `0 0 ${width} ${height(wide)}` });
         below.replaceChildren(...draw(state, width, wide).flat(Infinity).filter(Boolean));
@@ -257,28 +257,28 @@ const Figures = (() => {
 
     // Lets an element of a drawing be dragged: by pointer, by arrow keys (Page Up and Down: ten steps), by screen readers. `key`: it
     // moves this number of the state. `from`: from a place in the drawing to a value, if it is not put there by `place`.
-    handle(element, { key, from = (x) => element.from(x), vertical, ...own }) {
+    handle(element, { key, from = x => element.from(x), vertical, ...own }) {
       const { label, min, max, step, text, get, set: change } = { ...this.ranges[key], ...own };
-      const put = (x) => change(clamp(x, min, max));
+      const put = x => change(clamp(x, min, max));
       set(element, { role: "slider", tabindex: 0, "aria-label": label, "aria-valuemin": min, "aria-valuemax": max, "aria-orientation": vertical ? "vertical" : "horizontal" });
       element.classList.add("drag-handle");
-      element.onkeydown = (event) => {
+      element.onkeydown = event => {
         const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity }[event.key];
         if (!steps) return;
         put(get() + steps * step);
         event.preventDefault();
       };
-      const move = (event) => {
+      const move = event => {
         const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(element.ownerSVGElement.getScreenCTM().inverse());
         put(from(vertical ? place.y : place.x));
       };
-      element.onpointerdown = (event) => {
+      element.onpointerdown = event => {
         element.setPointerCapture(event.pointerId);
         element.focus({ preventScroll: true });
         event.preventDefault();
         move(event);
       };
-      element.onpointermove = (event) => element.hasPointerCapture(event.pointerId) && move(event);
+      element.onpointermove = event => element.hasPointerCapture(event.pointerId) && move(event);
       this.draw(() => set(element, { "aria-valuenow": get(), "aria-valuetext": text(get()) }));
     }
 
@@ -287,19 +287,19 @@ const Figures = (() => {
       this.note = "Loading both models (16 MB), once …";
       this.redraw();
       if (!HERE && !packed.student) await askOthers();
-      const [teacher, student] = await Promise.all(MODELS.map((name) => loadModel(name, this.name)));
+      const [teacher, student] = await Promise.all(MODELS.map(name => loadModel(name, this.name)));
       return { teacher, student };
     }
   }
 
   // ------------------------------------------------------------------------------------------------------------------ loading
   // What is fetched once; after a failure another try is possible.
-  const once = (name, fetch) => (loaded[name] ??= fetch().catch((error) => {
+  const once = (name, fetch) => (loaded[name] ??= fetch().catch(error => {
     delete loaded[name];
     throw error;
   }));
   // A <script> element, because pages opened from a disk may not fetch() files.
-  const loadScript = (file) => once(file, () => new Promise((onload, reject) => {
+  const loadScript = file => once(file, () => new Promise((onload, reject) => {
     const onerror = () => reject(new Error(`${file} could not be loaded. Build the book again, or load the page once more.`));
     document.head.append(make("script", { src: new URL(file, HERE).href, onload, onerror }));
   }));
@@ -316,7 +316,7 @@ const Figures = (() => {
       others.postMessage(packed);
     };
   }
-  const askOthers = () => new Promise((done) => {
+  const askOthers = () => new Promise(done => {
     const nobody = setTimeout(done, WAIT);
     others?.addEventListener("message", ({ data }) => (data.student ? done() : data === COMING && clearTimeout(nobody)));
     others?.postMessage("models?");
@@ -332,7 +332,7 @@ const Figures = (() => {
   });
 
   // What the address says of a figure, if it is about this one.
-  const addressed = (name) => (location.hash.startsWith(`#drag-${name}?`) ? new URLSearchParams(location.hash.split("?")[1]) : null);
+  const addressed = name => (location.hash.startsWith(`#drag-${name}?`) ? new URLSearchParams(location.hash.split("?")[1]) : null);
 
   async function mount(element) {
     const { name, recorded } = element.dataset, scroll = () => addressed(name) && element.scrollIntoView();
@@ -362,12 +362,12 @@ const Figures = (() => {
 
   // Figures become alive when they come near the window, so that a page is readable at once.
   function start() {
-    const near = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
+    const near = new IntersectionObserver(entries => entries.filter(e => e.isIntersecting).forEach(e => {
       near.unobserve(e.target);
       mount(e.target);
     }), { rootMargin: "800px" });
     // The one in the address is wanted, however far down it stands.
-    document.querySelectorAll(".drag").forEach((e) => (addressed(e.dataset.name) ? mount(e) : near.observe(e)));
+    document.querySelectorAll(".drag").forEach(e => (addressed(e.dataset.name) ? mount(e) : near.observe(e)));
     if (HERE) return;
     fitFrame();
     meetOthers();
