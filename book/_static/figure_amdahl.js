@@ -1,15 +1,12 @@
 // Chapter 9: the time of both models as bars; how many times as fast, by Amdahl's law, as the paper has it and as we measured.
 "use strict";
 
-Figures.all.amdahl = (figure, { make, text, path, axis, circle, rect, place, range, scale, format, points, count, data }) => {
-  const { paper, ours, formats } = data, SMALL = 6, PLAIN = formats[0][0];
-  figure.slider({ key: "outside", label: "Share of BERT's time outside the layers", max: 0.6, step: 0.01, value: 0.2, text: points });
-  figure.slider({ key: "layers", label: "Layers left, of 12", max: 12, step: 1, value: SMALL });
-  figure.choice({ key: "format", label: "Number format of the student's layers", options: formats.map(([name, label, factor]) => [name, `${label}: × ${factor.toFixed(2)}`]) });
-  const pin = outside => () => {
-    Object.assign(figure.state, { layers: SMALL, format: PLAIN });
-    figure.set("outside", outside);
-  };
+Figures.all.amdahl = (figure, { make, text, path, axis, circle, rect, place, range, scale, format, points, count, data: { paper, ours, formats } }) => {
+  const SMALL = 6, PLAIN = formats[0][0];
+  figure.slider("outside", "Share of BERT's time outside the layers", { max: 0.6, step: 0.01, value: 0.2, text: points });
+  figure.slider("layers", "Layers left, of 12", { max: 12, step: 1, value: SMALL });
+  figure.choice("format", "Number format of the student's layers", formats.map(([name, label, factor]) => [name, `${label}: × ${factor.toFixed(2)}`]));
+  const pin = outside => () => figure.set({ layers: SMALL, format: PLAIN, outside });
   figure.button(`As in the paper: ${paper.toFixed(2)}`, pin(2 / paper - 1)); // Amdahl's law, solved for the share outside
   figure.button("Nothing outside", pin(0));
 

@@ -4,21 +4,20 @@
 Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: { teachers, machines, masked, speeds } }) => {
   const POSITIONS = 512, MIB = 2 ** 20;
   const large = x => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
-  const choice = (key, label, options) => figure.choice({ key, label, options });
-  const slider = (key, label, min, max, value, text = whole) => figure.slider({ key, label, min, max, value, text, log: true });
-  choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
-  choice("keep", "Layers that the student keeps", [[2, "every other"], [3, "every third"], [4, "every fourth"], [1, "all"]]);
-  choice("soft", "Soft targets for", [["masked", "masked tokens"], ["all", "all tokens"]]);
-  choice("machine", "Machine", machines);
-  slider("vocabulary", "Vocabulary", 1000, 250000, 8192);
-  slider("length", "Length of a block, in tokens", 16, 512, 64);
-  slider("batch", "Blocks in a step", 1, 4096, 64);
-  slider("micro", "Blocks at a time", 1, 512, 64);
-  slider("text", "Your text, in WordPieces", 1e5, 1e10, 1e6, large);
-  slider("epochs", "Times that it is read", 0.5, 100, 10.3, x => format(x));
-  figure.text({ key: "speed", label: "Tokens a second, if you measured them", value: "" });
-  figure.text({ key: "price", label: "Your price of an hour", value: "" });
-  const example = (label, values) => figure.button(label, () => Object.entries({ keep: 2, micro: 64, speed: "", ...values }).forEach(each => figure.set(...each)));
+  const amount = (key, label, min, max, value, text = whole) => figure.slider(key, label, { min, max, value, text, log: true });
+  figure.choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
+  figure.choice("keep", "Layers that the student keeps", [[2, "every other"], [3, "every third"], [4, "every fourth"], [1, "all"]]);
+  figure.choice("soft", "Soft targets for", [["masked", "masked tokens"], ["all", "all tokens"]]);
+  figure.choice("machine", "Machine", machines);
+  amount("vocabulary", "Vocabulary", 1000, 250000, 8192);
+  amount("length", "Length of a block, in tokens", 16, 512, 64);
+  amount("batch", "Blocks in a step", 1, 4096, 64);
+  amount("micro", "Blocks at a time", 1, 512, 64);
+  amount("text", "Your text, in WordPieces", 1e5, 1e10, 1e6, large);
+  amount("epochs", "Times that it is read", 0.5, 100, 10.3, x => format(x));
+  figure.text("speed", "Tokens a second, if you measured them", "");
+  figure.text("price", "Your price of an hour", "");
+  const example = (label, values) => figure.button(label, () => figure.set({ keep: 2, micro: 64, speed: "", ...values }));
   example("This book's student", { teacher: teachers[0][0], soft: "masked", machine: "cpu", vocabulary: 8192, length: 64, batch: 64, text: 1e6, epochs: 10.3 });
   example("The paper's, on one GPU", { teacher: teachers[2][0], soft: "all", machine: "cuda", vocabulary: 30522, length: 512, batch: 4000, text: 4.29e9, epochs: 3 });
 

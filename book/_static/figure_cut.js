@@ -1,24 +1,23 @@
 // Chapter 4: a teacher without some of its layers answers; how far all 63 cuts are from the whole teacher; what training makes of some.
 "use strict";
 
-Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, frame, move, place, line, softmax, format, percent, scale, leading, least, reduced, data }) => {
+Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, frame, move, place, softmax, format, percent, scale, leading, least, reduced, data }) => {
   const WORDS = 6, ALL = "012345", { cuts: kl, trained: runs, last } = data, order = Object.keys(kl).sort((a, b) => kl[a] - kl[b]); // the best cut first
   const said = cut => (cut === ALL ? "the whole teacher" : `layer${cut.length > 1 ? "s" : ""} ${[...cut].join(", ")}`);
 
   figure.sentence({
-    known: new Map([[data.text, cut => data.answers[cut]]]),
+    known: [[data.text, cut => data.answers[cut]]],
     compute: ({ teacher, ids, place, pieces }) => {
       const kept = {}, of = cut => (kept[cut] ??= softmax(teacher.logits(ids, place, { layers: [...cut] })));
       return cut => leading([of(cut), of(ALL)], WORDS).map(id => [pieces[id], of(ALL)[id], of(cut)[id]]);
     },
   });
-  figure.start("layers", "025", given => (given in kl ? given : undefined));
-  figure.number({ key: "step", label: "Steps of training", max: last, step: data.every, text: step => `${step} steps` });
+  figure.start("layers", "025", given => (given in kl ? given : null));
+  figure.number("step", { label: "Steps of training", max: last, step: data.every, text: step => `${step} steps` });
   const to = figure.ranges.step.set;
   const choose = cut => {
     if (!(cut in kl)) return figure.say("Keep one layer at least.");
-    figure.state.step = playing = 0;
-    figure.set("layers", cut);
+    figure.set({ layers: cut, step: (playing = 0) });
   };
 
   // The stack: a press removes a layer or puts it back.
@@ -48,7 +47,7 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
     strategies.forEach((each, n) => press(each, runs[n] === run));
     press(train, Boolean(run) && step === last);
     train.disabled = !run;
-    write(words.map(([word, whole, left]) => [word, [{ of: "teacher", to: whole }], [{ of: "student", to: left }]]));
+    write(words);
     const first = words[0], most = least(words, ([, whole]) => -whole), teacher = `The whole teacher says “${most[0]}” (${percent(most[1])})`;
     const left = layers === ALL ? `${teacher}.` : `${teacher}, ${said(layers)} alone “${first[0]}” (${percent(first[2])}).`;
     const seeds = run?.kl.map(v => v.toFixed(2)).join(", "), after = step < last ? format(now ?? 0) : `${seeds} nats, ${run?.kl.length > 1 ? "three seeds" : "one seed"}`;
@@ -84,7 +83,7 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
     svg.style.display = now ? "" : "none";
     place(mark, across, step, up(now ?? 0));
     return [frame(across, up, [0, 100, 200, last], [0, 1, 2, 3].filter(v => v <= data.most), "steps of training; up: held-out KL (nats)"),
-      runs.filter(({ curve }) => curve).map(each => path(line(each.curve.map((v, i) => [across(i * data.every), up(v)])), each === run ? "third wide" : "ghost dashed"))];
+      runs.filter(({ curve }) => curve).map(each => path(each.curve.map((v, i) => [across(i * data.every), up(v)]), each === run ? "third wide" : "ghost dashed"))];
   }, mark);
   figure.handle(mark, {
     key: "step", set: step => {

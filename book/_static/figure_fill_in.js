@@ -3,15 +3,15 @@
 
 Figures.all.fill_in = (figure, { MODELS, make, button, box, row, softmax, leading, data: { answers, titles } }) => {
   const WORDS = 5, RUNS = 5; // the time shown is the median; the first is often slow: the browser compiles
-  const known = new Map(Object.entries(answers).map(([text, words]) => [text, { words, said: `Recorded: what both models answer to “${text}”` }]));
+  const known = Object.entries(answers).map(([text, words]) => [text, { words, said: `Recorded: what both models answer to “${text}”` }]);
   const ask = figure.sentence({ known, compute });
   figure.button("Fill the blank", () => ask(figure.state.text));
   const columns = MODELS.map(() => make("div"));
-  figure.add(row("Examples", [...known.keys()].map(text => button(text, () => {
-    figure.set("text", text);
+  figure.add(row("Examples", known.map(([text]) => button(text, () => {
+    figure.set({ text });
     ask(text);
   }))), box("beside even", columns));
-  const tables = columns.map((column, i) => figure.bars(titles[i], `The ${MODELS[i]}'s likeliest words`, column));
+  const tables = columns.map((column, i) => figure.bars(titles[i], `The ${MODELS[i]}'s likeliest words`, column, [MODELS[i]]));
 
   async function compute({ ids, place, pieces, newest, ...models }) {
     const times = [[], []], words = [];
@@ -34,7 +34,7 @@ Figures.all.fill_in = (figure, { MODELS, make, button, box, row, softmax, leadin
 
   figure.draw(() => {
     const { words, said } = figure.answer;
-    tables.forEach((write, i) => write(words[i].map(([word, share]) => [word, [{ of: MODELS[i], to: share }]])));
+    tables.forEach((write, i) => write(words[i]));
     figure.say(said);
   });
 };

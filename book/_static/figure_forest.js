@@ -2,13 +2,13 @@
 "use strict";
 
 Figures.all.forest = (figure, { make, text, path, circle, rect, move, scale, clamp, format, data: { names, groups, paper, measures } }) => {
-  const choice = (key, label, from, name) => figure.choice({ key, label, options: Object.entries(from).map(([k, value]) => [k, name(value)]) });
+  const choice = (key, label, from, name) => figure.choice(key, label, Object.entries(from).map(([k, value]) => [k, name(value)]));
   choice("measure", "Measure", measures, m => m.label);
   choice("arms", "Arms", groups, g => g[0]);
   choice("correction", "Correction", { holm: "Holm's, for 4 or 15 arms", none: "none" }, String);
-  figure.slider({ key: "zoom", label: "Zoom", min: 1, max: 500, value: 5, log: true, text: times => `${format(times, 2)} times` });
+  figure.slider("zoom", "Zoom", { min: 1, max: 500, value: 5, log: true, text: times => `${format(times, 2)} times` });
   const amount = (value, { matters, unit }) => `${format(value * matters)} ${value * matters === 1 ? unit.slice(0, -1) : unit}`;
-  figure.number({ key: "limit", label: "Smallest effect that would matter to you", min: 0.1, max: 60, value: 1, text: limit => amount(limit, measures[figure.state.measure]) }); // 1: 0.05 nats or 1 point
+  figure.number("limit", { label: "Smallest effect that would matter to you", min: 0.1, max: 60, value: 1, text: limit => amount(limit, measures[figure.state.measure]) }); // 1: 0.05 nats or 1 point
   const said = (x, y, words, style = "") => text(x, y, words, `halo ${style}`);
   const now = ({ measure, arms, correction }) => {
     const m = measures[measure], shown = groups[arms][1], effects = shown.map(arm => m.arms[arm]);

@@ -19,21 +19,18 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
   for (const key of ["t", "s"]) {
     figure.start(key, FIRST[key], given => {
       const p = given.split(",").map(Number);
-      return p.length === 4 && p.every(x => x >= LEAST[key] && x <= 1) && sum(p) > 0 ? distribution(p) : undefined;
+      return p.length === 4 && p.every(x => x >= LEAST[key] && x <= 1) && sum(p) > 0 ? distribution(p) : null;
     });
   }
-  figure.number({ key: "n", max: MOST, step: 1 });
-  figure.number({ key: "seed", min: 1, max: 999999, step: 1, value: 1 });
+  figure.number("n", { max: MOST, step: 1 });
+  figure.number("seed", { min: 1, max: 999999, step: 1, value: 1 });
   let shown = figure.state.n, from = shown, began = 0; // labels that are drawn so far, while they come one after the other
   for (const more of [1, 10, 100]) figure.button(`Draw ${count(more, "label")}`, () => {
     [from, began] = [shown, performance.now()];
-    figure.set("n", Math.min(MOST, figure.state.n + more));
+    figure.set({ n: Math.min(MOST, figure.state.n + more) });
   });
-  figure.button("Other labels", () => figure.set("seed", (figure.state.seed % 999999) + 1));
-  figure.button("Start again", () => {
-    Object.assign(figure.state, FIRST);
-    figure.set("n", (shown = 0));
-  });
+  figure.button("Other labels", () => figure.set({ seed: (figure.state.seed % 999999) + 1 }));
+  figure.button("Start again", () => figure.set({ ...FIRST, n: (shown = 0) }));
 
   // The gradients of n labels, each drawn from the teacher: of their mean and of the last one.
   const labels = (t, s, n, seed) => {
@@ -66,7 +63,7 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
       const hit = rect(0, 20, 0, 141, "hit"), bar = make("g"), hold = make("g", {}, bar, hit), get = () => figure.state[key][i];
       figure.handle(hold, {
         label: `${NAMES[key]}: ${word}`, min: LEAST[key], max: 1 - 10 * LEAST[key], step: 0.01, vertical: true, text: p => `${format(100 * p)}%`,
-        get, set: p => figure.set(key, put(figure.state[key], i, p, LEAST[key])), from: y.back,
+        get, set: p => figure.set({ [key]: put(figure.state[key], i, p, LEAST[key]) }), from: y.back,
       });
       return [hold, (x, room) => {
         const p = get(), top = y(p);

@@ -1,12 +1,12 @@
 // Chapter 7: two equally good systems on a test set of n examples. The exact distribution of their difference, and its range over n.
 "use strict";
 
-Figures.all.luck = (figure, { make, text, path, axis, circle, frame, place, line, range, scale, format, whole, count, points, data: { sets } }) => {
+Figures.all.luck = (figure, { make, text, path, axis, circle, frame, place, range, scale, format, whole, count, points, data: { sets } }) => {
   const [FEW, MANY] = [50, 10000], STEPS = 70;
-  figure.slider({ key: "n", label: "Test examples n", min: FEW, max: MANY, value: 71, log: true, text: n => count(Math.round(n), "example") });
-  figure.slider({ key: "share", label: "Share on which exactly one of the two is right", min: 0.02, max: 0.6, step: 0.01, value: 0.28, text: points });
-  for (const [name, n] of sets) figure.button(`${name} ${whole(n)}`, () => figure.set("n", n));
-  figure.choice({ key: "zoom", label: "Points shown", options: [[false, "40 to either side"], [true, "as the range needs"]] });
+  figure.slider("n", "Test examples n", { min: FEW, max: MANY, value: 71, log: true, text: n => count(Math.round(n), "example") });
+  figure.slider("share", "Share on which exactly one of the two is right", { min: 0.02, max: 0.6, step: 0.01, value: 0.28, text: points });
+  for (const [name, n] of sets) figure.button(`${name} ${whole(n)}`, () => figure.set({ n }));
+  figure.choice("zoom", "Points shown", [["", "40 to either side"], ["true", "as the range needs"]]);
 
   // log k! for each k, as far as it is asked for.
   const factorials = [0];
@@ -51,7 +51,7 @@ Figures.all.luck = (figure, { make, text, path, axis, circle, frame, place, line
     const across = scale([FEW, MANY], [38, width - 20], true), up = scale([0.1, 40], [112, 8], true), high = n => up(coins(n, share).points);
     place(dot, across, n, up(figure.shown.points));
     return [frame(across, up, [100, 1000, MANY], [0.1, 1, 10], "test examples; up: ± points"),
-      path(line(range(STEPS, i => Math.round(FEW * (MANY / FEW) ** (i / (STEPS - 1)))).map(m => [across(m), high(m)])), "teacher"),
+      path(range(STEPS, i => Math.round(FEW * (MANY / FEW) ** (i / (STEPS - 1)))).map(m => [across(m), high(m)]), "teacher"),
       sets.map(([name, m]) => {
         const mark = name === "WNLI" ? path(`M${across(m) - 6} ${high(m) - 12}h12l-6 9z`, "of-student") : path(`M${across(m)} ${high(m) - 4}l4 4l-4 4l-4 -4z`, "ink of-paper");
         mark.append(make("title", {}, `${name}, ${m}`));

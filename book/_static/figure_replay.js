@@ -1,9 +1,9 @@
 // Chapter 6: a recorded run. A mark that is dragged along its steps, and all that the log says there.
 "use strict";
 
-Figures.all.replay = (figure, { make, box, text, path, circle, frame, place, line, scale, format, whole, exactly, data: { training, held_out: held } }) => {
+Figures.all.replay = (figure, { make, box, text, path, circle, frame, place, scale, format, whole, exactly, data: { training, held_out: held } }) => {
   const [first, second] = training, last = training.at(-1), STYLES = ["teacher", "student dashed", "third dotted"];
-  figure.slider({ key: "step", label: "Step", min: first.step, max: last.step, step: second.step - first.step, value: 200, text: whole });
+  figure.slider("step", "Step", { min: first.step, max: last.step, step: second.step - first.step, value: 200, text: whole });
   const panels = [
     [training, 40, ["ce", "mlm", "cos"].map(name => [row => row[name] / first[name], `L_${name}`]), "losses, of their first value"],
     [held, 220, [[row => row.agreement, "the teacher's guess"], [row => row.accuracy, "right"]], "held-out first guesses"],
@@ -17,7 +17,7 @@ Figures.all.replay = (figure, { make, box, text, path, circle, frame, place, lin
       const y = scale([0, 1], [top + 120, top]), left = width - 150;
       return [text(38, top - 20, title), frame(x, y, [], [0, 1]), curves.map(([value, label], i) => {
         const low = top + 6 + (rows === held ? 68 : 0) + i * 18;
-        return [path(line(rows.map(row => [x(row.step), y(value(row))])), STYLES[i]), path(`M${left} ${low}h26`, STYLES[i]), text(left + 32, low + 4, label)];
+        return [path(rows.map(row => [x(row.step), y(value(row))]), STYLES[i]), path(`M${left} ${low}h26`, STYLES[i]), text(left + 32, low + 4, label)];
       })];
     }), path(`M${x(step)} 40V340`, "ghost"), text((38 + width) / 2, 384, `step, to ${whole(last.step)}`, "middle")];
   }, grip);

@@ -1,12 +1,12 @@
 // Chapter 2: one blank at every temperature. Teacher and student answer; below, how strongly the loss pulls.
 "use strict";
 
-Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect, frame, move, head, tr, line, softmax, entropy, kl, sum, range, format, whole, percent, scale, leading, bytes, data }) => {
+Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect, frame, move, head, tr, softmax, entropy, kl, sum, range, format, whole, percent, scale, leading, bytes, data }) => {
   const WORDS = 10, RANGE = [0.25, 64], ALL = range(25, k => 2 ** (k / 3 - 2));
   const SMALL = 1e-8, side = scale([SMALL, 10], [0, 0.5], true); // pulls, which are drawn by their logarithm
-  figure.slider({ key: "T", label: "Temperature T", min: RANGE[0], max: RANGE[1], value: 2, log: true });
+  figure.slider("T", "Temperature T", { min: RANGE[0], max: RANGE[1], value: 2, log: true });
   figure.sentence({
-    known: new Map([[data.text, { logits: data.logits.map(packed => new Float32Array(bytes(packed).buffer)), words: data.words }]]),
+    known: [[data.text, { logits: data.logits.map(packed => new Float32Array(bytes(packed).buffer)), words: data.words }]],
     compute: ({ ids, place, pieces, ...models }) => ({ logits: MODELS.map(name => models[name].logits(ids, place)), words: pieces }),
   });
 
@@ -56,12 +56,12 @@ Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect
     move(handle, x(T), 0);
     return [frame(x, y, [0.25, 1, 4, 16, 64], [1, 0.01, 0.0001]), [["third", "with T²", () => 1], ["ink dashed", "without", T => T ** 2]].map(([style, said, of]) => {
       const curve = ALL.map((T, n) => [x(T), low(norms[n] / of(T))]);
-      return [path(line(curve), style), text(x(RANGE[1]) + 6, curve.at(-1)[1] + 4, said), circle(x(T), low(now.norm / of(T)), 4, "of-ink")];
+      return [path(curve, style), text(x(RANGE[1]) + 6, curve.at(-1)[1] + 4, said), circle(x(T), low(now.norm / of(T)), 4, "of-ink")];
     })];
   }, handle);
   figure.handle(handle, {
     label: "Temperature T, logarithm to the base 2", min: -2, max: 6, step: 0.25, text: k => `T = ${format(2 ** k)}`,
-    get: () => Math.log2(figure.state.T), set: k => figure.set("T", 2 ** k), from: place => Math.log2(x.back(place)),
+    get: () => Math.log2(figure.state.T), set: k => figure.set({ T: 2 ** k }), from: place => Math.log2(x.back(place)),
   });
   figure.add(box("beside", make("div", {}, "The norm of the pull on all words together:", svg), measures));
 };
