@@ -42,10 +42,10 @@ Figures.all.asked = (figure, { make, text, path, circle, frame, scale, points, w
       `Chance in one epoch: the rarest token, ${of(rarest)}; the most frequent, ${of(commonest)}.`);
   });
 
-  figure.chart("Coverage by epochs, and the chance of each token by its count", wide => (wide ? 210 : 420), ({ epochs }, width, wide) => {
+  figure.chart("Coverage by epochs, and the chance of each token by its count", ({ epochs }, width, wide) => {
     const [left, down] = wide ? [width / 2 + 40, 0] : [34, 210], x = scale([0, MOST], [34, wide ? width / 2 - 20 : width - 10]);
     const log = scale([Math.max(1, rarest[0]), commonest[0]], [left + 8, width - 14], true), [y, low] = [0, down].map(top => scale([0, 1], [170 + top, 24 + top]));
-    return [frame(x, y, [0, 5, 10, 15, MOST], [0, 1], "epochs"), frame({ ends: [left, width - 4] }, low, [], [0, 1], "times in the corpus (log): rare to frequent"),
+    return [wide ? 210 : 420, frame(x, y, [0, 5, 10, 15, MOST], [0, 1], "epochs"), frame({ ends: [left, width - 4] }, low, [], [0, 1], "times in the corpus (log): rare to frequent"),
       text(34, 12, "asked at least once: line expected, dots drawn"), text(left, 12 + down, "chance in one epoch"),
       path(range(MOST + 1, n => [x(n), y(expected(n))]), "third"),
       path(`M${x(epochs)} 24V170`, "ghost dashed"),

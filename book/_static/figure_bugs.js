@@ -12,12 +12,12 @@ Figures.all.bugs = (figure, { make, text, path, axis, circle, frame, place, scal
   const angle = (bug, step) => (Math.acos(Math.min(1, bug.cosine[step])) * 180) / Math.PI;
 
   const grip = circle(0, 0, 10, "paper of-student");
-  figure.chart("Loss of 60 steps, and both gradients as arrows", wide => (wide ? 250 : 440), ({ bug: number, step }, width, wide) => {
+  figure.chart("Loss of 60 steps, and both gradients as arrows", ({ bug: number, step }, width, wide) => {
     const bug = bugs[number], end = wide ? width - 230 : width - 12, top = Math.max(...right, ...bug.loss), x = scale([0, last], [42, end]), y = scale([0, top], [210, 30]);
     const curve = (values, style) => path(values.map((value, i) => [x(i), y(value)]), style);
     const length = bug.length[step], [left, ground] = wide ? [end + 60, 210] : [90, 400], unit = 150 / Math.max(1, length);
     place(grip, x, step, y(bug.loss[step]));
-    return [frame(x, y, [0, last], [0, top], "step"),
+    return [wide ? 250 : 440, frame(x, y, [0, last], [0, top], "step"),
       path("M40 12h30", RIGHT), text(76, 16, "right"), path("M130 12h30", BUG), text(166, 16, "with the bug"),
       curve(right, RIGHT), curve(bug.loss, BUG), axis(`M${x(step)} 30V210`),
       arrow(unit, 0, left, ground, RIGHT), arrow(unit * length, angle(bug, step), left, ground, BUG),

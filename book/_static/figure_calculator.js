@@ -24,7 +24,7 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
   // ------------------------------------------------------- distil_lib.training.costs and .memory, in JavaScript
   // With the MLM head, whose matrix is that of the embeddings. A student has no token types.
   const parameters = ({ layers, H, F, V, types }) => (V + POSITIONS + types) * H + 2 * H + layers * (4 * (H * H + H) + 2 * H * F + F + 5 * H) + H * H + 3 * H + V;
-  const forward = ({ layers, H, F, V }, L, share) => [2 * layers * (4 * H * H + 2 * H * F), 4 * layers * L * H, 2 * (H * H + H * V) * share];
+  const forward = ({ layers, H, F, V }, L, share) => [4 * layers * (2 * H * H + H * F + L * H), 2 * (H * H + H * V) * share]; // layers, head
   const costs = ({ teacher, keep, soft, machine, vocabulary, length, batch, micro, text, epochs }) => {
     const [, all, H, , F] = teachers.find(([name]) => name === teacher), [V, L, B, M] = [vocabulary, length, batch, micro].map(Math.round);
     const whole = { layers: all, H, F, V, types: 2 }, cut = { ...whole, layers: Math.ceil(all / keep), types: 0 }, P = parameters(cut), fixed = 4 * parameters(whole);
@@ -43,19 +43,15 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
       memory: 12 * P + fixed + rounded + Math.max((B > M ? 4 * P : 0) + layers + head, 4 * P, evaluation),
     };
   };
-  // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
-  const nearest = ({ machine, soft }, H) => {
-    const far = one => Math.abs(Math.log(one.width / H)) + (one.soft === soft ? 0 : 1e-6);
-    return least(speeds.filter(one => one.machine === machine), far);
-  };
-
   const bar = make("div", { "aria-hidden": "true", class: "drag-ruler" }), legend = make("p"), table = make("table", { class: "drag-says" });
   figure.add(bar, legend, table);
 
   figure.draw(state => {
-    const found = costs(state), near = nearest(state, found.H), own = Number(state.speed) > 0, speed = own ? Number(state.speed) : near.rate / found.flops;
-    const hours = found.tokens / speed / 3600, price = hours * Number(state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
-    const shares = [[0, 1], [2], [3, 4], [5]].map(of => (100 * sum(of.map(i => found.parts[i]))) / found.flops);
+    const found = costs(state);
+    // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
+    const near = least(speeds.filter(one => one.machine === state.machine), one => Math.abs(Math.log(one.width / found.H)) + (one.soft === state.soft ? 0 : 1e-6)), own = state.speed > 0, speed = own ? +state.speed : near.rate / found.flops;
+    const hours = found.tokens / speed / 3600, price = hours * (state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
+    const shares = found.parts.map(part => (100 * part) / found.flops);
     bar.replaceChildren(...shares.map((share, i) => make("span", { class: i % 2 && "striped", style: `width:${share}%;--color:var(--${i < 2 ? "student" : "teacher"})` })));
     const [a, b, c, d] = shares.map(Math.round);
     legend.textContent = `Arithmetic of a step: student's layers ${a}%, its head ${b}% (striped), teacher's layers ${c}%, its head ${d}% (striped).`;

@@ -58,7 +58,7 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
   // The strip: a point a cut, a row for each number of layers that are left.
   let x;
   const hit = rect(0, -4, 0, 112, "hit"), dots = make("g"), here = path("M0-8L8 0L0 8L-8 0Z", "ink of-student"), strip = make("g", {}, hit, dots);
-  figure.chart("Held-out KL to the whole teacher of all 63 cuts, before any training", () => 150, ({ layers }, width) => {
+  figure.chart("Held-out KL to the whole teacher of all 63 cuts, before any training", ({ layers }, width) => {
     const y = cut => 8 + 17 * (6 - cut.length);
     x = scale([0, 4], [24, width - 10]);
     set(hit, { x: 10, width: width - 10 });
@@ -68,7 +68,7 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
       return dot;
     }), here);
     move(here, x(kl[layers]), y(layers));
-    return [[1, 2, 3, 4, 5, 6].map(n => text(0, 12 + 17 * (6 - n), n)), frame(x, { ends: [110, 110] }, [0, 1, 2, 3, 4], [], "held-out KL (nats); rows: layers that are left")];
+    return [150, [1, 2, 3, 4, 5, 6].map(n => text(0, 12 + 17 * (6 - n), n)), frame(x, { ends: [110, 110] }, [0, 1, 2, 3, 4], [], "held-out KL (nats); rows: layers that are left")];
   }, strip);
   figure.handle(strip, {
     label: "All cuts, from the nearest to the whole teacher to the farthest", min: 0, max: order.length - 1, step: 1,
@@ -78,11 +78,11 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
 
   // Training, as recorded: only the strategies' cuts were trained. The mark is dragged along the curve, or runs by itself.
   const mark = circle(0, 0, 8, "ink of-student");
-  const svg = figure.chart("Held-out KL of the strategies' students while they are trained", () => 162, ({ step }, width) => {
+  const svg = figure.chart("Held-out KL of the strategies' students while they are trained", ({ step }, width) => {
     const across = scale([0, last], [24, width - 14]), up = scale([0, data.most], [120, 14]);
     svg.style.display = now ? "" : "none";
     place(mark, across, step, up(now ?? 0));
-    return [frame(across, up, [0, 100, 200, last], [0, 1, 2, 3].filter(v => v <= data.most), "steps of training; up: held-out KL (nats)"),
+    return [162, frame(across, up, [0, 100, 200, last], [0, 1, 2, 3].filter(v => v <= data.most), "steps of training; up: held-out KL (nats)"),
       runs.filter(({ curve }) => curve).map(each => path(each.curve.map((v, i) => [across(i * data.every), up(v)]), each === run ? "third wide" : "ghost dashed"))];
   }, mark);
   figure.handle(mark, {

@@ -10,21 +10,26 @@ Figures.all.forest = (figure, { make, text, path, circle, rect, move, scale, cla
   const amount = (value, { matters, unit }) => `${format(value * matters)} ${value * matters === 1 ? unit.slice(0, -1) : unit}`;
   figure.number("limit", { label: "Smallest effect that would matter to you", min: 0.1, max: 60, value: 1, text: limit => amount(limit, measures[figure.state.measure]) }); // 1: 0.05 nats or 1 point
   const said = (x, y, words, style = "") => text(x, y, words, `halo ${style}`);
-  const now = ({ measure, arms, correction }) => {
-    const m = measures[measure], shown = groups[arms][1], effects = shown.map(arm => m.arms[arm]);
-    return { m, shown, effects, sure: effects.map(e => e[correction === "holm" ? 4 : 3] <= 0.05) };
-  };
-  let x; // from the measure's unit to the drawing
+  let m, shown, effects, sure; // the measure, its arms, what is known of each
+  figure.draw(({ measure, arms, correction, limit }) => {
+    m = measures[measure];
+    shown = groups[arms][1];
+    effects = shown.map(arm => m.arms[arm]);
+    sure = effects.map(e => e[correction === "holm" ? 4 : 3] <= 0.05);
+    const matters = limit * m.matters, yes = effects.filter(([, low, high]) => low >= matters || high <= -matters).length, no = effects.filter(([, low, high]) => low > -matters && high < matters).length;
+    figure.say(`${sure.filter(Boolean).length} of ${shown.length} arms are distinguishable from zero (filled, starred). ` +
+      `Is the effect ${amount(limit, m)} or more? By their intervals ${yes} say yes, ${no} no; ${shown.length - yes - no} leave it open.`);
+  });
 
+  let x; // from the measure's unit to the drawing
   const grip = make("g", {}, rect(-12, -12, 24, 24, "of-third"), path("M-4-5V5M4-5V5", "paper"));
-  const bottom = wide => 52 + groups[figure.state.arms][1].length * (wide ? 25 : 44);
-  figure.chart("Difference of each arm from the triple loss", wide => bottom(wide) + 26, (state, width, wide) => {
-    const { m, shown, sure } = now(state), [left, right] = wide ? [185, width - 140] : [8, width - 8], end = bottom(wide), height = wide ? 25 : 44;
+  figure.chart("Difference of each arm from the triple loss", (state, width, wide) => {
+    const [left, right] = wide ? [185, width - 140] : [8, width - 8], height = wide ? 25 : 44, end = 52 + shown.length * height;
     const reach = m.full / state.zoom, step = 10 ** Math.floor(Math.log10(reach)), ticks = [-1, -0.5, 0, 0.5, 1].map(n => n * step * (reach / step < 2 ? 1 : reach / step < 5 ? 2 : 4));
     x = scale([-reach, reach], [left, right]);
     const at = x(Math.min(state.limit * m.matters, reach));
     move(grip, at, 13);
-    return [rect(m.better > 0 ? left : x(0), 44, x(0) - left, end - 44, "of-ghost faint"), path(`M${at} 22V${end}M${2 * x(0) - at} 22V${end}`, "third dashed"), said(left, 38, m.better < 0 ? "better" : "worse"), said(right, 38, m.better < 0 ? "worse" : "better", "end"),
+    return [end + 26, rect(m.better > 0 ? left : x(0), 44, x(0) - left, end - 44, "of-ghost faint"), path(`M${at} 22V${end}M${2 * x(0) - at} 22V${end}`, "third dashed"), said(left, 38, m.better < 0 ? "better" : "worse"), said(right, 38, m.better < 0 ? "worse" : "better", "end"),
       ticks.map(v => [path(`M${x(v)} 44V${end}`, v ? "axis" : "ink"), said(x(v), end + 16, format(v), "middle")]),
       shown.map((arm, i) => { // beyond the edge an arrow stands for the mark
         const [mean, low, high, , , seeds] = m.arms[arm], inside = v => Math.abs(v) <= reach, near = v => x(clamp(v, -reach, reach)), y = 52 + (i + (wide ? 0.5 : 0.65)) * height;
@@ -37,11 +42,4 @@ Figures.all.forest = (figure, { make, text, path, circle, rect, move, scale, cla
       })];
   }, grip);
   figure.handle(grip, { key: "limit", step: 0.1, from: place => x.back(place) / measures[figure.state.measure].matters });
-
-  figure.draw(state => {
-    const { m, shown, effects, sure } = now(state), matters = state.limit * m.matters;
-    const yes = effects.filter(([, low, high]) => low >= matters || high <= -matters).length, no = effects.filter(([, low, high]) => low > -matters && high < matters).length;
-    figure.say(`${sure.filter(Boolean).length} of ${shown.length} arms are distinguishable from zero (filled, starred). ` +
-      `Is the effect ${amount(state.limit, m)} or more? By their intervals ${yes} say yes, ${no} no; ${shown.length - yes - no} leave it open.`);
-  });
 };

@@ -52,19 +52,17 @@ Figures.all.heads = (figure, { MODELS, make, set, button, box, sum, range, least
     state.token = Math.min(state.token, shown.tokens.length - 1);
     tokens.replaceChildren(...shown.tokens.map(radio));
     maps.forEach((map, k) => map.querySelectorAll("button").forEach((each, n) => {
-      const [share, what] = kind(shown.shares[k][n]), said = `${MODELS[k]}, layer ${Math.floor(n / HEADS)}, head ${n % HEADS}: ${what} ${percent(share)}`;
+      const rows = shown.shares[k][n], [share, what] = kind(rows), said = `${MODELS[k]}, layer ${Math.floor(n / HEADS)}, head ${n % HEADS}: ${what} ${percent(share)}`;
       set(each, { "aria-label": said, title: said });
-      draw(each.firstChild, shown.shares[k][n]);
+      // A row a token that looks; the style gives the colour, the share is how much of it.
+      const canvas = each.firstChild, context = canvas.getContext("2d");
+      canvas.width = canvas.height = rows.length;
+      rows.forEach((row, i) => row.forEach((share, j) => {
+        context.fillStyle = `rgb(0 0 0 / ${Math.sqrt(share)})`;
+        context.fillRect(j, i, 1, 1);
+      }));
     }));
   });
-  function draw(canvas, rows) { // a row a token that looks; the style gives the colour, the share is how much of it
-    canvas.width = canvas.height = rows.length;
-    const context = canvas.getContext("2d");
-    rows.forEach((row, i) => row.forEach((share, j) => {
-      context.fillStyle = `rgb(0 0 0 / ${Math.sqrt(share)})`;
-      context.fillRect(j, i, 1, 1);
-    }));
-  }
 
   // In the beginning this student's layer 1, which was the teacher's layer 2.
   const maps = MODELS.map((name, k) => {

@@ -2,7 +2,7 @@
 "use strict";
 
 Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, scale, entropy, crossEntropy, random, format, count, reduced }) => {
-  const WORDS = ["exception", "error", "warning", "flag"], MOST = 10000, SECOND = 1000, NAMES = { t: "teacher", s: "student" };
+  const WORDS = ["exception", "error", "warning", "flag"], MOST = 10000, SECOND = 1000, TINY = 1e-9, NAMES = { t: "teacher", s: "student" };
   const LEAST = { t: 0, s: 0.001 }; // a student without any probability for a word would have an infinite loss
 
   // Four probabilities that sum to 1 and are short in the address.
@@ -11,10 +11,7 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
     return Object.assign(p, { toString: () => p.map(x => Number(x.toFixed(4))).join() });
   };
   // One probability becomes x; the others keep their proportions.
-  const put = (p, i, x, least) => {
-    const rest = 1 - p[i];
-    return distribution(p.map((q, j) => (j === i ? x : Math.max(least, rest > 1e-9 ? (q * (1 - x)) / rest : (1 - x) / 3))));
-  };
+  const put = (p, i, x, least) => distribution(p.map((q, j) => (j === i ? x : Math.max(least, ((q + TINY) * (1 - x)) / (1 - p[i] + 3 * TINY)))));
   const FIRST = { t: distribution([4, 2, 1, 1]), s: distribution([1, 1, 1, 1]) };
   for (const key of ["t", "s"]) {
     figure.start(key, FIRST[key], given => {
@@ -37,13 +34,12 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
     const chance = random(seed), counts = [0, 0, 0, 0];
     let last;
     for (let k = 0; k < n; k++) {
-      const u = chance();
+      const u = chance() * sum(t); // which may be a little less than 1
       let end = 0;
       last = t.findIndex(p => u < (end += p));
-      if (last < 0) last = t.findLastIndex(p => p > 0); // the sum may be a little less than 1
       counts[last]++;
     }
-    return { mean: n ? s.map((p, i) => p - counts[i] / n) : [], last: n ? s.map((p, i) => p - (i === last)) : [] };
+    return { mean: n ? s.map((p, i) => p - counts[i] / n) : [], last: s.map((p, i) => p - (i === last)) };
   };
   figure.draw(({ t, s, n, seed }) => {
     const passed = (performance.now() - began) / SECOND;
@@ -60,21 +56,19 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
   // ---------------------------------------------------------------------------------------------- the bars
   const y = scale([0, 1], [160, 22]), both = box("beside even", ["t", "s"].map(key => {
     const holds = WORDS.map((word, i) => {
-      const hit = rect(0, 20, 0, 141, "hit"), bar = make("g"), hold = make("g", {}, bar, hit), get = () => figure.state[key][i];
+      const hold = make("g", {}, make("g"), rect(0, 20, 0, 141, "hit"));
       figure.handle(hold, {
         label: `${NAMES[key]}: ${word}`, min: LEAST[key], max: 1 - 10 * LEAST[key], step: 0.01, vertical: true, text: p => `${format(100 * p)}%`,
-        get, set: p => figure.set({ [key]: put(figure.state[key], i, p, LEAST[key]) }), from: y.back,
+        get: () => figure.state[key][i], set: p => figure.set({ [key]: put(figure.state[key], i, p, LEAST[key]) }), from: y.back,
       });
-      return [hold, (x, room) => {
-        const p = get(), top = y(p);
-        set(hit, { x, width: room });
-        bar.replaceChildren(rect(x + 8, top, room - 16, 160 - top, `of-${NAMES[key]} faded`), rect(x + 4, top - 2.5, room - 8, 5, "of-ink"), text(x + room / 2, top - 6, p.toFixed(2), "middle"));
-      }];
+      return hold;
     });
-    return figure.chart(`Probabilities of the ${NAMES[key]}`, () => 182, (state, width) => [text(4, 12, `${NAMES[key]} ${key}`), axis(`M0 160H${width}`), holds.map(([, draw], i) => {
-      draw((i * width) / 4, width / 4);
-      return text(((i + 0.5) * width) / 4, 176, WORDS[i], "middle");
-    })], ...holds.map(([hold]) => hold));
+    return figure.chart(`Probabilities of the ${NAMES[key]}`, (state, width) => [182, text(4, 12, `${NAMES[key]} ${key}`), axis(`M0 160H${width}`), holds.map((hold, i) => {
+      const p = state[key][i], top = y(p), room = width / 4, x = i * room, middle = x + room / 2;
+      set(hold.lastChild, { x, width: room });
+      hold.firstChild.replaceChildren(rect(x + 8, top, room - 16, 160 - top, `of-${NAMES[key]} faded`), rect(x + 4, top - 2.5, room - 8, 5, "of-ink"), text(middle, top - 6, p.toFixed(2), "middle"));
+      return text(middle, 176, WORDS[i], "middle");
+    })], ...holds);
   }));
 
   // ---------------------------------------------------------------------------------------------- the ruler
@@ -90,9 +84,9 @@ Figures.all.labels = (figure, { make, set, box, text, path, axis, rect, sum, sca
   });
 
   // ---------------------------------------------------------------------------------------------- the gradients
-  figure.chart("Gradient of the loss in each of the student's logits", () => 176, (state, width) => {
+  figure.chart("Gradient of the loss in each of the student's logits", (state, width) => {
     const { soft, mean, last } = figure.shown, g = scale([-1, 1], [84, width - 4]);
-    return [text(g(0), 12, "← raises a logit · gradient · lowers it →", "middle"), [-1, 0, 1].map(at => [axis(`M${g(at)} 20V158`), text(g(at), 172, at, at > 0 ? "end" : "middle")]),
+    return [176, text(g(0), 12, "← raises a logit · gradient · lowers it →", "middle"), [-1, 0, 1].map(at => [axis(`M${g(at)} 20V158`), text(g(at), 172, at, at > 0 ? "end" : "middle")]),
       WORDS.map((word, i) => {
         const middle = 37 + 34 * i, drawn = i in mean && [path(`M${g(0)} ${middle}H${g(mean[i])}`, "student broad"), path(`M${g(0)} ${middle - 9}H${g(last[i])}`, "ink dashed"),
           path(`M${g(last[i])} ${middle - 9}l${last[i] > 0 ? -7 : 7} -4v8z`, "of-ink")];

@@ -10,10 +10,10 @@ Figures.all.replay = (figure, { make, box, text, path, circle, frame, place, sca
   ];
   const at = (rows, step) => rows.findLast(row => row.step <= step);
   const grip = circle(0, 0, 10, "paper of-teacher"), table = box("values");
-  figure.chart("Losses and held-out figures over the steps", () => 390, ({ step }, width) => {
+  figure.chart("Losses and held-out figures over the steps", ({ step }, width) => {
     const x = scale([0, last.step], [38, width - 14]);
     place(grip, x, step, 352);
-    return [panels.map(([rows, top, curves, title]) => {
+    return [390, panels.map(([rows, top, curves, title]) => {
       const y = scale([0, 1], [top + 120, top]), left = width - 150;
       return [text(38, top - 20, title), frame(x, y, [], [0, 1]), curves.map(([value, label], i) => {
         const low = top + 6 + (rows === held ? 68 : 0) + i * 18;

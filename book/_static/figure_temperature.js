@@ -1,7 +1,7 @@
 // Chapter 2: one blank at every temperature. Teacher and student answer; below, how strongly the loss pulls.
 "use strict";
 
-Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect, frame, move, head, tr, softmax, entropy, kl, sum, range, format, whole, percent, scale, leading, bytes, data }) => {
+Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect, frame, move, head, tr, softmax, entropy, kl, sum, range, format, whole, percent, clamp, scale, leading, bytes, data }) => {
   const WORDS = 10, RANGE = [0.25, 64], ALL = range(25, k => 2 ** (k / 3 - 2));
   const SMALL = 1e-8, side = scale([SMALL, 10], [0, 0.5], true); // pulls, which are drawn by their logarithm
   figure.slider("T", "Temperature T", { min: RANGE[0], max: RANGE[1], value: 2, log: true });
@@ -20,8 +20,8 @@ Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect
   const write = figure.bars(["Word", "Probability", "Pull on the logit"], "The likeliest words");
   const small = x => (Math.abs(x) < 0.001 ? x.toExponential(1) : x.toPrecision(3));
   function arrow(of, x) {
-    const length = Math.abs(x) > SMALL ? Math.min(0.5, side(Math.abs(x))) : 0;
-    return { of, from: x < 0 ? 0.5 - length : 0.5, to: x < 0 ? 0.5 : 0.5 + length, text: (x < 0 ? "−" : "+") + small(Math.abs(x)).replace("e-", "e−") };
+    const size = Math.abs(x), length = clamp(side(size), 0, 0.5), left = x < 0;
+    return { of, from: left ? 0.5 - length : 0.5, to: left ? 0.5 : 0.5 + length, text: (left ? "−" : "+") + small(size).replace("e-", "e−") };
   }
   function row(name, T, total) { // `total`: of one word, or the sum over all others
     const probability = MODELS.map(of => ({ of, to: total(now[of[0]]), mark: total(one[of[0]]) }));
@@ -50,11 +50,11 @@ Figures.all.temperature = (figure, { MODELS, make, box, text, path, circle, rect
   // How strong the pull is on all words together; the temperature can be dragged in the drawing.
   let x;
   const handle = make("g", {}, rect(-14, 0, 28, 140, "hit"), path("M0 0V140", "student wide"), circle(0, 140, 8, "of-student"));
-  const svg = figure.chart("Norm of the gradient of the logits at each temperature", () => 170, ({ T }, width) => {
+  const svg = figure.chart("Norm of the gradient of the logits at each temperature", ({ T }, width) => {
     const y = scale([1e-6, 10], [140, 8], true), low = norm => Math.min(150, y(norm));
     x = scale(RANGE, [48, width - 66], true);
     move(handle, x(T), 0);
-    return [frame(x, y, [0.25, 1, 4, 16, 64], [1, 0.01, 0.0001]), [["third", "with T²", () => 1], ["ink dashed", "without", T => T ** 2]].map(([style, said, of]) => {
+    return [170, frame(x, y, [0.25, 1, 4, 16, 64], [1, 0.01, 0.0001]), [["third", "with T²", () => 1], ["ink dashed", "without", T => T ** 2]].map(([style, said, of]) => {
       const curve = ALL.map((T, n) => [x(T), low(norms[n] / of(T))]);
       return [path(curve, style), text(x(RANGE[1]) + 6, curve.at(-1)[1] + 4, said), circle(x(T), low(now.norm / of(T)), 4, "of-ink")];
     })];

@@ -32,42 +32,42 @@ const Figures = (() => {
       else element.setAttribute(key, value);
     }
   }
-  const button = (label, onclick, more) => make("button", { onclick, ...more }, label);
-  const box = (style, ...children) => make("div", { class: `drag-${style}` }, ...children);
-  const row = (label, ...children) => make("div", { class: "drag-stack", role: "group", "aria-label": label }, ...children);
+  const button = (label, onclick, more) => make("button", { onclick, ...more }, label),
+    box = (style, ...children) => make("div", { class: `drag-${style}` }, ...children),
+    row = (label, ...children) => make("div", { class: "drag-stack", role: "group", "aria-label": label }, ...children);
   // Of a drawing. `style`: names of classes (figures.css): colours of lines ("teacher") and areas ("of-teacher"), "wide", "dashed", "end".
-  const text = (x, y, said, style) => make("text", { x, y, class: style }, said);
-  // Along lines as SVG writes them, or straight through these points.
-  const path = (d, style) => make("path", { d: d.map ? `M${d.map(point => point.map(v => +v.toFixed(2)).join(" ")).join("L")}` : d, class: style });
-  const axis = d => path(d, "axis");
-  const circle = (cx, cy, r, style) => make("circle", { cx, cy, r, class: style });
-  const rect = (x, y, width, height, style) => make("rect", { x, y, width, height, class: style });
+  const text = (x, y, said, style) => make("text", { x, y, class: style }, said),
+    // Along lines as SVG writes them, or straight through these points.
+    path = (d, style) => make("path", { d: d.map ? `M${d.map(point => point.map(v => +v.toFixed(2)).join(" ")).join("L")}` : d, class: style }),
+    axis = d => path(d, "axis"),
+    circle = (cx, cy, r, style) => make("circle", { cx, cy, r, class: style }),
+    rect = (x, y, width, height, style) => make("rect", { x, y, width, height, class: style });
   // The axes of two scales, with numbers at these places of them, and a line below.
   const frame = (x, y, across, up, said = "") => {
     const [left, right] = x.ends, [bottom, top] = y.ends;
     return [axis(`M${left} ${top}V${bottom}H${right}`), across.map(v => text(x(v), bottom + 17, format(v), "middle")), up.map(v => text(left - 4, y(v) + 4, format(v), "end")), text((left + right) / 2, bottom + 34, said, "middle")];
   };
-  const move = (element, x, y) => set(element, { transform: `translate(${x} ${y})` });
-  // Puts what is dragged along a scale to its value there.
-  const place = (element, x, value, y = 0) => move(Object.assign(element, { from: x.back }), x(value), y);
+  const move = (element, x, y) => set(element, { transform: `translate(${x} ${y})` }),
+    // Puts what is dragged along a scale to its value there.
+    place = (element, x, value, y = 0) => move(Object.assign(element, { from: x.back }), x(value), y);
   // Rows of a table.
-  const th = (scope, name) => make("th", { scope }, name);
-  const head = (...names) => make("tr", {}, names.map(name => th("col", name)));
-  const tr = (name, ...cells) => make("tr", {}, th("row", name), cells.map(cell => make("td", {}, cell)));
+  const th = (scope, name) => make("th", { scope }, name),
+    head = (...names) => make("tr", {}, names.map(name => th("col", name))),
+    tr = (name, ...cells) => make("tr", {}, th("row", name), cells.map(cell => make("td", {}, cell)));
 
   // -------------------------------------------------------------------------------------------------- what figures compute with
-  const sum = values => values.reduce((a, b) => a + b, 0);
-  const range = (n, value) => Array.from({ length: n }, (_, i) => value(i));
-  const least = (list, of) => list.reduce((a, b) => (of(b) < of(a) ? b : a));
+  const sum = values => values.reduce((a, b) => a + b, 0),
+    range = (n, value) => Array.from({ length: n }, (_, i) => value(i)),
+    least = (list, of) => list.reduce((a, b) => (of(b) < of(a) ? b : a));
   const softmax = (logits, T = 1) => {
     const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
     const powers = Array.from(logits, z => Math.exp((z - top) / T)), total = sum(powers);
     return powers.map(p => p / total);
   };
   // In nats; 0 log 0 is 0.
-  const crossEntropy = (p, q) => sum(p.map((x, i) => (x > 0 ? -x * Math.log(q[i]) : 0)));
-  const entropy = p => crossEntropy(p, p);
-  const kl = (p, q) => crossEntropy(p, q) - entropy(p);
+  const crossEntropy = (p, q) => sum(p.map((x, i) => (x > 0 ? -x * Math.log(q[i]) : 0))),
+    entropy = p => crossEntropy(p, p),
+    kl = (p, q) => crossEntropy(p, q) - entropy(p);
   // A generator of numbers in [0, 1) that is the same in each browser (mulberry32), for a seed that a test can give.
   const random = seed => () => {
     let t = (seed = (seed + 0x6d2b79f5) | 0);
@@ -95,12 +95,12 @@ const Figures = (() => {
   };
 
   // ------------------------------------------------------------------------------------------------------------ numbers as words
-  const format = (value, digits = 3) => value.toLocaleString("en", { maximumSignificantDigits: digits });
-  const whole = x => Math.round(x).toLocaleString("en");
-  const count = (n, name) => `${whole(n)} ${name}${n === 1 ? "" : "s"}`;
-  const percent = p => (p > 0 && p < 0.001 ? "< 0.1%" : p < 0.0995 ? exactly(p) : points(p));
-  const exactly = p => `${(100 * p).toFixed(1)}%`;
-  const points = x => `${Math.round(100 * x)}%`;
+  const format = (value, digits = 3) => value.toLocaleString("en", { maximumSignificantDigits: digits }),
+    whole = x => Math.round(x).toLocaleString("en"),
+    count = (n, name) => `${whole(n)} ${name}${n === 1 ? "" : "s"}`,
+    percent = p => (p > 0 && p < 0.001 ? "< 0.1%" : p < 0.0995 ? exactly(p) : points(p)),
+    exactly = p => `${(100 * p).toFixed(1)}%`,
+    points = x => `${Math.round(100 * x)}%`;
 
   // ------------------------------------------------------------------------------------------------------------------ one figure
   class Figure {
@@ -142,10 +142,8 @@ const Figures = (() => {
     }
 
     redraw() {
-      if (this.pending) return;
-      this.pending = true;
-      requestAnimationFrame(() => {
-        this.pending = false;
+      this.pending ??= requestAnimationFrame(() => {
+        this.pending = null;
         for (const each of this.drawing) each(this.state);
       });
     }
@@ -243,15 +241,15 @@ const Figures = (() => {
       return rows => body.replaceChildren(...rows.map(([name, ...cells]) => tr(name, ...cells.map((cell, i) => (cell.map ? cell : [{ of: models[i], to: cell }]).map(bar)))));
     }
 
-    // A drawing in the page's own pixels, so that its letters stay as large as the page's. `height(wide)`: wide is from 560 pixels on.
-    // `draw(state, width, wide)` gives what lies below the elements that were given, which are to be dragged. `label`: what it shows.
-    chart(label, height, draw, ...above) {
+    // A drawing in the page's own pixels, so that its letters stay as large as the page's. `draw(state, width, wide)`, wide from 560
+    // pixels on, gives its height and what lies below the elements that were given, which are to be dragged. `label`: what it shows.
+    chart(label, draw, ...above) {
       const below = make("g"), svg = make("svg", { role: "group", "aria-label": label }, below, ...above);
       this.add(svg);
       this.draw(state => {
-        const width = clamp(svg.clientWidth, 240, 760), wide = width > 559;
-        set(svg, { viewBox: `0 0 ${width} ${height(wide)}` });
-        below.replaceChildren(...draw(state, width, wide).flat(Infinity).filter(Boolean));
+        const width = clamp(svg.clientWidth, 240, 760), [height, ...drawn] = draw(state, width, width > 559);
+        set(svg, { viewBox: `0 0 ${width} ${height}` });
+        below.replaceChildren(...drawn.flat(Infinity).filter(Boolean));
       });
       new ResizeObserver(() => this.redraw()).observe(svg);
       return svg;
@@ -376,7 +374,7 @@ const Figures = (() => {
     meetOthers();
   }
 
-  document.addEventListener("DOMContentLoaded", start);
+  addEventListener("DOMContentLoaded", start);
   return { all, data: {}, loaded, live, MODELS, make, set, button, box, row, text, path, axis, circle, rect, frame, move, place, head, tr, sum, range, least, softmax, entropy, crossEntropy, kl, random, clamp, scale, leading, bytes,
     format, whole, count, percent, exactly, points, reduced };
 })();
