@@ -169,10 +169,10 @@ const Figures = (() => {
     }
 
     // A slider with its value beside it. `log`: equal ways are equal ratios.
-    slider(key, label, { log, ...range }) {
-      this.number(key, { label, ...range });
-      const { min, max, step, text, set: change } = this.ranges[key], ends = [min, max], place = scale(ends, ends, log);
-      const output = make("output"), input = make("input", { type: "range", min, max, step: step ?? (max - min) / 480, "aria-label": label, oninput: () => change(place.back(input.value)) });
+    slider(key, label, { log, ...more }) {
+      this.number(key, { label, ...more });
+      const { min, max, step, text, set: change } = this.ranges[key], range = [min, max], ends = step ? range : [0, 480], place = scale(range, ends, log);
+      const output = make("output"), input = make("input", { type: "range", min: ends[0], max: ends[1], step, "aria-label": label, oninput: () => change(place.back(input.value)) });
       this.control("slider", key, label, x => {
         input.value = place(x);
         set(input, { "aria-valuetext": (output.textContent = text(x)) });
