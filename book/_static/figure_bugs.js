@@ -1,23 +1,23 @@
 // Chapter 5: twelve bugs of the triple loss: the loss and the gradient beside the right ones, and a guess which check catches it.
 "use strict";
 
-Figures.all.bugs = (figure, { make, text, path, axis, circle, frame, place, line, scale, format, data: { right, bugs, checks } }) => {
+Figures.all.bugs = (figure, { make, text, path, axis, circle, frame, place, scale, format, data: { right, bugs, checks } }) => {
   const last = right.length - 1, about = make("p"), RIGHT = "teacher wide", BUG = "student wide dashed";
-  figure.choice({ key: "bug", label: "Bug", options: bugs.map((bug, i) => [i, bug.name]), value: 11 });
-  figure.choice({ key: "guess", label: "Which check catches it?", options: [["", "guess"], ...Object.keys(checks).map((name) => [name, name])] });
-  figure.number({ key: "step", label: "Step of the training", max: last, step: 1, value: 10, text: (step) => `step ${step}` });
+  figure.choice("bug", "Bug", bugs.map((bug, i) => [i, bug.name]), 11);
+  figure.choice("guess", "Which check catches it?", [["", "guess"], ...Object.keys(checks).map(name => [name, name])]);
+  figure.number("step", { label: "Step of the training", max: last, step: 1, value: 10, text: step => `step ${step}` });
   figure.add(about);
   const arrow = (length, angle, x, y, style) => make("g", { transform: `translate(${x} ${y}) rotate(${-angle})` },
     path(`M0 0H${length}`, style), path(`M${length - 12}-6L${length} 0L${length - 12} 6`, style.replace("dashed", "")));
   const angle = (bug, step) => (Math.acos(Math.min(1, bug.cosine[step])) * 180) / Math.PI;
 
   const grip = circle(0, 0, 10, "paper of-student");
-  figure.chart("Loss of 60 steps, and both gradients as arrows", (wide) => (wide ? 250 : 440), ({ bug: number, step }, width, wide) => {
+  figure.chart("Loss of 60 steps, and both gradients as arrows", ({ bug: number, step }, width, wide) => {
     const bug = bugs[number], end = wide ? width - 230 : width - 12, top = Math.max(...right, ...bug.loss), x = scale([0, last], [42, end]), y = scale([0, top], [210, 30]);
-    const curve = (values, style) => path(line(values.map((value, i) => [x(i), y(value)])), style);
+    const curve = (values, style) => path(values.map((value, i) => [x(i), y(value)]), style);
     const length = bug.length[step], [left, ground] = wide ? [end + 60, 210] : [90, 400], unit = 150 / Math.max(1, length);
     place(grip, x, step, y(bug.loss[step]));
-    return [frame(x, y, [0, last], [0, top], "step"),
+    return [wide ? 250 : 440, frame(x, y, [0, last], [0, top], "step"),
       path("M40 12h30", RIGHT), text(76, 16, "right"), path("M130 12h30", BUG), text(166, 16, "with the bug"),
       curve(right, RIGHT), curve(bug.loss, BUG), axis(`M${x(step)} 30V210`),
       arrow(unit, 0, left, ground, RIGHT), arrow(unit * length, angle(bug, step), left, ground, BUG),
@@ -26,9 +26,9 @@ Figures.all.bugs = (figure, { make, text, path, axis, circle, frame, place, line
   figure.handle(grip, { key: "step" });
 
   let shown;
-  figure.draw((state) => {
+  figure.draw(state => {
     const bug = bugs[state.bug], { step } = state, says = checks[state.guess];
-    if (shown && shown !== bug) figure.set("guess", "");
+    if (shown && shown !== bug) figure.set({ guess: "" });
     shown = bug;
     about.textContent = `What is wrong: ${bug.wrong}. What is seen: ${bug.symptom}.`;
     const verdict = !state.guess ? "" : bug.caught_by.includes(state.guess)

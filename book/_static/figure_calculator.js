@@ -3,34 +3,33 @@
 
 Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: { teachers, machines, masked, speeds } }) => {
   const POSITIONS = 512, MIB = 2 ** 20;
-  const large = (x) => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
-  const choice = (key, label, options) => figure.choice({ key, label, options });
-  const slider = (key, label, min, max, value, text = whole) => figure.slider({ key, label, min, max, value, text, log: true });
-  choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
-  choice("keep", "Layers that the student keeps", [[2, "every other"], [3, "every third"], [4, "every fourth"], [1, "all"]]);
-  choice("soft", "Soft targets for", [["masked", "masked tokens"], ["all", "all tokens"]]);
-  choice("machine", "Machine", machines);
-  slider("vocabulary", "Vocabulary", 1000, 250000, 8192);
-  slider("length", "Length of a block, in tokens", 16, 512, 64);
-  slider("batch", "Blocks in a step", 1, 4096, 64);
-  slider("micro", "Blocks at a time", 1, 512, 64);
-  slider("text", "Your text, in WordPieces", 1e5, 1e10, 1e6, large);
-  slider("epochs", "Times that it is read", 0.5, 100, 10.3, (x) => format(x));
-  figure.text({ key: "speed", label: "Tokens a second, if you measured them", value: "" });
-  figure.text({ key: "price", label: "Your price of an hour", value: "" });
-  const example = (label, values) => figure.button(label, () => Object.entries({ keep: 2, micro: 64, speed: "", ...values }).forEach((each) => figure.set(...each)));
+  const large = x => (x >= 1e9 ? `${format(x / 1e9)} billion` : x >= 1e6 ? `${format(x / 1e6)} million` : whole(x));
+  const amount = (key, label, min, max, value, text = whole) => figure.slider(key, label, { min, max, value, text, log: true });
+  figure.choice("teacher", "Teacher", teachers.map(([name, layers, width]) => [name, `${name}: ${layers} x ${whole(width)}`]));
+  figure.choice("keep", "Layers that the student keeps", [[2, "every other"], [3, "every third"], [4, "every fourth"], [1, "all"]]);
+  figure.choice("soft", "Soft targets for", [["masked", "masked tokens"], ["all", "all tokens"]]);
+  figure.choice("machine", "Machine", machines);
+  amount("vocabulary", "Vocabulary", 1000, 250000, 8192);
+  amount("length", "Length of a block, in tokens", 16, 512, 64);
+  amount("batch", "Blocks in a step", 1, 4096, 64);
+  amount("micro", "Blocks at a time", 1, 512, 64);
+  amount("text", "Your text, in WordPieces", 1e5, 1e10, 1e6, large);
+  amount("epochs", "Times that it is read", 0.5, 100, 10.3, x => format(x));
+  figure.text("speed", "Tokens a second, if you measured them", "");
+  figure.text("price", "Your price of an hour", "");
+  const example = (label, values) => figure.button(label, () => figure.set({ keep: 2, micro: 64, speed: "", ...values }));
   example("This book's student", { teacher: teachers[0][0], soft: "masked", machine: "cpu", vocabulary: 8192, length: 64, batch: 64, text: 1e6, epochs: 10.3 });
   example("The paper's, on one GPU", { teacher: teachers[2][0], soft: "all", machine: "cuda", vocabulary: 30522, length: 512, batch: 4000, text: 4.29e9, epochs: 3 });
 
   // ------------------------------------------------------- distil_lib.training.costs and .memory, in JavaScript
   // With the MLM head, whose matrix is that of the embeddings. A student has no token types.
   const parameters = ({ layers, H, F, V, types }) => (V + POSITIONS + types) * H + 2 * H + layers * (4 * (H * H + H) + 2 * H * F + F + 5 * H) + H * H + 3 * H + V;
-  const forward = ({ layers, H, F, V }, L, share) => [2 * layers * (4 * H * H + 2 * H * F), 4 * layers * L * H, 2 * (H * H + H * V) * share];
+  const forward = ({ layers, H, F, V }, L, share) => [4 * layers * (2 * H * H + H * F + L * H), 2 * (H * H + H * V) * share]; // layers, head
   const costs = ({ teacher, keep, soft, machine, vocabulary, length, batch, micro, text, epochs }) => {
     const [, all, H, , F] = teachers.find(([name]) => name === teacher), [V, L, B, M] = [vocabulary, length, batch, micro].map(Math.round);
     const whole = { layers: all, H, F, V, types: 2 }, cut = { ...whole, layers: Math.ceil(all / keep), types: 0 }, P = parameters(cut), fixed = 4 * parameters(whole);
     const share = soft === "all" ? 1 : (masked * (L - 2)) / L; // [CLS] and [SEP] are never masked
-    const parts = [...forward(cut, L, share).map((x) => 3 * x), ...forward(whole, L, share)]; // a backward pass costs two forward passes
+    const parts = [...forward(cut, L, share).map(x => 3 * x), ...forward(whole, L, share)]; // a backward pass costs two forward passes
     const sequences = Math.max(1, Math.round(epochs * Math.floor(text / (L - 2))));
     // bf16 without dropout, losses chunk by chunk: what forward pass, optimizer and evaluation need beside weights and means.
     const cpu = machine === "cpu", tokens = Math.min(M, B) * L, asked = Math.round(tokens * share), chunk = 4 * V * Math.min(asked, Math.floor(((cpu ? 16 : 128) * MIB) / (4 * V)));
@@ -44,19 +43,15 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
       memory: 12 * P + fixed + rounded + Math.max((B > M ? 4 * P : 0) + layers + head, 4 * P, evaluation),
     };
   };
-  // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
-  const nearest = ({ machine, soft }, H) => {
-    const far = (one) => Math.abs(Math.log(one.width / H)) + (one.soft === soft ? 0 : 1e-6);
-    return least(speeds.filter((one) => one.machine === machine), far);
-  };
-
   const bar = make("div", { "aria-hidden": "true", class: "drag-ruler" }), legend = make("p"), table = make("table", { class: "drag-says" });
   figure.add(bar, legend, table);
 
-  figure.draw((state) => {
-    const found = costs(state), near = nearest(state, found.H), own = Number(state.speed) > 0, speed = own ? Number(state.speed) : near.rate / found.flops;
-    const hours = found.tokens / speed / 3600, price = hours * Number(state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
-    const shares = [[0, 1], [2], [3, 4], [5]].map((of) => (100 * sum(of.map((i) => found.parts[i]))) / found.flops);
+  figure.draw(state => {
+    const found = costs(state);
+    // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
+    const near = least(speeds.filter(one => one.machine === state.machine), one => Math.abs(Math.log(one.width / found.H)) + (one.soft === state.soft ? 0 : 1e-6)), own = state.speed > 0, speed = own ? +state.speed : near.rate / found.flops;
+    const hours = found.tokens / speed / 3600, price = hours * (state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
+    const shares = found.parts.map(part => (100 * part) / found.flops);
     bar.replaceChildren(...shares.map((share, i) => make("span", { class: i % 2 && "striped", style: `width:${share}%;--color:var(--${i < 2 ? "student" : "teacher"})` })));
     const [a, b, c, d] = shares.map(Math.round);
     legend.textContent = `Arithmetic of a step: student's layers ${a}%, its head ${b}% (striped), teacher's layers ${c}%, its head ${d}% (striped).`;

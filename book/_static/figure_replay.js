@@ -1,27 +1,27 @@
 // Chapter 6: a recorded run. A mark that is dragged along its steps, and all that the log says there.
 "use strict";
 
-Figures.all.replay = (figure, { make, box, text, path, circle, frame, place, line, scale, format, whole, exactly, data: { training, held_out: held } }) => {
+Figures.all.replay = (figure, { make, box, text, path, circle, frame, place, scale, format, whole, exactly, data: { training, held_out: held } }) => {
   const [first, second] = training, last = training.at(-1), STYLES = ["teacher", "student dashed", "third dotted"];
-  figure.slider({ key: "step", label: "Step", min: first.step, max: last.step, step: second.step - first.step, value: 200, text: whole });
+  figure.slider("step", "Step", { min: first.step, max: last.step, step: second.step - first.step, value: 200, text: whole });
   const panels = [
-    [training, 40, ["ce", "mlm", "cos"].map((name) => [(row) => row[name] / first[name], `L_${name}`]), "losses, of their first value"],
-    [held, 220, [[(row) => row.agreement, "the teacher's guess"], [(row) => row.accuracy, "right"]], "held-out first guesses"],
+    [training, 40, ["ce", "mlm", "cos"].map(name => [row => row[name] / first[name], `L_${name}`]), "losses, of their first value"],
+    [held, 220, [[row => row.agreement, "the teacher's guess"], [row => row.accuracy, "right"]], "held-out first guesses"],
   ];
-  const at = (rows, step) => rows.findLast((row) => row.step <= step);
+  const at = (rows, step) => rows.findLast(row => row.step <= step);
   const grip = circle(0, 0, 10, "paper of-teacher"), table = box("values");
-  figure.chart("Losses and held-out figures over the steps", () => 390, ({ step }, width) => {
+  figure.chart("Losses and held-out figures over the steps", ({ step }, width) => {
     const x = scale([0, last.step], [38, width - 14]);
     place(grip, x, step, 352);
-    return [panels.map(([rows, top, curves, title]) => {
+    return [390, panels.map(([rows, top, curves, title]) => {
       const y = scale([0, 1], [top + 120, top]), left = width - 150;
       return [text(38, top - 20, title), frame(x, y, [], [0, 1]), curves.map(([value, label], i) => {
         const low = top + 6 + (rows === held ? 68 : 0) + i * 18;
-        return [path(line(rows.map((row) => [x(row.step), y(value(row))])), STYLES[i]), path(`M${left} ${low}h26`, STYLES[i]), text(left + 32, low + 4, label)];
+        return [path(rows.map(row => [x(row.step), y(value(row))]), STYLES[i]), path(`M${left} ${low}h26`, STYLES[i]), text(left + 32, low + 4, label)];
       })];
     }), path(`M${x(step)} 40V340`, "ghost"), text((38 + width) / 2, 384, `step, to ${whole(last.step)}`, "middle")];
   }, grip);
-  figure.handle(grip, { key: "step", label: "Step of the recorded run", text: (step) => `step ${step}` });
+  figure.handle(grip, { key: "step", label: "Step of the recorded run", text: step => `step ${step}` });
   figure.add(table);
 
   figure.draw(({ step }) => {

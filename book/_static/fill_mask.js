@@ -9,16 +9,15 @@
 // after the other, in a Float32Array; a text of L tokens is a matrix of L rows.
 "use strict";
 
-globalThis.FillMask = (() => {
+globalThis.FillMask = (({ sum, range, softmax, bytes }) => {
   // ------------------------------------------------------------------------------------------------ from text to numbers
   const SPECIAL = /(\[(?:PAD|UNK|CLS|SEP|MASK)\])/;
   const LONGEST_WORD = 100; // characters; a longer one is [UNK] without a look into the vocabulary
   // A browser knows a newer Unicode than the tokenizer's tables: a few hundred characters that are younger than those may differ.
-  const SPACE = /\p{White_Space}/u;
-  const NOT_TEXT = /[\0-\x08\x0B\f\x0E-\x1F\x7F-\x9F\uFFFD\p{Cf}\p{Co}]/u; // control characters, invisible marks, private use
-  const PUNCTUATION = /[!-\/:-@[-`{-~\p{P}]/u; // every sign of ASCII, "$" and "+" too, and what Unicode calls punctuation
+  const NOT_TEXT = /[\0-\x08\x0B\f\x0E-\x1F\x7F-\x9F\uFFFD\p{Cf}\p{Co}]/gu; // control characters, invisible marks, private use
+  const PUNCTUATION = /[!-\/:-@[-`{-~\p{P}]/gu; // every sign of ASCII, "$" and "+" too, and what Unicode calls punctuation
   const IDEOGRAPH =
-    /[\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/u;
+    /[\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
 
   // BERT's "uncased" tokenizer: text is cleaned, cut at spaces and punctuation, and each word into the longest pieces that the
   // vocabulary has.
@@ -30,25 +29,18 @@ globalThis.FillMask = (() => {
 
     // The ids of a text between [CLS] and [SEP]. A special token in the text is itself, written exactly so; "[mask]" is three words.
     encode(text) {
-      const pieces = text.split(SPECIAL).flatMap((part) =>
-        SPECIAL.test(part) ? [part] : this.words(part).flatMap((word) => this.wordPieces(word)));
-      return ["[CLS]", ...pieces, "[SEP]"].map((piece) => this.ids.get(piece));
+      const pieces = text.split(SPECIAL).flatMap(part =>
+        SPECIAL.test(part) ? part : this.words(part).flatMap(word => this.wordPieces(word)));
+      return ["[CLS]", ...pieces, "[SEP]"].map(piece => this.ids.get(piece));
     }
 
     // Words and punctuation marks, in lower case and without accents.
     words(text) {
-      let clean = "";
-      for (const c of text) { // character by character, not by 16-bit unit
-        if (!NOT_TEXT.test(c)) clean += IDEOGRAPH.test(c) ? ` ${c} ` : c; // each ideograph is a word
-      }
+      const clean = text.replace(NOT_TEXT, "").replace(IDEOGRAPH, " $& "); // each ideograph is a word; \s is now Unicode's white space
       // Decomposed, an accent is a character of its own. Lower case comes last and looks at one character at a time: JavaScript's
       // toLowerCase of a whole word would turn a Greek sigma at its end into another letter.
-      let words = "";
-      for (const c of clean.normalize("NFD").replace(/\p{Mn}/gu, "")) {
-        const lower = c.toLowerCase();
-        words += PUNCTUATION.test(lower) ? ` ${lower} ` : lower;
-      }
-      return words.split(SPACE).filter((word) => word);
+      const characters = [...clean.normalize("NFD").replace(/\p{Mn}/gu, "")];
+      return characters.map(c => c.toLowerCase()).join("").replace(PUNCTUATION, " $& ").match(/\S+/g) ?? [];
     }
 
     // "unquantized" -> ["un", "##quan", "##ti", "##zed"], always the longest piece that fits; one that nothing fits is [UNK].
@@ -91,29 +83,20 @@ globalThis.FillMask = (() => {
     return s + t + u + v;
   }
 
-  // Each row shifted and stretched to mean 0 and variance 1, then by what was learned. Works in place, as do the two below.
+  // Each row shifted and stretched to mean 0 and variance 1, then by what was learned. Works in place.
   function layerNorm(x, { values: gain }, bias, epsilon) {
     const width = gain.length;
     for (let start = 0; start < x.length; start += width) {
-      let mean = 0, variance = 0;
-      for (let i = 0; i < width; i++) mean += x[start + i] / width;
-      for (let i = 0; i < width; i++) variance += (x[start + i] - mean) ** 2 / width;
-      const scale = 1 / Math.sqrt(variance + epsilon);
-      for (let i = 0; i < width; i++) x[start + i] = (x[start + i] - mean) * scale * gain[i] + bias[i];
+      const row = x.subarray(start, start + width), mean = sum(row) / width, variance = sum(row.map(v => (v - mean) ** 2)) / width;
+      row.forEach((v, i) => (row[i] = ((v - mean) / Math.sqrt(variance + epsilon)) * gain[i] + bias[i]));
     }
     return x;
   }
 
-  function add(x, y) {
-    for (let i = 0; i < x.length; i++) x[i] += y[i];
-    return x;
-  }
+  const add = (x, y) => x.map((v, i) => v + y[i]);
 
   // x times the share of a normal distribution that lies below x: BERT's exact GELU, not the approximation by tanh.
-  function gelu(x) {
-    for (let i = 0; i < x.length; i++) x[i] *= 0.5 * (1 + erf(x[i] * Math.SQRT1_2));
-    return x;
-  }
+  const gelu = x => x.map(v => v * 0.5 * (1 + erf(v * Math.SQRT1_2)));
 
   // JavaScript has no erf. Formula 7.1.26 of Abramowitz and Stegun is wrong by at most 1.5e-7, about what float32 rounds away.
   function erf(x) {
@@ -125,13 +108,10 @@ globalThis.FillMask = (() => {
   // Every token asks (query) and every token answers (key, value), in `heads` groups of columns that do not see each other.
   // Into `seen` go the shares, a row for each head and token: how much of each token it takes.
   function attention(query, key, value, { heads, width }, seen) {
-    const length = query.length / width, size = width / heads;
-    const context = new Float32Array(query.length);
+    const length = query.length / width, size = width / heads, context = new Float32Array(query.length);
     for (let start = 0; start < width; start += size) {
       for (let i = 0; i < length; i++) {
-        const scores = new Float32Array(length);
-        for (let j = 0; j < length; j++) scores[j] = dot(query, i * width + start, key, j * width + start, size) / Math.sqrt(size);
-        const shares = Figures.softmax(scores);
+        const shares = softmax(range(length, j => dot(query, i * width + start, key, j * width + start, size) / Math.sqrt(size)));
         seen.push(shares);
         shares.forEach((share, j) => {
           for (let d = start; d < start + size; d++) context[i * width + d] += share * value[j * width + d];
@@ -145,12 +125,10 @@ globalThis.FillMask = (() => {
   // Matrices travel as bytes, with one scale a row: a weight is scale * byte. They are made into floats once, here; the arithmetic
   // is then that of any float32 model, and what the rounding to bytes cost has been paid when they were packed.
   function unpack({ data, tensors }) {
-    const { buffer } = Figures.bytes(data);
+    const { buffer } = bytes(data);
     return Object.fromEntries(Object.entries(tensors).map(([name, { kind, start, rows, columns }]) => {
-      if (kind === "float32") return [name, { rows, columns, values: new Float32Array(buffer, start, rows * columns) }];
-      const scales = new Float32Array(buffer, start, rows), int8 = new Int8Array(buffer, start + 4 * rows, rows * columns);
-      const values = new Float32Array(rows * columns);
-      for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) values[i] = scales[r] * int8[i];
+      const size = rows * columns, float32 = kind === "float32", floats = new Float32Array(buffer, start, float32 ? size : rows);
+      const values = float32 ? floats : new Float32Array(new Int8Array(buffer, start + 4 * rows, size)).map((byte, i) => floats[Math.floor(i / columns)] * byte);
       return [name, { rows, columns, values }];
     }));
   }
@@ -178,16 +156,14 @@ globalThis.FillMask = (() => {
     // A row a token: the vector of its word plus that of its place.
     embed(ids) {
       const { width } = this.config, x = new Float32Array(ids.length * width);
-      const [words, places] = ["word", "position"].map((kind) => this.tensors[`embeddings.${kind}_embeddings.weight`].values);
-      ids.forEach((id, place) => {
-        for (let i = 0; i < width; i++) x[place * width + i] = words[id * width + i] + places[place * width + i];
-      });
-      return this.norm(x, "embeddings.LayerNorm");
+      const [words, places] = ["word", "position"].map(kind => this.tensors[`embeddings.${kind}_embeddings.weight`].values);
+      ids.forEach((id, place) => x.set(words.subarray(id * width, (id + 1) * width), place * width));
+      return this.norm(add(x, places), "embeddings.LayerNorm");
     }
 
     // One layer: tokens look at each other, then each is worked on alone; both times the result is added to what was there.
     layer(x, name, seen) {
-      const [query, key, value] = ["q_lin", "k_lin", "v_lin"].map((part) => this.linear(x, `${name}.attention.${part}`));
+      const [query, key, value] = ["q_lin", "k_lin", "v_lin"].map(part => this.linear(x, `${name}.attention.${part}`));
       const context = attention(query, key, value, this.config, seen);
       x = this.norm(add(this.linear(context, `${name}.attention.out_lin`), x), `${name}.sa_layer_norm`);
       const inner = gelu(this.linear(x, `${name}.ffn.lin1`));
@@ -200,15 +176,14 @@ globalThis.FillMask = (() => {
       const { width } = this.config;
       let x = this.embed(ids);
       for (const n of layers) x = this.layer(x, `transformer.layer.${n}`, seen);
-      const state = this.linear(x.slice(place * width, (place + 1) * width), "vocab_transform");
-      this.norm(gelu(state), "vocab_layer_norm");
+      const state = this.norm(gelu(this.linear(x.slice(place * width, (place + 1) * width), "vocab_transform")), "vocab_layer_norm");
       // The matrix that reads words in reads words out, too.
       return linear(state, this.tensors["embeddings.word_embeddings.weight"], this.tensors["vocab_projector.bias"].values);
     }
 
     // The ids of a text and the place of its blank, which it needs. Throws a RangeError with a sentence for the reader.
     read(text, needed = true) {
-      const ids = this.tokenizer.encode(text), mask = this.tokenizer.ids.get("[MASK]"), blanks = ids.filter((id) => id === mask).length;
+      const ids = this.tokenizer.encode(text), mask = this.tokenizer.ids.get("[MASK]"), blanks = ids.filter(id => id === mask).length;
       if (!blanks && needed) throw new RangeError("There is no blank: write [MASK] where a word is missing.");
       if (blanks > 1) throw new RangeError(`There are ${blanks} blanks: leave one [MASK] and fill the others in.`);
       if (ids.length > this.config.positions) {
@@ -219,4 +194,4 @@ globalThis.FillMask = (() => {
   }
 
   return { Tokenizer, Model };
-})();
+})(Figures);

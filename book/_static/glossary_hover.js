@@ -11,7 +11,7 @@ for (const term of document.querySelectorAll(".term[data-definition]")) {
     for (const math of term.querySelectorAll("mjx-container")) math.removeAttribute("tabindex");
   });
 }
-document.addEventListener("keydown", (event) => {
+document.addEventListener("keydown", event => {
   if (event.key === "Escape")
     for (const term of document.querySelectorAll(".term:is(:hover, :focus-within)"))
       term.classList.add("dismissed");

@@ -75,7 +75,7 @@ def test_what_is_drawn_follows_the_chances(figure):
         """(async () => {
         const found = [];
         for (let seed = 0; seed < 120; seed++) {
-          figure.set("seed", seed);
+          figure.set({ seed });
           await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
           found.push([...figure.body.querySelectorAll("p [title]")]
             .map((e) => e.localName === "mark"));

@@ -13,7 +13,7 @@ from distil_lib.pages.paper_numbers import table
 def test_each_number_is_python_s(figure):
     live = figure("luck")
     for n, share in ((71, 0.28), (50, 0.02), (277, 0.6), (872, 0.13), (10_000, 0.45)):
-        live.evaluate(f"(figure.set('n', {n}), figure.set('share', {share}), null)")
+        live.evaluate(f"(figure.set({{ n: {n}, share: {share} }}), null)")
         live.settle()
         points, probability = drawn.differences(n, share)
         shown, most = live.evaluate("figure.shown"), drawn.usual_range(n, share)

@@ -60,7 +60,7 @@ def test_each_number_is_that_of_pytorch_at_every_temperature(figure):
     live = figure("temperature")
     assert agrees(live, SENTENCE, 2)
     for T in (0.5, 1, 8, 64):
-        live.evaluate(f"figure.set('T', {T})")
+        live.evaluate(f"figure.set({{ T: {T} }})")
         live.settle()
         assert agrees(live, SENTENCE, T), T
     assert not agrees(live, SENTENCE, 32)  # it would be noticed

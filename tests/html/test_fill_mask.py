@@ -43,18 +43,18 @@ NASTY = [
 ]  # fmt: skip
 # Bugs put in on purpose: a piece of fill_mask.js and what it is replaced by.
 TOKENIZER_BUGS = [
-    ('.normalize("NFD")', ""), ("c.toLowerCase()", "c"), ("IDEOGRAPH.test(c)", "false"),
+    ('.normalize("NFD")', ""), ("c.toLowerCase()", "c"), (".replace(IDEOGRAPH", ".replace(/^$/"),
     ("length > LONGEST_WORD", "length > 999"), ('start ? "##" : ""', '""'), (r"-\/:-@", ""),
-    ("!NOT_TEXT.test(c)", "true"), ("text.split(SPECIAL)", "[text]"),
+    (".replace(NOT_TEXT", ".replace(/^$/"), ("text.split(SPECIAL)", "[text]"),
     ('if (end === start) return ["[UNK]"]', "if (end === start) return found"),
-    ("for (const c of clean.", "for (const c of clean.toLowerCase()."),
+    ("[...clean.", "[...clean.toLowerCase()."),
 ]  # fmt: skip
 MODEL_BUGS = [
     (" / Math.sqrt(size)", ""), ("variance + epsilon", "variance + 1e-3"),
-    ("bias[o] + dot", "dot"), ("scores[j] = dot", "scores[j] = j <= i && dot"),
+    ("bias[o] + dot", "dot"), ("j => dot", "j => j <= i && dot"),
     ("v += a[i + 3] * b[j + 3];", ""),
-    ("Math.SQRT1_2", "0.85"), ("+ places[place * width + i]", "+ places[i]"),
-    ("this.norm(gelu(state)", "this.norm(state"), ("scales[r] * int8[i]", "scales[0] * int8[i]"),
+    ("Math.SQRT1_2", "0.85"), ("add(x, places)", "x"),
+    ("this.norm(gelu(", "this.norm(("), ("floats[Math.floor(i / columns)]", "floats[0]"),
 ]  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def data_script(name: str) -> str:
 def standalone(name: str, models: bool = False) -> str:
     """A page that holds one figure and whatever it needs; the models' weights only if asked."""
     figure = find(name)
-    files = ["fill_mask.js"] * figure.models + ["figures.js"]
+    files = ["figures.js"] + ["fill_mask.js"] * figure.models
     sources = [(STATIC / file).read_text(encoding="utf-8") for file in files]
     if figure.models and models:
         from distil_lib.export.browser import stored_model
