@@ -265,7 +265,7 @@ def _written_rows(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
 
     Biases may be zero, and rows of words or positions that no text has had.
     """
-    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    tables: set[Any] = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     words, out = model.get_input_embeddings(), model.get_output_embeddings()
     tables |= {module.weight for module in (words, out) if hasattr(module, "weight")}
     for key, weight in model.named_parameters():
