@@ -98,7 +98,7 @@ def test_a_figure_to_drag_is_linked_on_its_page_in_its_state(source):
         assert f'id=\\"drag-{name}\\"' in (ROOT / "book" / f"{page}.ipynb").read_text("utf-8")
         script = (ROOT / "book" / "_static" / f"figure_{name}.js").read_text("utf-8")
         for key in filter(None, (part.partition("=")[0] for part in state.split("&"))):
-            assert re.search(rf'key: "{key}"', script), f"{name} has no control {key}"
+            assert re.search(rf'figure\.\w+\("{key}"', script), f"{name} has no control {key}"
     assert "drag-" not in "".join(Pictures(slides.deck(source)).addresses)  # no page is near it
 
 
