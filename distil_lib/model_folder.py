@@ -265,14 +265,17 @@ def _written_rows(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
 
     Biases may be zero, and rows of words or positions that no text has had.
     """
-    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    words, out = model.get_input_embeddings(), model.get_output_embeddings()
-    tables |= {module.weight for module in (words, out) if hasattr(module, "weight")}
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    words, *others = (
+        getattr(module, "weight", None)
+        for module in (model.get_input_embeddings(), model.get_output_embeddings(), *tables)
+    )
     for key, weight in model.named_parameters():
         gain = weight.dim() == 1 and key.lower().endswith("norm.weight")
-        if weight in tables:
-            if weight is getattr(words, "weight", None):
-                yield key, weight.any()[None]
+        if weight is words:
+            yield key, weight.any()[None]
+        elif any(weight is other for other in others):
+            continue
         elif gain or (weight.dim() > 1 and "bias" not in key and "emb" not in key.lower()):
             yield key, weight.reshape(len(weight), -1).any(1)
 
