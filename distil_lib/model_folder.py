@@ -265,18 +265,15 @@ def _written_rows(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
 
     Biases may be zero, and rows of words or positions that no text has had.
     """
-    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    words, *others = (
-        getattr(module, "weight", None)
-        for module in (model.get_input_embeddings(), model.get_output_embeddings(), *tables)
-    )
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for key, weight in model.named_parameters():
-        gain = weight.dim() == 1 and key.lower().endswith("norm.weight")
-        if weight is words:
+        of_words = weight.shape[:1] == (getattr(model.config, "vocab_size", 0),)  # output, too
+        matrix = weight.dim() > 1 and "bias" not in key and "emb" not in key.lower()
+        if key.endswith("word_embeddings.weight"):
             yield key, weight.any()[None]
-        elif any(weight is other for other in others):
+        elif id(weight) in tables or of_words:
             continue
-        elif gain or (weight.dim() > 1 and "bias" not in key and "emb" not in key.lower()):
+        elif matrix or key.lower().endswith("norm.weight"):
             yield key, weight.reshape(len(weight), -1).any(1)
 
 
