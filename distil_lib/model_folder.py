@@ -45,6 +45,7 @@ TYPES = {
     **dict.fromkeys(("tie_word_embeddings", "is_decoder", "add_cross_attention"), bool),
     **dict.fromkeys(("id2label", "label2id"), dict),
 }
+DTYPES = (None, "auto", "float64", "float32", "float16", "bfloat16")
 # How a model is read, whatever its config.json says: no code of it is run, and it answers by name.
 SAFELY = {"trust_remote_code": False, "return_dict": True, "chunk_size_feed_forward": 0}
 # These make `transformers` fetch or run code, or open other files.
@@ -91,6 +92,10 @@ def _check_types(name: str | Path, path: Path) -> None:
     """Weights are real numbers: whole ones would be taken for them without their scale."""
     if not path.is_file():
         raise UserError(f"{path} is no file.", ENTIRE)
+    with path.open("rb") as file:
+        if file.read(8) == b"version ":
+            remedy = "Fetch the file itself: `git lfs pull`."
+            raise UserError(f"{path} is a pointer of Git LFS, and no weights.", remedy)
     # A damaged file is the loader's to name.
     with contextlib.suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
         for key in file.keys():  # noqa: SIM118  # it is no dictionary
@@ -156,6 +161,9 @@ def check_config(name: str | Path, path: Path) -> dict[str, Any]:
         value = config.get(key, low)
         if type(value) not in (int, float) or not low <= value <= high:
             refuse(key, value, f"expected is a number from {low:g} to {high:g}")
+    for key in ("dtype", "torch_dtype"):
+        if config.get(key) not in DTYPES:
+            refuse(key, config[key], "expected is the name of a precision")
     for key, kind in TYPES.items():
         # `transformers` itself writes null for a dictionary that was not given.
         given = config.get(key) is not None or (key in config and kind is not dict)
@@ -243,7 +251,7 @@ def load_masked_lm(
 def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]) -> None:
     """Raise `UserError` for layers that config.json leaves out, or weights that are no numbers.
 
-    Weights that end in zeros are refused, too: so read files whose end was never written.
+    Weights that end in one value are refused, too: so read files whose end was never written.
 
     Args:
         name: A folder, or a name on the Hub, for the message.
@@ -256,25 +264,27 @@ def check_weights(name: str | Path, model: PreTrainedModel, info: dict[str, Any]
     for key, rows in _written_rows(model):
         written = int(rows.nonzero().max()) + 1 if rows.any() else 0
         if written < len(rows) and rows[:written].all():  # of pruned ones zeros lie in between
-            problem = f"The weight {key} of {name} has only zeros from row {written} to its end."
+            problem = f"The weight {key} of {name} has one value from row {written} to its end."
             raise UserError(problem, "Its file is damaged: save or download the model again.")
 
 
 def _written_rows(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """Of each linear map and LayerNorm, which rows are not zero; of the words whether any is.
+    """Of each linear map and LayerNorm, which rows hold anything; of the words whether any does.
 
     Biases may be zero, and rows of words or positions that no text has had.
     """
-    tables: set[Any] = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    words, out = model.get_input_embeddings(), model.get_output_embeddings()
-    tables |= {module.weight for module in (words, out) if hasattr(module, "weight")}
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for key, weight in model.named_parameters():
-        gain = weight.dim() == 1 and key.lower().endswith("norm.weight")
-        if weight in tables:
-            if weight is getattr(words, "weight", None):
-                yield key, weight.any()[None]
-        elif gain or (weight.dim() > 1 and "bias" not in key and "emb" not in key.lower()):
-            yield key, weight.reshape(len(weight), -1).any(1)
+        of_words = weight.shape[:1] == (getattr(model.config, "vocab_size", 0),)  # output, too
+        matrix = weight.dim() > 1 and "bias" not in key and "emb" not in key.lower()
+        if key.endswith("word_embeddings.weight"):
+            yield key, weight.any()[None]
+        elif id(weight) in tables or of_words:
+            continue
+        elif matrix or key.lower().endswith("norm.weight"):
+            rows = weight.reshape(len(weight), -1)
+            fill = rows[-1, -1] if rows.shape[1] > 7 else 0  # what a damaged end repeats
+            yield key, (rows != fill).any(1)
 
 
 def check_finite(name: str | Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -71,7 +71,7 @@ def record_file(output: Path, job: Job) -> Path:
 def read_record(path: Path) -> dict[str, Any]:
     """A record. Raises `UserError` if the file is damaged, altered, or of another kind."""
     try:
-        record: dict[str, Any] = {**RECORD.validate_json(path.read_bytes())}
+        record: dict[str, Any] = dict(RECORD.validate_json(path.read_bytes()))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).", "Check the file.") from error
     except ValidationError as error:

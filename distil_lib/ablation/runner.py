@@ -44,8 +44,8 @@ from distil_lib.ablation.records import Number, Numbers, macro_scores, record_fi
 from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.hardware import default_threads, describe_machine, set_threads
 from distil_lib.errors import UserError
+from distil_lib.finetune.finetuning import Finetuning
 from distil_lib.finetune.models import weights_fingerprint
-from distil_lib.finetune.runner import Finetuning
 from distil_lib.training.checkpoint import latest_valid_checkpoint
 from distil_lib.training.config import PretrainConfig
 from distil_lib.training.loop import PretrainingRun

@@ -19,8 +19,8 @@ from distil_lib.common.hardware import describe_machine
 from distil_lib.common.processes import run_program
 from distil_lib.errors import UserError
 from distil_lib.finetune.features import Split
+from distil_lib.finetune.finetuning import drawn_rows
 from distil_lib.finetune.records import median_and_quartiles, read_record
-from distil_lib.finetune.runner import drawn_rows
 from distil_lib.tasks.baselines import baseline_answers
 from distil_lib.tasks.registry import find_task, fingerprint, load_task
 

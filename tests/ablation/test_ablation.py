@@ -24,7 +24,8 @@ from distil_lib.common.cli import yaml_names
 from distil_lib.common.paths import PROJECT
 from distil_lib.errors import UserError
 from distil_lib.finetune.config import FinetuneConfig
-from distil_lib.finetune.runner import Finetuning, finetune
+from distil_lib.finetune.finetuning import Finetuning
+from distil_lib.finetune.runner import finetune
 from distil_lib.initialization import initialize_student
 from distil_lib.tasks.registry import TASKS
 from distil_lib.teacher import load_teacher

@@ -126,7 +126,30 @@ def test_a_file_whose_end_was_never_written_is_refused(kind, share, folder, tmp_
     zeros = max(int(share * (len(content) - header)), 4 * row)
     file.write_bytes(content[:-zeros] + bytes(zeros))
     assert load_file(file)
-    refused(folder, "only zeros from row ", "download")
+    refused(folder, "one value from row ", "download")
+
+
+def test_a_matrix_of_one_value_is_refused(folder):
+    """Nothing that was trained has one; a LayerNorm of ones is how all of them start."""
+    name = "bert.encoder.layer.1.output.dense.weight"
+    norm = "bert.encoder.layer.0.output.LayerNorm.weight"
+    change_weights(folder, lambda w: w | {norm: torch.ones_like(w[norm])})
+    load_teacher(folder)
+    change_weights(folder, lambda w: w | {name: torch.full_like(w[name], 0.5)})
+    refused(folder, name, "one value from row 0 ")
+
+
+def test_a_pointer_in_the_place_of_the_weights_is_named(folder):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
+    (folder / "model.safetensors").write_text(pointer)
+    refused(folder, "pointer of Git LFS", "git lfs pull")
+
+
+@pytest.mark.parametrize("value", ["evil.module", 5, ["float32"], {}, "int8"])
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_precisions_that_no_weights_have_are_refused(folder, key, value):
+    change_config(folder, **{key: value})
+    refused(folder, key, "precision")
 
 
 def test_zeros_that_are_no_damage_are_read(folder):

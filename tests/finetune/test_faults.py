@@ -184,7 +184,7 @@ def test_what_cannot_be_written_is_known_before_the_training(
     settings, tmp_path, capsys, name, monkeypatch
 ):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("distil_lib.finetune.runner.TaskTrainer", None)  # training would fail
+    monkeypatch.setattr("distil_lib.finetune.finetuning.TaskTrainer", None)  # training would fail
     said = refused(settings | {name: tmp_path / "file" / "x" / "y.tsv"}, capsys)
     assert f"--{name}" in said and "cannot be written" in said
 

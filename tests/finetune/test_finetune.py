@@ -29,10 +29,11 @@ from helpers import (
 )
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
-from distil_lib.finetune import runner as program_file
+from distil_lib.finetune import finetuning as program_file
 from distil_lib.finetune.__main__ import main
 from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.finetune.features import Split, write_predictions
+from distil_lib.finetune.finetuning import Finetuning
 from distil_lib.finetune.models import label_order, load_task_model
 from distil_lib.finetune.records import (
     join_numbers,
@@ -40,7 +41,7 @@ from distil_lib.finetune.records import (
     read_record,
     split_numbers,
 )
-from distil_lib.finetune.runner import Finetuning, finetune
+from distil_lib.finetune.runner import finetune
 from distil_lib.finetune.trainer import task_loss
 from distil_lib.losses import soft_target_loss
 from distil_lib.tasks.registry import find_task
@@ -255,7 +256,7 @@ class as_finetuning:
 
     def __call__(self) -> None:
         replace("distil_lib.pretrain.main", main)
-        signal_at("distil_lib.finetune.runner.load_task_model", self.call, signal.SIGKILL)()
+        signal_at("distil_lib.finetune.finetuning.load_task_model", self.call, signal.SIGKILL)()
 
 
 def test_a_killed_call_goes_on_and_leaves_the_file_of_one_never_killed(
