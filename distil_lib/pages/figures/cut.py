@@ -78,7 +78,9 @@ def _picture() -> Picture:
         steps, color = [EVERY * i for i in range(len(curve))], f"C{[*ARMS].index(strategy)}"
         label = strategy if seed == 0 else None  # `random` three times
         runs.plot(steps, curve, color, linestyle=lines[strategy], marker="", label=label)
-    runs.set(xlabel="steps of training", ylabel="held-out KL (nats)", ylim=(0, None))
+    runs.set(xlabel="steps of training", ylabel="held-out KL (nats, log)", yscale="log")
+    runs.set_yticks([0.5, 1, 2, 3], ["0.5", "1", "2", "3"])
+    runs.set_yticks([], minor=True)
     runs.legend(frameon=False)
     return figure
 
