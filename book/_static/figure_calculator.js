@@ -49,7 +49,8 @@ Figures.all.calculator = (figure, { make, tr, sum, least, format, whole, data: {
   figure.draw(state => {
     const found = costs(state);
     // The measured speed of this machine at the nearest width, for the same soft targets if there is one.
-    const near = least(speeds.filter(one => one.machine === state.machine), one => Math.abs(Math.log(one.width / found.H)) + (one.soft === state.soft ? 0 : 1e-6)), own = state.speed > 0, speed = own ? +state.speed : near.rate / found.flops;
+    const near = least(speeds.filter(one => one.machine === state.machine), one => Math.abs(Math.log(one.width / found.H)) + (one.soft === state.soft ? 0 : 1e-6));
+    const own = state.speed > 0, speed = own ? +state.speed : near.rate / found.flops;
     const hours = found.tokens / speed / 3600, price = hours * (state.price || NaN), narrow = !own && state.machine === "cuda" && found.H < near.width;
     const shares = found.parts.map(part => (100 * part) / found.flops);
     bar.replaceChildren(...shares.map((share, i) => make("span", { class: i % 2 && "striped", style: `width:${share}%;--color:var(--${i < 2 ? "student" : "teacher"})` })));

@@ -27,11 +27,11 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
   figure.add(row("Layers of the teacher, from the words to the answer", "words →", ...stack, "→ answer"), row("Strategies", "Strategies:", ...strategies, train));
   const write = figure.bars(["Word", "the whole teacher", "what is left of it (striped)"], "The likeliest words of both");
 
-  let run, now; // the recorded training of these layers, if there is one, and its KL at this step
+  let run, now; // the recorded training of these layers, if they are a strategy's, and its KL at this step
   let playing = 0; // when it began
   function play() {
     if (figure.state.step === last) return to(0);
-    if (reduced.matches || !now) return to(last);
+    if (reduced.matches) return to(last);
     playing = performance.now();
     figure.redraw();
   }
@@ -42,16 +42,19 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
     }
     const { step } = figure.state, words = figure.answer(layers), press = (each, yes) => set(each, { "aria-pressed": yes });
     run = runs.find(run => run.layers === layers);
-    now = run?.curve?.[step / data.every];
+    now = run?.curve[step / data.every];
     stack.forEach((each, n) => press(each, layers.includes(n)));
     strategies.forEach((each, n) => press(each, runs[n] === run));
     press(train, Boolean(run) && step === last);
-    train.disabled = !run;
+    train.disabled = !run; // only the strategies' cuts were trained
     write(words);
     const first = words[0], most = least(words, ([, whole]) => -whole), teacher = `The whole teacher says “${most[0]}” (${percent(most[1])})`;
     const left = layers === ALL ? `${teacher}.` : `${teacher}, ${said(layers)} alone “${first[0]}” (${percent(first[2])}).`;
-    const seeds = run?.kl.map(v => v.toFixed(2)).join(", "), after = step < last ? format(now ?? 0) : `${seeds} nats, ${run?.kl.length > 1 ? "three seeds" : "one seed"}`;
-    const trained = run && step ? ` After ${step} recorded steps (batches of 32, on that run’s own held-out text): ${after}.` : "";
+    let trained = "";
+    if (run && step) {
+      const ends = run.kl.map(v => v.toFixed(2)).join(", ");
+      trained = ` After ${step} recorded steps (batches of 32, on that run’s own held-out text): ${step < last ? format(now) : `${ends} nats, ${run.kl[1] ? "three seeds" : "one seed"}`}.`;
+    }
     figure.say(`${left} Held-out KL ${format(kl[layers])} nats: number ${order.indexOf(layers) + 1} of 63.${trained}`);
   });
 
@@ -79,11 +82,11 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
   // Training, as recorded: only the strategies' cuts were trained. The mark is dragged along the curve, or runs by itself.
   const mark = circle(0, 0, 8, "ink of-student");
   const svg = figure.chart("Held-out KL of the strategies' students while they are trained", ({ step }, width) => {
-    const across = scale([0, last], [24, width - 14]), up = scale([0, data.most], [120, 14]);
-    svg.style.display = now ? "" : "none";
-    place(mark, across, step, up(now ?? 0));
-    return [162, frame(across, up, [0, 100, 200, last], [0, 1, 2, 3].filter(v => v <= data.most), "steps of training; up: held-out KL (nats)"),
-      runs.filter(({ curve }) => curve).map(each => path(each.curve.map((v, i) => [across(i * data.every), up(v)]), each === run ? "third wide" : "ghost dashed"))];
+    const across = scale([0, last], [24, width - 14]), up = scale([0.5, data.most], [120, 14], true);
+    svg.style.display = run ? "" : "none";
+    place(mark, across, step, up(now ?? 1));
+    return [162, frame(across, up, [0, 100, 200, last], [0.5, 1, 2, data.most], "steps of training; up: held-out KL (nats, log)"),
+      runs.map(each => path(each.curve.map((v, i) => [across(i * data.every), up(v)]), each === run ? "third wide" : "ghost dashed"))];
   }, mark);
   figure.handle(mark, {
     key: "step", set: step => {

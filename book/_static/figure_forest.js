@@ -16,7 +16,8 @@ Figures.all.forest = (figure, { make, text, path, circle, rect, move, scale, cla
     shown = groups[arms][1];
     effects = shown.map(arm => m.arms[arm]);
     sure = effects.map(e => e[correction === "holm" ? 4 : 3] <= 0.05);
-    const matters = limit * m.matters, yes = effects.filter(([, low, high]) => low >= matters || high <= -matters).length, no = effects.filter(([, low, high]) => low > -matters && high < matters).length;
+    const matters = limit * m.matters, yes = effects.filter(([, low, high]) => low >= matters || high <= -matters).length;
+    const no = effects.filter(([, low, high]) => low > -matters && high < matters).length;
     figure.say(`${sure.filter(Boolean).length} of ${shown.length} arms are distinguishable from zero (filled, starred). ` +
       `Is the effect ${amount(limit, m)} or more? By their intervals ${yes} say yes, ${no} no; ${shown.length - yes - no} leave it open.`);
   });

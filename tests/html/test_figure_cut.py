@@ -104,17 +104,20 @@ def test_it_is_driven_by_mouse_and_keyboard(width, dark, figure):
 
 @needs_browser
 def test_a_recorded_training_is_replayed_and_dragged(figure):
-    live, runs = figure("cut"), [run for run in cut.trained_cuts() if "curve" in run]
-    for run in runs:
+    live, runs = figure("cut"), {run["strategy"]: run for run in cut.trained_cuts()}
+    assert [*runs] == ["spread", "alternate", "first", "last", "random 1", "random 2", "random 3"]
+    for run in runs.values():
         live.page.get_by_role("button", name=run["strategy"], exact=True).click()
         live.settle()
         places = live.page.locator("svg path.third.wide").get_attribute("d")
         x, y = np.array(re.findall(r"[ML](\S+) ([\d.]+)", places), float).T
         assert np.allclose(np.diff(x), x[1] - x[0], atol=0.011)  # places have two decimals
         assert len(x) == len(run["curve"]) == 13
-        slope, zero = np.polyfit(run["curve"], y, 1)
-        assert slope < 0 and np.abs(slope * np.array(run["curve"]) + zero - y).max() < 0.02
-    first = runs[-1]
+        high = np.log(run["curve"])
+        slope, zero = np.polyfit(high, y, 1)
+        assert slope < 0 and np.abs(slope * high + zero - y).max() < 0.02
+    live.page.get_by_role("button", name="first", exact=True).click()
+    first = runs["first"]
     mark = live.page.get_by_role("slider", name="Steps of training")
     mark.press("PageUp")
     live.settle()
@@ -158,3 +161,9 @@ def test_what_the_picture_says():
     best, worst = min(three, key=three.get), max(three, key=three.get)
     assert (best, worst) == ((1, 2, 4), (0, 4, 5)) and "0, 2, 5" in cut.FIGURE.alt
     assert all(f"{three[x]:.2f}" in cut.FIGURE.alt for x in (best, (0, 2, 5), worst))
+    for (strategy, _), curve in training_curves().items():
+        if strategy != "random":
+            said = f"from {curve[0]:.2f} to {curve[1]:.2f}, and to {curve[-1]:.2f}"
+            assert said in cut.FIGURE.alt.replace(" in 25 steps", "")
+    ends = [f"{training_curves()['random', seed][-1]:.2f}" for seed in range(3)]
+    assert "end at {}, {} and {}.".format(*ends) in cut.FIGURE.alt
