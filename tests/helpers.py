@@ -136,6 +136,8 @@ PRELOADED = [
     "transformers.models.bert.modeling_bert",
     "transformers.models.distilbert.modeling_distilbert",
 ]
+# At import: a process has one server, and a data loader of another test may start it first.
+multiprocessing.set_forkserver_preload(PRELOADED)
 
 
 class Launcher:
@@ -150,7 +152,6 @@ class Launcher:
     def __init__(self, folder: Path):
         self.folder, self.started = folder, 0
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOADED)
 
     def start(
         self, arguments: list[str], prepare=None, **environment: str
