@@ -244,7 +244,7 @@ class Finetuning:
         """Of MNLI two files, MNLI-m.tsv and MNLI-mm.tsv; of all others one."""
         file = Path(str(self.config.predict))
         suffix = {"test_matched": "-m", "test_mismatched": "-mm"}.get(split, "")
-        return file.with_name(f"{file.stem}{suffix}{file.suffix}")
+        return file.parent / f"{file.stem}{suffix}{file.suffix}"  # "." has no name
 
     def lacks(self, seed: int) -> bool:
         """Whether a file is missing, so that a seed must run although its scores are known."""

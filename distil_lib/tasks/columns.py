@@ -21,6 +21,7 @@ from distil_lib.errors import UserError
 from distil_lib.tasks import squad
 from distil_lib.tasks.task import Task
 
+MISSING = {"nan", "none", "null", "na", "n/a", "?"}  # how files write a number that is not there
 MAX_CLASSES = 1000  # more different labels are numbers to predict, not classes
 
 
@@ -109,6 +110,11 @@ def with_labels(task: Task, train: Dataset) -> Task:
             row = missing.index(True)
             raise bad_row(task, "train", row, task.label, None, "a word or whole number")
         names = tuple(str(value) for value in sorted(pc.unique(values).to_pylist()))
+        written = [name for name in names if name.strip().casefold() in MISSING]
+        others = {*names} - {*written}
+        if written and others and all(name.strip().isdecimal() for name in others):
+            row = [str(value) for value in values.to_pylist()].index(written[0])
+            raise bad_row(task, "train", row, task.label, written[0], "a whole number")
     if len({name.strip() for name in names}) < len(names):
         raise UserError(
             f"Labels of {task.name} differ in white space alone: {reprlib.repr(names)}.",

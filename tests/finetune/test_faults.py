@@ -189,6 +189,14 @@ def test_what_cannot_be_written_is_known_before_the_training(
     assert f"--{name}" in said and "cannot be written" in said
 
 
+@pytest.mark.parametrize("name", ["predict", "output"])
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_folder_in_the_place_of_a_file_is_refused(settings, capsys, name, place):
+    """Such paths have no name of their own, or none that a file may have."""
+    said = refused(settings | {name: place}, capsys)
+    assert "Is a directory" in said or "no regular file" in said
+
+
 # ------------------------------------------------------------------------------------- questions
 @pytest.mark.parametrize("ids", ["distinct", "shared"])
 def test_gold_positions_give_100_whatever_the_ids(tokenizer, ids):

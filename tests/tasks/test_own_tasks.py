@@ -235,6 +235,8 @@ def test_bad_json_lines_are_named(tmp_path, lines, words):
         ("text,label\na,yes\nb, yes\nc,no\n", "white space alone"),
         ("text,label\na,0.5\nb,1\nc,0\n", "label 0.5"),
         ("text,label\na,0\nb,\nc,1\n", "Row 2 .* label None"),
+        ("text,label\na,0\nb,1\nc,nan\n", "Row 3 .* label 'nan'"),
+        ("text,label\na,N/A\nb,7\nc,8\n", "Row 1 .* label 'N/A'"),
     ],
 )
 def test_bad_csv_is_named(tmp_path, text, words):
