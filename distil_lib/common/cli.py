@@ -42,6 +42,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[int, Field(ge=1, le=10_000)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Beyond these, the losses of a softmax overflow, or nothing is left of it.
+Temperature = Annotated[float, Field(ge=0.01, le=1000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # of a whole that is never reached
 Share = Annotated[float, Field(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16"]

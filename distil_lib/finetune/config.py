@@ -22,6 +22,7 @@ from distil_lib.common.cli import (
     Seeds,
     Settings,
     Share,
+    Temperature,
     Threads,
     option,
     show,
@@ -54,7 +55,7 @@ class FinetuneConfig(Settings):
         None, "folder or Hub name of a teacher that is fine-tuned on this task"
     )
     alpha: Share = option(0.5, "weight of that teacher's answers; the labels have the rest")
-    temperature: PositiveFloat = option(2.0, "temperature of that teacher's answers")
+    temperature: Temperature = option(2.0, "temperature of that teacher's answers")
     # Optimization
     epochs: Annotated[int, Field(ge=1, le=10_000)] = option(
         3, "passes over the training split; the score after the last one counts"

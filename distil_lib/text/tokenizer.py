@@ -201,6 +201,8 @@ class TokenizerConfig(Settings):
     output: str = option("runs/tokenizer", "folder to write")
 
 
+# What the program writes, and what it may replace.
+WRITTEN = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "README.md"}
 PROGRAM = Program(
     TokenizerConfig,
     "python -m distil_lib.text.tokenizer",
@@ -224,6 +226,13 @@ def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
     if (output / "config.json").exists():
         raise UserError(
             f"{output} holds a model, which has a tokenizer of its own.",
+            "Choose another folder.",
+            setting="output",
+        )
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if foreign := sorted(names - WRITTEN or (names if "tokenizer.json" not in names else [])):
+        raise UserError(
+            f"{output} holds something that is no tokenizer: {foreign[0]}.",
             "Choose another folder.",
             setting="output",
         )

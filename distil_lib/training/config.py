@@ -26,6 +26,7 @@ from distil_lib.common.cli import (
     Program,
     Seed,
     Settings,
+    Temperature,
     Threads,
     Width,
     option,
@@ -37,6 +38,7 @@ PRESETS = Path(__file__).parent / "presets"
 Dtype = Literal["float32", "bfloat16"]
 Epochs = Annotated[float, Field(ge=0, le=1e6)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Epsilon = Annotated[float, Field(ge=0, le=1)]  # more, and no weight would move
 
 
 @dataclass
@@ -100,7 +102,7 @@ class PretrainConfig(Settings):
     alpha_ce: NonNegativeFloat = option(5.0, "weight of L_ce, the soft targets")
     alpha_mlm: NonNegativeFloat = option(2.0, "weight of L_mlm, the masked words")
     alpha_cos: NonNegativeFloat = option(1.0, "weight of L_cos, the hidden states")
-    temperature: PositiveFloat = option(2.0, "temperature of the soft targets")
+    temperature: Temperature = option(2.0, "temperature of the soft targets")
     soft_targets: Literal["all", "masked", "sample"] = option(
         "all", "tokens with soft targets: all, masked, or a random sample"
     )
@@ -132,7 +134,7 @@ class PretrainConfig(Settings):
     weight_decay: NonNegativeFloat = option(0.01, "of matrices; LayerNorms and biases have none")
     adam_beta1: Beta = option(0.9, "decay of Adam's mean")
     adam_beta2: Beta = option(0.98, "decay of Adam's square mean")
-    adam_eps: NonNegativeFloat = option(1e-6, "Adam's epsilon")
+    adam_eps: Epsilon = option(1e-6, "Adam's epsilon")
     max_grad_norm: PositiveFloat = option(5.0, "gradients are clipped to this norm")
     seed: Seed = option(0, "of weights, order, masks and dropout")
     precision: Precision = option(

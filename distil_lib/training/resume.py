@@ -37,6 +37,11 @@ def load_state(setup: TrainingSetup) -> tuple[int, dict]:
                 )
         model = setup.accelerator.unwrap_model(setup.model)
         done, extra = load_checkpoint(checkpoint, model, setup.optimizers, setup.schedules)
+        if done > setup.steps:
+            raise UserError(
+                f"{checkpoint} has {done:,} steps, and the run {setup.steps:,}.",
+                "It was altered: delete it, and resume from an older one.",
+            )
     before, now = extra.get("arithmetic", {}), arithmetic(setup)
     differ = (k for k in before | now if before.get(k) != now.get(k))
     changed = [f"{k} ({before.get(k)}, now {now.get(k)})" for k in differ]

@@ -169,6 +169,20 @@ def test_the_command_writes_to_runs_and_nothing_of_the_projects(corpus, tmp_path
     assert "--vocab_size 120" in (tmp_path / "runs" / "tokenizer" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["README.md", "notes.txt", "vocab.txt"])
+def test_nothing_that_is_no_tokenizer_is_overwritten(name, corpus, tmp_path, monkeypatch, capsys):
+    """`--output .` in a project replaced its README. A tokenizer is made again in its folder."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--corpus", str(corpus), "--vocab_size", "120", "--output"]
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "."])
+    assert end.value.code == 2 and f"no tokenizer: {name}" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    for _ in range(2):
+        main([*arguments, "made"])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--vocab_sise", "9"], ["--vocab_size", "9", "--output", __file__], ["--vocab_size", "x"]],

@@ -101,6 +101,7 @@ def test_every_field_can_be_given_on_the_command_line():
         "copy_head": False,
         "soft_target_fraction": 0.3,
         "fused": False,
+        "adam_eps": 0.5,
         "adam_beta1": 0.5,
         "adam_beta2": 0.5,
     }
@@ -239,6 +240,9 @@ def test_a_call_with_an_unknown_setting_gets_a_hint():
         {"alpha_ce": -1.0},
         {"alpha_ce": 0.0, "alpha_mlm": 0.0, "alpha_cos": 0.0},
         {"temperature": 0.0},
+        {"temperature": 1e300},  # its square overflows
+        {"temperature": 1e-300},
+        {"adam_eps": 1e300},
         {"max_steps": 0, "epochs": 0.0},
         {"max_steps": -1},
         {"seed": -1},

@@ -5,6 +5,8 @@ Oracles: what is on the disk, exit codes, and the schedule of a run without a ti
 
 import dataclasses
 import errno
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -87,6 +89,24 @@ def test_other_contents_under_the_same_path_are_noticed(change, word, copied, sm
     assert_user_error(
         program([*start(small_run, copied), "--resume"]), word, "not what", "step-00000003"
     )
+
+
+def test_a_checkpoint_with_more_steps_than_its_run_is_no_finished_run(copied, small_run, program):
+    """Altered together with its manifest, which the hashes do not show."""
+    folder = copied / "run" / "checkpoints" / "step-00000003"
+    state = json.loads((folder / "state.json").read_text()) | {"step": 9}
+    (folder / "state.json").write_text(json.dumps(state))
+    content = (folder / "state.json").read_bytes()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["state.json"] = {
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert_user_error(
+        program([*start(small_run, copied), "--resume"]), "has 9 steps, and the run 4"
+    )
+    assert not (copied / "run" / "model").exists()
 
 
 def test_the_same_contents_under_another_path_are_the_same_and_threads_are_said(
