@@ -27,6 +27,7 @@ from distil_lib.common.paths import locate
 from distil_lib.common.processes import TOGETHER
 from distil_lib.errors import UserError
 
+RECORDS = "data/results/ablation"  # the project's own
 LAUNCHER = (*TOGETHER, "LOCAL_WORLD_SIZE")
 
 
@@ -43,7 +44,9 @@ class AblationConfig(Settings):
     seeds: Annotated[int, Field(ge=0, le=10_000)] = option(
         0, "seeds of each arm; 0 for the grid's numbers"
     )
-    output: str = option("data/results/ablation", "folder of the records")
+    output: str | None = option(
+        None, f"folder of the records; without one {RECORDS} is read, and nothing runs"
+    )
     work: str = option("runs/ablation", "folder of the runs while they run")
     keep_models: bool = option(False, "do not delete a run when it is recorded")
     threads: Threads = option(0, "CPU threads; 0 for this process's share of the cores")
@@ -129,7 +132,10 @@ def run(config: AblationConfig) -> str:
     grid = read_grid(config.grid or config.preset or "mini", config.preset)
     jobs = grid.jobs(config.arms, config.seeds)
     runner = GridRunner(
-        Path(locate(config.output)), Path(config.work), config.threads, config.keep_models
+        Path(locate(config.output or RECORDS)),
+        Path(config.work),
+        config.threads,
+        config.keep_models,
     )
     if config.report is not None:
         records = read_records(runner.output, grid)
@@ -137,13 +143,19 @@ def run(config: AblationConfig) -> str:
     if config.dry_run:
         return forecast(jobs, runner.missing(jobs), read_records(runner.output, grid))
     read_records(runner.output, grid)  # a damaged one would pass for a job that is done
+    if config.output is None and (missing := runner.missing(jobs)):
+        raise UserError(
+            f"{len(missing)} of {len(jobs)} are missing, and {RECORDS} has the project's records.",
+            "Say where yours go; --dry_run says how long they take.",
+            setting="output",
+        )
     _detach_from_launcher()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, runner.stop)
     left = runner.run_pending(jobs)
     titles = ", ".join(job.title for job in left)
     others = f"; other processes are running {titles}" if left else ""
-    return f"{len(jobs) - len(left)} of {len(jobs)} are recorded in {config.output}{others}"
+    return f"{len(jobs) - len(left)} of {len(jobs)} are recorded in {runner.output}{others}"
 
 
 main = partial(PROGRAM.run, lambda config, arguments: run(config))

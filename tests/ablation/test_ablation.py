@@ -516,7 +516,7 @@ def test_a_grid_takes_over_anothers_arms(write_grid):
         ),
         (
             {"arms": {"triple": {"settings": {"temperature": -1.0}}}},
-            "temperature of the arm triple.*greater than 0",
+            "temperature of the arm triple.*equal to 0.01",
         ),
         (
             {"arms": {"triple": {"settings": {"student_layers": 0}}}},
@@ -646,6 +646,19 @@ def test_a_lock_is_held_by_one_and_freed_with_its_process(write_grid, tmp_path, 
     with ablation.locked(tmp_path, job) as mine:
         assert not mine  # it is recorded
     assert not path.exists()
+
+
+def test_the_projects_records_are_read_and_none_is_added(watched, capsys, tmp_path, monkeypatch):
+    """Without a folder of its own a grid is reported and forecast, and nothing of it runs."""
+    monkeypatch.chdir(tmp_path)
+    records = PROJECT / "data" / "results" / "ablation"
+    before = sorted(records.iterdir())
+    with pytest.raises(SystemExit) as end:
+        main(["--grid", "demo", "--seeds", "1"])
+    assert end.value.code == 2 and "(--output)" in capsys.readouterr().err
+    main(["--grid", "demo", "--dry_run"])
+    assert "0 of" in capsys.readouterr().out
+    assert watched == [] and sorted(records.iterdir()) == before and not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_runs_nothing(write_grid, tmp_path, capsys, watched):
