@@ -85,7 +85,7 @@ Figures.all.cut = (figure, { make, set, button, row, text, circle, rect, path, f
     const across = scale([0, last], [24, width - 14]), up = scale([0.5, data.most], [120, 14], true);
     svg.style.display = run ? "" : "none";
     place(mark, across, step, up(now ?? 1));
-    return [162, frame(across, up, [0, 100, 200, last], [0.5, 1, 2, data.most], "steps of training; up: held-out KL (nats, log)"),
+    return [162, frame(across, up, [0, 100, 200, last], [0.5, 1, data.most], "steps of training; up: held-out KL (nats, log)"),
       runs.map(each => path(each.curve.map((v, i) => [across(i * data.every), up(v)]), each === run ? "third wide" : "ghost dashed"))];
   }, mark);
   figure.handle(mark, {
