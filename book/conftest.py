@@ -35,8 +35,8 @@ def kernel(arguments: list[str], folder: str, environment: dict[str, str]) -> No
     os.environ.clear()
     os.environ.update(environment, JPY_PARENT_PID=str(os.getppid()))
     os.chdir(folder)
-    tests = Path(__file__).parents[1] / "tests"  # pytest has put these there
-    sys.path[:] = [p for p in sys.path if not tests.is_relative_to(p) or p == str(tests.parent)]
+    tests = Path(__file__).parents[1] / "tests"  # pytest has put its folders there
+    sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(tests)]
     import pandas
     from ipykernel.kernelapp import IPKernelApp
 

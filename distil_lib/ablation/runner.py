@@ -1,13 +1,14 @@
 """Table 4 with its uncertainty: students with parts of the recipe changed, over seeds.
 
-    accelerate launch -m distil_lib.ablation --preset mini          # what is not recorded yet
-    python -m distil_lib.ablation --preset mini --arms triple without-ce --seeds 2
+    accelerate launch -m distil_lib.ablation --preset mini --output runs/records
+    python -m distil_lib.ablation --preset mini --arms triple --seeds 2 --output runs/records
     python -m distil_lib.ablation --preset mini --dry_run           # what is missing, and the time
     python -m distil_lib.ablation --preset mini --report            # the effects, with intervals
 
 Sanh et al. (2019, section 4, Table 4). Each (arm, seed) is a run of `pretrain` and then one of
-`finetune` for each task; with the same settings it is the same to the last bit. Its record in
-`data/results/ablation/` is named by the arm, the seed and a hash of all that decides its numbers.
+`finetune` for each task; with the same settings it is the same to the last bit. Its record is named
+by the arm, the seed and a hash of all that decides its numbers; the project's own records, in
+`data/results/ablation/`, are only read.
 So a second call runs what is missing, and a call that was killed resumes at the checkpoint of its
 student, or at its next task.
 

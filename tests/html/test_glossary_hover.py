@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from browser import NARROW, WIDE, Window, missing_browser
-from sphinx.application import Sphinx
 
 from distil_lib.common.paths import PROJECT
 
@@ -48,14 +47,8 @@ SOFT_TARGET, STUDENT = "The whole distribution t of the teacher.", "Learns from 
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
-    for name, text in (("conf.py", CONFIG), ("index.md", PAGE), ("glossary.md", GLOSSARY)):
-        (source / name).write_text(text, encoding="utf-8")
-    app = Sphinx(source, source, built, built / "doctrees", "html", status=None, warning=None)
-    app.build()
-    assert app.statuscode == 0
-    return built
+def site(small_book) -> Path:
+    return small_book({"conf.py": CONFIG, "index.md": PAGE, "glossary.md": GLOSSARY})
 
 
 def definition(window: Window, term: str):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from browser import missing_browser
-from sphinx.application import Sphinx
 
 from distil_lib.common.paths import PROJECT
 
@@ -31,13 +30,8 @@ DOT = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="9
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Path:
-    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
-    for name, text in (("conf.py", CONFIG), ("index.md", PAGE), ("dot.svg", DOT)):
-        (source / name).write_text(text, encoding="utf-8")
-    app = Sphinx(source, source, built, built / "doctrees", "html", status=None, warning=None)
-    app.build()
-    return built / "index.html"
+def page(small_book) -> Path:
+    return small_book({"conf.py": CONFIG, "index.md": PAGE, "dot.svg": DOT}) / "index.html"
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
