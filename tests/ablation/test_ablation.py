@@ -20,6 +20,7 @@ from distil_lib.ablation.__main__ import LAUNCHER, main
 from distil_lib.ablation.fingerprints import InputFingerprints, settings_hash
 from distil_lib.ablation.grid import GRIDS, read_grid
 from distil_lib.ablation.records import read_records, record_file
+from distil_lib.ablation.runner import GridRunner
 from distil_lib.common.cli import yaml_names
 from distil_lib.common.paths import PROJECT
 from distil_lib.errors import UserError
@@ -651,6 +652,8 @@ def test_a_lock_is_held_by_one_and_freed_with_its_process(write_grid, tmp_path, 
 def test_the_projects_records_are_read_and_none_is_added(watched, capsys, tmp_path, monkeypatch):
     """Without a folder of its own a grid is reported and forecast, and nothing of it runs."""
     monkeypatch.chdir(tmp_path)
+    # A grid that did begin would train for minutes, and write where the next test reads.
+    monkeypatch.setattr(GridRunner, "run_pending", lambda *_: pytest.fail("the grid runs"))
     records = PROJECT / "data" / "results" / "ablation"
     before = sorted(records.iterdir())
     with pytest.raises(SystemExit) as end:
