@@ -62,10 +62,12 @@ book: $(READY) ## build the HTML from the stored notebooks and print the page to
 	$(BIN)/jupyter-book build --quiet -W -n --keep-going .
 	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
-# Types and the book keep one core busy each, so they are done side by side; what follows takes two.
+# The book is built on one core and the tests of the library often wait, so they share the two; types follow the book. What
+# comes then takes both.
 test: $(READY) ## everything that must hold: lint, types, library, chapters, built pages
-	+@$(MAKE) --no-print-directory --jobs 2 lint types book
-	+@$(MAKE) --no-print-directory unit chapters pages
+	+@$(MAKE) --no-print-directory lint
+	+@$(MAKE) --no-print-directory --jobs 2 book unit types
+	+@$(MAKE) --no-print-directory chapters pages
 
 check: lint types core ## what to run while editing: lint, types and the core's tests, in less than 90 seconds
 

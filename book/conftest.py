@@ -5,6 +5,7 @@ four seconds. Only what others wrote is imported beforehand. On other systems th
 libraries may not bear to be forked, and with DISTIL_FORKED_KERNELS=0 kernels start as a reader's.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -30,6 +31,7 @@ IMPORTED = [
 
 def kernel(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """Be a kernel, in a process of its own."""
+    gc.freeze()  # what was imported is not searched for garbage
     os.setsid()  # an interrupt reaches what a cell has started
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # as nbval does
     os.environ.clear()

@@ -7,6 +7,7 @@ Nothing is read from or written to the user's own caches, and nothing is looked 
 import gc
 import os
 import tempfile
+from pathlib import Path
 
 CACHES = tempfile.TemporaryDirectory(prefix="distil-tests-", ignore_cleanup_errors=True)
 # Before any library is imported, because they read their settings at import.
@@ -19,6 +20,9 @@ os.environ |= {
     "TQDM_DISABLE": "1",
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where the server that programs are forked from finds what to import, see `helpers.Launcher`.
+PRELOAD = str(Path(__file__).parent / "preload")
+os.environ["PYTHONPATH"] = os.pathsep.join([PRELOAD, *filter(None, [os.getenv("PYTHONPATH")])])
 os.environ.pop("DISTIL_FIGURES", None)  # figures as in a notebook, whatever `make` asked
 
 gc.disable()  # the libraries make a million objects and no garbage; looking for some takes seconds

@@ -125,19 +125,8 @@ def _child(
     pretrain.main(arguments)
 
 
-# What a run imports, late imports included: they took half of the time of a short one.
-PRELOADED = [
-    "distil_lib.pretrain",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
-    "torch._dynamo",
-    "scipy.io",
-    "multiprocess.managers",
-    "transformers.models.bert.modeling_bert",
-    "transformers.models.distilbert.modeling_distilbert",
-]
 # At import: a process has one server, and a data loader of another test may start it first.
-multiprocessing.set_forkserver_preload(PRELOADED)
+multiprocessing.set_forkserver_preload(["preloaded"])
 
 
 class Launcher:

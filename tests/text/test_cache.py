@@ -17,14 +17,23 @@ from distil_lib.text import cache
 from distil_lib.text.blocks import load_blocks
 
 
-@pytest.fixture
-def source(tmp_path, documents):
-    return str(write_jsonl(tmp_path / "source.jsonl", documents))
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, documents):
+    return str(write_jsonl(tmp_path_factory.mktemp("source") / "source.jsonl", documents))
+
+
+@pytest.fixture(scope="module")
+def packed(source, tokenizer, tmp_path_factory):
+    """A cache with the blocks of the source, which no test may touch, and what was packed."""
+    folder = tmp_path_factory.mktemp("cache")
+    return folder, load_blocks(source, tokenizer, 16, cache=folder)
 
 
 @pytest.fixture
-def made(source, tokenizer, tmp_path):
-    blocks = load_blocks(source, tokenizer, 16, cache=tmp_path)
+def made(packed, tmp_path):
+    """(folder, hash): the blocks of the source, in a cache that a test may damage."""
+    cache, blocks = packed
+    shutil.copytree(cache / "blocks", tmp_path / "blocks", dirs_exist_ok=True)
     return tmp_path / "blocks" / blocks.cache_key, blocks.content_hash
 
 
