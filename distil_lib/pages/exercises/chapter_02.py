@@ -7,27 +7,14 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from distil_lib.losses import mlm_loss, soft_target_loss
-from distil_lib.pages.exercises import Exercise
-
-
-def _two_models() -> list[tuple[Tensor, Tensor, float]]:
-    """Logits of a student and a teacher, five tokens of seven words, and a temperature."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64) * 2
-    return [(logits[0], logits[1], 2.0), (logits[1], logits[0], 3.0)]
-
-
-def _logits_and_temperature() -> list[tuple[Tensor, float]]:
-    generator = torch.Generator().manual_seed(1)
-    logits = torch.randn(9, generator=generator, dtype=torch.float64) * 3
-    return [(logits, 2.0), (logits, 0.7)]
+from distil_lib.pages.exercises import Exercise, drawn
 
 
 def _overconfident_model() -> list[tuple[Tensor, Tensor]]:
     """Logits (2000, 12), and labels drawn from them at a temperature of 1.6."""
-    generator = torch.Generator().manual_seed(2)
-    logits = torch.randn(2000, 12, generator=generator, dtype=torch.float64) * 3
-    labels = torch.multinomial((logits / 1.6).softmax(-1), 1, generator=generator)[:, 0]
+    logits = 3 * drawn(2, 2000, 12).double()
+    chance = torch.Generator().manual_seed(3)
+    labels = torch.multinomial((logits / 1.6).softmax(-1), 1, generator=chance)[:, 0]
     return [(logits, labels)]
 
 
@@ -89,7 +76,8 @@ EXERCISES = {
                 )
             ),
         },
-        inputs=_two_models,
+        # Logits of student and teacher, five tokens of seven words, and a temperature.
+        inputs=lambda: [(*2 * drawn(seed, 2, 5, 7).double(), 1.0 + seed) for seed in (1, 2)],
     ),
     "ex-02-3": Exercise(
         answer=_entropy_slope,
@@ -105,7 +93,7 @@ EXERCISES = {
                 lambda logits, T: _variance(logits, logits.softmax(-1)) / T**3
             ),
         },
-        inputs=_logits_and_temperature,
+        inputs=lambda: [(3 * drawn(1, 9).double(), T) for T in (2.0, 0.7)],
     ),
     "ex-02-4": Exercise(
         answer=_best_temperature,
