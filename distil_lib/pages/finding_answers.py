@@ -21,10 +21,9 @@ from distil_lib.pages import grid_results
 from distil_lib.pages.grid_results import RESULTS
 from distil_lib.training.metrics_file import read_metrics
 
-GRID, LONG, REAL = "mini", "mini-longer", "real-student"
 SCALE = "default teacher, student of 3 layers"
 REAL_SCALE = "real teacher, student of 3 layers"
-GRID_STEPS = {GRID: 300, LONG: 600, REAL: 300}
+GRID_STEPS = {"mini": 300, "mini-longer": 600, "real-student": 300}
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Answer:
 
 
 # ------------------------------------------------------------------- ablations and short runs
-def _grid_answer(names: Mapping[str, str], grid: str = GRID) -> Answer:
+def _grid_answer(names: Mapping[str, str], grid: str = "mini") -> Answer:
     """The grid's answer: {arm: name of the comparison}."""
     effects = grid_results.judged("kl", grid)
     results = {}
@@ -79,7 +78,7 @@ def _grid_answer(names: Mapping[str, str], grid: str = GRID) -> Answer:
         e = effects[arm]
         results[name] = Result(e.mean, e.low, e.high, grid_results.verdict(e))
     seeds = min(effects[arm].seeds for arm in names)
-    scale = REAL_SCALE if grid == REAL else SCALE
+    scale = REAL_SCALE if grid == "real-student" else SCALE
     return Answer("08_ablations", _listed(results), scale, GRID_STEPS[grid], seeds, results)
 
 
