@@ -1,19 +1,13 @@
 """Exercises of chapter 1, "Soft targets"."""
 
-from math import log
-
 import torch
+from scipy.stats import entropy
 from torch import Tensor
 
 from distil_lib.pages.exercises import Exercise, drawn
 
 TEACHER = (1 / 2, 1 / 4, 1 / 8, 1 / 8)
 STUDENT = (1 / 8, 1 / 2, 1 / 4, 1 / 8)
-
-
-def kl(t: tuple[float, ...], s: tuple[float, ...]) -> float:
-    """KL(t || s) in nats."""
-    return sum(p * log(p / q) for p, q in zip(t, s, strict=True))
 
 
 def gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -28,14 +22,14 @@ def labels_needed(s: Tensor, t: Tensor) -> Tensor:
 
 EXERCISES = {
     "ex-01-1": Exercise(
-        answer=lambda: kl(TEACHER, STUDENT),
+        answer=lambda: entropy(TEACHER, STUDENT),
         mistakes={
             "That is KL(s || t). The weights are the teacher's probabilities.": (
-                lambda: kl(STUDENT, TEACHER)
+                lambda: entropy(STUDENT, TEACHER)
             ),
-            "That is in bits. Multiply by ln 2.": lambda: kl(TEACHER, STUDENT) / log(2),
+            "That is in bits. Multiply by ln 2.": lambda: entropy(TEACHER, STUDENT, base=2),
             "That is the cross-entropy. Subtract the teacher's entropy.": (
-                lambda: kl(TEACHER, STUDENT) - sum(p * log(p) for p in TEACHER)
+                lambda: entropy(TEACHER, STUDENT) + entropy(TEACHER)
             ),
         },
     ),

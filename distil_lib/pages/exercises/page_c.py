@@ -11,23 +11,11 @@ from distil_lib.pages.grid_results import FOUR, grid_values
 P_VALUES = [0.01, 0.04, 0.03, 0.20]
 
 
-def _sums(differences: list[float]) -> tuple[np.ndarray, float]:
-    """With all choices of signs, turned so that ours is positive; and ours."""
+def _beyond(differences: list[float]) -> np.ndarray:
+    """How much further than ours, on our side of 0, the sum with each choice of signs is."""
     signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
     ours = sum(differences)
-    return signs @ differences * np.sign(ours), abs(ours)
-
-
-def _one_sided(differences: list[float]) -> float:
-    """Counts the sums on the side of ours alone."""
-    sums, ours = _sums(differences)
-    return float(np.mean(sums >= ours - 1e-9))
-
-
-def _strictly_further(differences: list[float]) -> float:
-    """Leaves out the sums that are as far out as ours."""
-    sums, ours = _sums(differences)
-    return float(np.mean(abs(sums) > ours + 1e-9))
+    return signs @ differences * np.sign(ours) - abs(ours)
 
 
 def pairing_gain(arm: str) -> float:
@@ -51,8 +39,12 @@ EXERCISES = {
         answer=sign_flip_test,
         inputs=lambda: [([-0.8, -1.2, -1.0],), ([1.0, 2.0, 3.0, -0.5],), ([0.1, 0.4, -0.2],)],
         mistakes={
-            "Count both sides: a sum as far below 0 counts too.": _one_sided,
-            "Count those that are as far out as well: yours is one of them.": _strictly_further,
+            "Count both sides: a sum as far below 0 counts too.": (
+                lambda differences: np.mean(_beyond(differences) > -1e-9)
+            ),
+            "Count those that are as far out as well: yours is one of them.": (
+                lambda differences: 2 * np.mean(_beyond(differences) > 1e-9)
+            ),
             "That is the t-test, which assumes a normal distribution.": t_test,
         },
     ),

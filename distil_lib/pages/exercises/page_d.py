@@ -1,18 +1,15 @@
 """The exercises of page D."""
 
-from typing import Any
-
-import numpy as np
+import math
+from collections.abc import Callable
 
 from distil_lib.pages.exercises import Exercise
 
 
-def _bf16(x: float, digits: int = 8, whole: Any = np.rint) -> float:
+def _bf16(x: float, digits: int = 8, whole: Callable[[float], int] = round) -> float:
     """The nearest of the numbers with eight binary digits."""
-    if x == 0:
-        return 0.0
-    unit = 2.0 ** (np.floor(np.log2(abs(x))) - (digits - 1))
-    return float(whole(x / unit) * unit)
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(whole(fraction * 2**digits), exponent - digits)
 
 
 def _best_batch(latency: dict[int, float], bound: float) -> int:
@@ -38,12 +35,14 @@ EXERCISES = {
     "ex-d-2": Exercise(
         answer=_bf16,
         mistakes={
-            "You cut the digits off. Round to the nearest number.": lambda x: _bf16(x, 8, np.trunc),
+            "You cut the digits off. Round to the nearest number.": lambda x: _bf16(
+                x, 8, math.trunc
+            ),
             "That is half precision, with eleven binary digits. bfloat16 has eight.": (
                 lambda x: _bf16(x, 11)
             ),
         },
-        inputs=lambda: [(np.pi,), (-0.1,), (1.006,), (300.9,), (0.02,)],
+        inputs=lambda: [(math.pi,), (-0.1,), (1.006,), (300.9,), (0.02,)],
         tolerance=1e-6,
         hint="Find the power of two below |x|. The unit of the eighth digit is 2^7 times smaller.",
     ),

@@ -2,7 +2,12 @@
 
 import math
 
+from transformers import BertConfig
+
+from distil_lib.initialization import student_config
 from distil_lib.pages.exercises import Exercise
+from distil_lib.training.config import load_preset
+from distil_lib.training.costs import step_cost
 
 
 def _scatter_ratio(few: int, many: int, N: int) -> float:
@@ -12,12 +17,6 @@ def _scatter_ratio(few: int, many: int, N: int) -> float:
 
 def _saving(block_size: int = 128, masked: str = "masked") -> float:
     """How many times cheaper a BERT-base step is with soft targets on masked tokens."""
-    from transformers import BertConfig
-
-    from distil_lib.initialization import student_config
-    from distil_lib.training.config import load_preset
-    from distil_lib.training.costs import step_cost
-
     bert = BertConfig()
     costs = []
     for soft_targets in ("all", masked):

@@ -2,19 +2,16 @@
 
 import math
 
+from scipy.special import expit  # the sigmoid
+
 from distil_lib.pages.exercises import Exercise
 
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-FIRST_CELL = _sigmoid(1) * math.tanh(1)
-FIRST_STATE = _sigmoid(1) * math.tanh(FIRST_CELL)
+FIRST_CELL = expit(1) * math.tanh(1)
+FIRST_STATE = expit(1) * math.tanh(FIRST_CELL)
 
 
 def _second_state(cell: float, state: float) -> float:
-    gate = _sigmoid(state)
+    gate = expit(state)
     return gate * math.tanh(gate * cell + gate * math.tanh(state))
 
 

@@ -23,7 +23,8 @@ def _data() -> dict[str, Any]:
         "shares": [packed(255 * each, "u1") for each in shares],
         "layers": layers,
         "heads": shares[0].shape[1],
-        "copied": select_layers(*layers),  # as data/student/config.yaml has it: "spread"
+        # As data/student/config.yaml has it: "spread".
+        "copied": select_layers(layers[0], layers[1]),
     }
 
 
