@@ -6,11 +6,10 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure as Picture
 
 from distil_lib.export.browser import fill_blank, stored_model
-from distil_lib.pages.answers import page_model
+from distil_lib.pages.answers import MODELS, page_model
 from distil_lib.pages.figures import Figure
 from distil_lib.pages.plots import COLORS
 
-MODELS = ("teacher", "student")
 TEXTS = (
     "The default [MASK] is used if none is given.",
     "If the file does not exist, a [MASK] is raised.",

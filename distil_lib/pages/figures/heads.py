@@ -7,10 +7,8 @@ from matplotlib.figure import Figure as Picture
 
 from distil_lib.export.browser import stored_model
 from distil_lib.initialization import select_layers
-from distil_lib.pages.answers import SENTENCE, attentions, input_ids, packed
+from distil_lib.pages.answers import MODELS, SENTENCE, attentions, input_ids, packed
 from distil_lib.pages.figures import Figure
-
-MODELS = ("teacher", "student")
 
 
 def _data() -> dict[str, Any]:
