@@ -53,9 +53,7 @@ EXERCISES = {
         answer=steps_in,
         inputs=lambda: [(1.0, 5_800.0, 64, 64), (0.5, 2_300.0, 32, 128), (8.0, 85_000.0, 64, 512)],
         mistakes={
-            "An hour has 3,600 seconds, not 60.": lambda hours, speed, batch, block: int(
-                hours * 60 * speed / (batch * block)
-            ),
+            "An hour has 3,600 seconds, not 60.": lambda hours, *run: steps_in(hours / 60, *run),
             "The speed counts tokens: a block has several.": lambda hours, speed, batch, block: int(
                 hours * 3600 * speed / batch
             ),

@@ -18,17 +18,14 @@ def _best_batch(latency: dict[int, float], bound: float) -> int:
 
 EXERCISES = {
     "ex-d-1": Exercise(
-        answer=[(2 + 2 / 12) / 3, 3 / (2 + 2 / 12)],
+        answer=[26 / 36, 36 / 26],  # of 12 parts, the last layer keeps key and value
         mistakes={
             "The last layer does not vanish: every token still gives a key and a value.": [
-                2 / 3,
-                1.5,
+                24 / 36,
+                36 / 24,
             ],
-            "That is DistilBERT, with six layers.": [(5 + 2 / 12) / 6, 6 / (5 + 2 / 12)],
-            "Key *and* value stay: two of the twelve parts.": [
-                (2 + 1 / 12) / 3,
-                3 / (2 + 1 / 12),
-            ],
+            "That is DistilBERT, with six layers.": [62 / 72, 72 / 62],
+            "Key *and* value stay: two of the twelve parts.": [25 / 36, 36 / 25],
         },
         hint="A layer has 12 parts, 3 layers have 36. How many of them are left?",
     ),
@@ -52,9 +49,7 @@ EXERCISES = {
             "You took the largest batch that is allowed. It need not give most texts a second.": (
                 lambda latency, bound: max(n for n in latency if latency[n] <= bound)
             ),
-            "You forgot the bound.": lambda latency, bound: max(
-                latency, key=lambda n: n / latency[n]
-            ),
+            "You forgot the bound.": lambda latency, bound: _best_batch(latency, math.inf),
         },
         inputs=lambda: [
             ({1: 6.0, 2: 7.0, 4: 13.0, 8: 30.0, 16: 45.0}, 32.0),
