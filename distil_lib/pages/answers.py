@@ -17,6 +17,7 @@ from transformers import DistilBertForMaskedLM
 from distil_lib.export.browser import as_packed, stored_model
 from distil_lib.student import Student
 
+MODELS = ("teacher", "student")
 SENTENCE = "If the file does not exist, a [MASK] is raised."
 
 

@@ -14,6 +14,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from distil_lib.ablation.grid import Job, read_grid
 from distil_lib.common.paths import data_folder
@@ -48,17 +49,12 @@ def all_cuts(live: Sequence[tuple[int, ...]] = ()) -> dict[tuple[int, ...], floa
     Raises:
         UserError: if one of these is not what was recorded.
     """
-    measured: list[Callable[[tuple[int, ...]], float]] = []
-
-    def run(*layers: int) -> float:
-        if not measured:  # text and teacher are loaded when they are needed
-            measured.append(_measure())
-        return measured[0](layers)
-
-    return recorded_runs("cuts", run, CUTS, live)
+    return recorded_runs("cuts", lambda *layers: _measure()(layers), CUTS, live)
 
 
+@cache
 def _measure() -> Callable[[tuple[int, ...]], float]:
+    """What measures a cut: text and teacher are loaded once, when they are needed."""
     tokenizer = load_tokenizer(data_folder("tokenizer"))
     teacher = load_teacher(data_folder("teacher"))
     blocks = load_blocks("docs:pandas,scikit-learn", tokenizer, 64)

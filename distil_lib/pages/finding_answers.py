@@ -18,13 +18,12 @@ from distil_lib.ablation.paired_effects import t_interval
 from distil_lib.common.files import read_json
 from distil_lib.common.paths import PROJECT
 from distil_lib.pages import grid_results
-from distil_lib.pages.grid_results import RESULTS
+from distil_lib.pages.grid_results import ARM_NAMES, RESULTS
 from distil_lib.training.metrics_file import read_metrics
 
-GRID, LONG, REAL = "mini", "mini-longer", "real-student"
 SCALE = "default teacher, student of 3 layers"
 REAL_SCALE = "real teacher, student of 3 layers"
-GRID_STEPS = {GRID: 300, LONG: 600, REAL: 300}
+GRID_STEPS = {"mini": 300, "mini-longer": 600, "real-student": 300}
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,15 @@ class Answer:
 
 
 # ------------------------------------------------------------------- ablations and short runs
-def _grid_answer(names: Mapping[str, str], grid: str = GRID) -> Answer:
-    """The grid's answer: {arm: name of the comparison}."""
-    effects = grid_results.judged("kl", grid)
-    results = {}
-    for arm, name in names.items():
-        e = effects[arm]
-        results[name] = Result(e.mean, e.low, e.high, grid_results.verdict(e))
-    seeds = min(effects[arm].seeds for arm in names)
-    scale = REAL_SCALE if grid == REAL else SCALE
+def _grid_answer(*arms: str, grid: str = "mini", against: str = "") -> Answer:
+    """The grid's answer; a comparison has the arm's name, with `against` behind it."""
+    effects = {arm: grid_results.judged("kl", grid)[arm] for arm in arms}
+    results = {
+        ARM_NAMES[arm] + against: Result(e.mean, e.low, e.high, grid_results.verdict(e))
+        for arm, e in effects.items()
+    }
+    seeds = min(e.seeds for e in effects.values())
+    scale = REAL_SCALE if grid == "real-student" else SCALE
     return Answer("08_ablations", _listed(results), scale, GRID_STEPS[grid], seeds, results)
 
 
@@ -112,29 +111,23 @@ def _short_answer(
     return Answer(page, _listed(results), SCALE, steps, 3, results)
 
 
-LOSSES = {
-    "without-ce": ("without $L_{ce}$", "no soft targets"),
-    "without-cos": ("without $L_{cos}$", "no cosine loss"),
-    "without-mlm": ("without $L_{mlm}$", "no true words"),
-}
-
-
-def _all_grids(arm: str, name: str) -> list[Answer]:
-    return [_grid_answer({arm: name}, grid) for grid in GRID_STEPS]
+def _all_grids(arm: str) -> list[Answer]:
+    return [_grid_answer(arm, grid=grid) for grid in GRID_STEPS]
 
 
 def left_out(arm: str) -> list[Answer]:
     """The triple loss without one of its three."""
-    short, name = LOSSES[arm]
-    answer = _short_answer("05_triple_loss", "losses", "all three", {short: name}, 40)
-    return [*_all_grids(arm, name), answer]
+    short = f"without $L_{{{arm.removeprefix('without-')}}}$"
+    answer = _short_answer("05_triple_loss", "losses", "all three", {short: ARM_NAMES[arm]}, 40)
+    return [*_all_grids(arm), answer]
 
 
 def temperature() -> list[Answer]:
     """Other temperatures than 2."""
-    names = {f"{t}": f"T = {t} minus T = 2" for t in (1, 4, 8)}
+    against, others = " minus T = 2", (1, 4, 8)
+    names = {f"{t}": f"T = {t}{against}" for t in others}
     return [
-        _grid_answer({f"temperature-{t}": name for t, name in names.items()}),
+        _grid_answer(*(f"temperature-{t}" for t in others), against=against),
         _short_answer("02_temperature", "temperature", "2", names, 20),
     ]
 
@@ -162,13 +155,12 @@ def labels_and_soft_targets() -> list[Answer]:
 
 def one_loss_alone() -> list[Answer]:
     """One of three losses."""
-    arms = ("ce-alone", "cos-alone", "mlm-alone")
-    return [_grid_answer({arm: grid_results.ARM_NAMES[arm] for arm in arms})]
+    return [_grid_answer("ce-alone", "cos-alone", "mlm-alone")]
 
 
 def weights_of_the_losses() -> list[Answer]:
     """1, 1 and 1 instead of 5, 2 and 1."""
-    return [_grid_answer({"equal-weights": "equal weights"})]
+    return [_grid_answer("equal-weights")]
 
 
 def all_or_masked_tokens() -> list[Answer]:
@@ -176,28 +168,26 @@ def all_or_masked_tokens() -> list[Answer]:
     by: dict[str, dict[int, Any]] = {}
     for run in read_json(PROJECT / "benchmarks" / "results" / "positions.json")["runs"]:
         by.setdefault(run["arm"], {})[run["seed"]] = run["curve"][-1]
-    name = "all tokens"
-    found = {name: paired(by["all"], by["masked"])}
+    found = {ARM_NAMES["soft-targets-all"]: paired(by["all"], by["masked"])}
     scale = "100 seconds for each, one thread"
     steps = by["masked"][0]["step"]
     return [
-        _grid_answer({"soft-targets-all": name}),
+        _grid_answer("soft-targets-all"),
         Answer("f_where_the_time_goes", _listed(found), scale, steps, len(by["all"]), found),
     ]
 
 
 def copied_layers() -> list[Answer]:
     """Random weights instead of the teacher's layers."""
-    name = "random start"
-    short = _short_answer("04_initialization", "initialization", "spread", {"none": name}, 32)
-    return [*_all_grids("random-start", name), short]
+    name = {"none": ARM_NAMES["random-start"]}
+    short = _short_answer("04_initialization", "initialization", "spread", name, 32)
+    return [*_all_grids("random-start"), short]
 
 
 def which_layers() -> list[Answer]:
     """Other layers than 0, 2 and 5."""
-    arms = ("alternate", "first", "last", "random")
-    names = {arm: grid_results.ARM_NAMES[f"layers-{arm}"] for arm in arms}
-    long = _grid_answer({f"layers-{arm}": name for arm, name in names.items()})
+    names = {arm: ARM_NAMES[f"layers-{arm}"] for arm in ("alternate", "first", "last", "random")}
+    long = _grid_answer(*(f"layers-{arm}" for arm in names))
     short = _short_answer("04_initialization", "initialization", "spread", names, 32)
     runs = short_runs("initialization")
     pair = "layers 0, 1, 2 minus layers 0, 2, 4"
@@ -225,6 +215,6 @@ def _layers_of_a_real_teacher() -> Answer:
 def copied_head() -> list[Answer]:
     """A new MLM head instead of the teacher's."""
     new, copied = short_runs("new-head")[""], short_runs("initialization")["spread"]
-    found = {"new head": paired(new, copied)}
+    found = {ARM_NAMES["new-head"]: paired(new, copied)}
     short = Answer("04_initialization", _listed(found), SCALE, 32, 3, found)
-    return [_grid_answer({"new-head": "new head"}), short]
+    return [_grid_answer("new-head"), short]

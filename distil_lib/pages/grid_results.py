@@ -28,7 +28,7 @@ from distil_lib.ablation.paired_effects import (
     pooled_effects,
     t_interval,
 )
-from distil_lib.ablation.records import MEASURES, read_records, values_by_seed
+from distil_lib.ablation.records import read_records, values_by_seed
 from distil_lib.common.paths import PROJECT
 from distil_lib.finetune.records import read_record
 
@@ -127,15 +127,9 @@ def with_half_width(effect: AnyEffect, digits: int = 3) -> str:
     return f"{effect.mean:+.{digits}f} ± {half:.{digits}f}{star}"
 
 
-def shown(measure: str, arm: str, name: str = "mini") -> str:
-    """An arm's effect with the measure's own digits and unit."""
-    text = with_half_width(judged(measure, name)[arm], DIGITS[measure])
-    return f"{text} {MEASURES[measure][1]}"
-
-
-def between(measure: str, first: str, second: str, name: str = "mini") -> tuple[float, ...]:
+def between(measure: str, first: str, second: str) -> tuple[float, ...]:
     """Mean, low and high of first minus second, paired by seed."""
-    values = grid_values(measure, name)
+    values = grid_values(measure)
     d = paired_differences(values[first], values[second])
     return (float(d.mean()), *t_interval(d))
 

@@ -105,17 +105,13 @@ def table(number: int) -> pd.DataFrame:
     if number == 1:
         columns = numbers["task"].replace("GLUE", "Score")
     elif number == 2:
-        columns = (
-            numbers["task"]
-            + " "
-            + numbers["metric"].replace({"exact match": "EM", "accuracy": "acc."})
-        )
+        metrics = numbers["metric"].replace({"exact match": "EM", "accuracy": "acc."})
+        columns = numbers["task"] + " " + metrics
     else:
         columns = numbers["metric"] + " (" + numbers["unit"] + ")"
     layout = numbers.assign(column=columns).pivot(index="system", columns="column", values="value")
-    layout = layout.loc[numbers["system"].unique(), columns.unique()].rename_axis(
-        index=None, columns=None
-    )
+    layout = layout.loc[numbers["system"].unique(), columns.unique()]  # in the file's order
+    layout = layout.rename_axis(index=None, columns=None)
     layout.attrs["source"] = f"{SOURCE}, Table {number}"
     return layout
 

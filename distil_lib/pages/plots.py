@@ -37,9 +37,7 @@ def use_style() -> None:
             "figure.dpi": 130,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
-            "axes.prop_cycle": cycler(color=CYCLE)
-            + cycler(linestyle=LINES)
-            + cycler(marker=MARKERS),
+            "axes.prop_cycle": cycler(color=CYCLE, linestyle=LINES, marker=MARKERS),
             "axes.grid": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -70,15 +68,8 @@ def working_lines(source: str) -> str:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         for statement in node.body:
-            docstring = isinstance(statement, ast.Expr) and isinstance(
-                statement.value, ast.Constant
-            )
-            check = (
-                isinstance(statement, ast.If)
-                and not statement.orelse
-                and all(isinstance(step, ast.Raise) for step in statement.body)
-            )
-            if docstring or check:
-                dropped.update(range(statement.lineno - 1, statement.end_lineno or 0))
+            match statement:
+                case ast.Expr(ast.Constant()) | ast.If(body=[ast.Raise()], orelse=[]):
+                    dropped.update(range(statement.lineno - 1, statement.end_lineno or 0))
     kept = "\n".join(line for number, line in enumerate(lines) if number not in dropped)
     return re.sub(r"(:\n)\n+", r"\1", re.sub(r"\n{3,}", "\n\n", kept)).rstrip("\n") + "\n"

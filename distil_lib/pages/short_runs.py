@@ -130,22 +130,16 @@ def recorded_runs(
     """
     path = FOLDER / f"{name}.json"
     if mode := os.environ.get("DISTIL_RECORD"):
-        rows = _read(path) if mode == "missing" and path.is_file() else {}
+        rows = _read(path) if mode == "missing" else {}
         for job in jobs:
             if tuple(job) not in rows:  # written after each, so that a stop loses one run at most
                 rows[tuple(job)] = run(*job)
                 runs = [[list(job), result] for job, result in rows.items()]
                 write_result(path, {"runs": runs, "machine": describe_machine()})
-    if not path.is_file():
-        raise UserError(
-            f"{path} does not exist.", "Record it: DISTIL_RECORD=1 make execute CHAPTER=..."
-        )
     found = _read(path)
     if missing := [job for job in jobs if tuple(job) not in found]:
-        raise UserError(
-            f"{path} has no run {missing[0]}.",
-            "Record it again: DISTIL_RECORD=1 make execute CHAPTER=...",
-        )
+        problem = f"has no run {missing[0]}" if found else "does not exist"
+        raise UserError(f"{path} {problem}.", "Record it: DISTIL_RECORD=1 make execute CHAPTER=...")
     for job in live:
         now, then = (np.array(_numbers(x)) for x in (run(*job), found[tuple(job)]))
         # Written so that NaN fails.
@@ -157,7 +151,9 @@ def recorded_runs(
 
 
 def _read(path: Path) -> dict[tuple, Any]:
-    return {tuple(job): result for job, result in read_json(path)["runs"]}
+    """The runs of a record; {} where there is none."""
+    runs = read_json(path)["runs"] if path.is_file() else []
+    return {tuple(job): result for job, result in runs}
 
 
 def _numbers(result: Any) -> list[float]:

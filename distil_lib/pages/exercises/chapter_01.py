@@ -1,29 +1,18 @@
 """Exercises of chapter 1, "Soft targets"."""
 
-from math import log
-
 import torch
+from scipy.stats import entropy
 from torch import Tensor
 
-from distil_lib.pages.exercises import Exercise
+from distil_lib.pages.exercises import Exercise, drawn
 
 TEACHER = (1 / 2, 1 / 4, 1 / 8, 1 / 8)
 STUDENT = (1 / 8, 1 / 2, 1 / 4, 1 / 8)
 
 
-def kl(t: tuple[float, ...], s: tuple[float, ...]) -> float:
-    """KL(t || s) in nats."""
-    return sum(p * log(p / q) for p, q in zip(t, s, strict=True))
-
-
 def gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Of the mean KL divergence over N tokens, in the student's logits; all are (N, V)."""
     return (student_logits.softmax(-1) - teacher_logits.softmax(-1)) / len(student_logits)
-
-
-def _logits() -> list[tuple[Tensor, ...]]:
-    random = torch.Generator().manual_seed(1)
-    return [tuple(torch.randn(2, n, 5, generator=random)) for n in (3, 7)]
 
 
 def labels_needed(s: Tensor, t: Tensor) -> Tensor:
@@ -33,14 +22,14 @@ def labels_needed(s: Tensor, t: Tensor) -> Tensor:
 
 EXERCISES = {
     "ex-01-1": Exercise(
-        answer=lambda: kl(TEACHER, STUDENT),
+        answer=lambda: entropy(TEACHER, STUDENT),
         mistakes={
             "That is KL(s || t). The weights are the teacher's probabilities.": (
-                lambda: kl(STUDENT, TEACHER)
+                lambda: entropy(STUDENT, TEACHER)
             ),
-            "That is in bits. Multiply by ln 2.": lambda: kl(TEACHER, STUDENT) / log(2),
+            "That is in bits. Multiply by ln 2.": lambda: entropy(TEACHER, STUDENT, base=2),
             "That is the cross-entropy. Subtract the teacher's entropy.": (
-                lambda: kl(TEACHER, STUDENT) - sum(p * log(p) for p in TEACHER)
+                lambda: entropy(TEACHER, STUDENT) + entropy(TEACHER)
             ),
         },
     ),
@@ -51,13 +40,13 @@ EXERCISES = {
                 lambda z, teacher: z.softmax(-1) - teacher.softmax(-1)
             ),
             "That is the push, minus the gradient. Turn the sign round.": (
-                lambda z, teacher: -gradient(z, teacher)
+                lambda *logits: -gradient(*logits)
             ),
             "Your softmax runs over the tokens. The vocabulary is the last axis.": (
                 lambda z, teacher: (z.softmax(0) - teacher.softmax(0)) / len(z)
             ),
         },
-        inputs=_logits,
+        inputs=lambda: [tuple(drawn(n, 2, n, 5)) for n in (3, 7)],
         tolerance=1e-4,
     ),
     "ex-01-3": Exercise(

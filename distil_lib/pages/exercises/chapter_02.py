@@ -3,39 +3,26 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from distil_lib.losses import mlm_loss, soft_target_loss
-from distil_lib.pages.exercises import Exercise
-
-
-def _two_models() -> list[tuple[Tensor, Tensor, float]]:
-    """Logits of a student and a teacher, five tokens of seven words, and a temperature."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64) * 2
-    return [(logits[0], logits[1], 2.0), (logits[1], logits[0], 3.0)]
-
-
-def _logits_and_temperature() -> list[tuple[Tensor, float]]:
-    generator = torch.Generator().manual_seed(1)
-    logits = torch.randn(9, generator=generator, dtype=torch.float64) * 3
-    return [(logits, 2.0), (logits, 0.7)]
+from distil_lib.pages import bugs
+from distil_lib.pages.exercises import Exercise, drawn
 
 
 def _overconfident_model() -> list[tuple[Tensor, Tensor]]:
     """Logits (2000, 12), and labels drawn from them at a temperature of 1.6."""
-    generator = torch.Generator().manual_seed(2)
-    logits = torch.randn(2000, 12, generator=generator, dtype=torch.float64) * 3
-    labels = torch.multinomial((logits / 1.6).softmax(-1), 1, generator=generator)[:, 0]
+    logits = 3 * drawn(2, 2000, 12).double()
+    chance = torch.Generator().manual_seed(3)
+    labels = torch.multinomial((logits / 1.6).softmax(-1), 1, generator=chance)[:, 0]
     return [(logits, labels)]
 
 
-def _softened(transform: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """A loss with T^2, made of the log-probabilities (..., V) of student and teacher."""
-    return lambda student, teacher, T: (
-        T**2 * transform((student / T).log_softmax(-1), (teacher / T).log_softmax(-1))
-    )
+def _of_all_tokens(bug: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A wrong loss of chapter 5, without a mask."""
+    return lambda student, teacher, T: bug(student, teacher, None, T)
 
 
 def _variance(logits: Tensor, weights: Tensor) -> Tensor:
@@ -65,31 +52,24 @@ EXERCISES = {
         },
     ),
     "ex-02-2": Exercise(
-        answer=lambda student, teacher, T: soft_target_loss(student, teacher, temperature=T),
+        answer=lambda s, t, T: soft_target_loss(s, t, temperature=T),
         mistakes={
-            "You forgot the factor T^2.": lambda student, teacher, T: (
-                soft_target_loss(student, teacher, temperature=T) / T**2
-            ),
+            "You forgot the factor T^2.": _of_all_tokens(bugs.no_t_squared),
             "Your loss is V times too small: you took the mean over the vocabulary too. Sum over "
-            "the words, then take the mean over the tokens.": _softened(
-                lambda s, t: (t.exp() * (t - s)).mean()
-            ),
+            "the words, then take the mean over the tokens.": _of_all_tokens(bugs.reduction_mean),
             "You exchanged the two models: this is KL(student || teacher). The weights of the sum "
-            "are the teacher's probabilities.": _softened(
-                lambda s, t: (s.exp() * (s - t)).sum(-1).mean()
-            ),
-            "You took the sum over the tokens. The loss is a mean over them.": _softened(
-                lambda s, t: (t.exp() * (t - s)).sum()
+            "are the teacher's probabilities.": _of_all_tokens(bugs.reversed_kl),
+            "You took the sum over the tokens. The loss is a mean over them.": (
+                lambda s, t, T: len(s) * soft_target_loss(s, t, temperature=T)
             ),
             "This is the cross-entropy. Subtract the teacher's entropy: equal models must give "
-            "0.": _softened(lambda s, t: -(t.exp() * s).sum(-1).mean()),
+            "0.": lambda s, t, T: T**2 * F.cross_entropy(s / T, (t / T).softmax(-1)),
             "You softened the teacher alone. Divide the student's logits by T as well.": (
-                lambda student, teacher, T: (
-                    T**2 * soft_target_loss(student, teacher / T, temperature=1.0)
-                )
+                lambda s, t, T: T**2 * soft_target_loss(s, t / T, temperature=1.0)
             ),
         },
-        inputs=_two_models,
+        # Logits of student and teacher, five tokens of seven words, and a temperature.
+        inputs=lambda: [(*2 * drawn(seed, 2, 5, 7).double(), 1.0 + seed) for seed in (1, 2)],
     ),
     "ex-02-3": Exercise(
         answer=_entropy_slope,
@@ -105,7 +85,7 @@ EXERCISES = {
                 lambda logits, T: _variance(logits, logits.softmax(-1)) / T**3
             ),
         },
-        inputs=_logits_and_temperature,
+        inputs=lambda: [(3 * drawn(1, 9).double(), T) for T in (2.0, 0.7)],
     ),
     "ex-02-4": Exercise(
         answer=_best_temperature,

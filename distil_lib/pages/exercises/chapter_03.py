@@ -10,19 +10,15 @@ def _layer(width: int) -> int:
     return 12 * width**2 + 13 * width
 
 
-def _parameters(vocabulary: int, width: int, layers: int) -> int:
+def _parameters(V: int, H: int, layers: int) -> int:
     """Of DistilBERT with its head and 512 positions."""
-    embeddings = vocabulary * width + 512 * width + 2 * width
-    return embeddings + layers * _layer(width) + width**2 + 3 * width + vocabulary
+    embeddings, head = V * H + 512 * H + 2 * H, H**2 + 3 * H + V
+    return embeddings + layers * _layer(H) + head
 
 
 def _operations(width: int, layers: int, length: int = 128) -> int:
     """Of the layers, for a token of a sequence of this length."""
     return layers * (24 * width**2 + 4 * length * width)
-
-
-def _arithmetic_of_the_narrow_model() -> float:
-    return _operations(576, 12) / _operations(768, 6)
 
 
 EXERCISES = {
@@ -39,29 +35,27 @@ EXERCISES = {
         answer=_parameters,
         mistakes={
             "You counted the word table twice: the head uses the same matrix. It adds only its "
-            "own map, its LayerNorm and V biases.": lambda vocabulary, width, layers: (
-                _parameters(vocabulary, width, layers) + vocabulary * width
+            "own map, its LayerNorm and V biases.": lambda V, H, layers: (
+                _parameters(V, H, layers) + V * H
             ),
             "This is the encoder alone. Add the head: a map from H to H, a LayerNorm, V biases.": (
-                lambda vocabulary, width, layers: (
-                    _parameters(vocabulary, width, layers) - width**2 - 3 * width - vocabulary
-                )
+                lambda V, H, layers: _parameters(V, H, layers) - H**2 - 3 * H - V
             ),
-            "You forgot the V biases of the head.": lambda vocabulary, width, layers: (
-                _parameters(vocabulary, width, layers) - vocabulary
+            "You forgot the V biases of the head.": lambda V, H, layers: (
+                _parameters(V, H, layers) - V
             ),
             "You forgot the LayerNorm of the embeddings: 2 H numbers.": (
-                lambda vocabulary, width, layers: _parameters(vocabulary, width, layers) - 2 * width
+                lambda V, H, layers: _parameters(V, H, layers) - 2 * H
             ),
-            "You counted token types: DistilBERT has none.": lambda vocabulary, width, layers: (
-                _parameters(vocabulary, width, layers) + 2 * width
+            "You counted token types: DistilBERT has none.": lambda V, H, layers: (
+                _parameters(V, H, layers) + 2 * H
             ),
         },
         inputs=lambda: [BERT, ONE_STUDENT],
         tolerance=1e-9,
     ),
     "ex-03-3": Exercise(
-        answer=_arithmetic_of_the_narrow_model,
+        answer=_operations(576, 12) / _operations(768, 6),
         mistakes={
             "You left out attention's two products over all tokens, 4 L H a layer.": (
                 12 * 576**2 / (6 * 768**2)
@@ -70,7 +64,7 @@ EXERCISES = {
                 12 * _layer(576) / (6 * _layer(768))
             ),
             "Upside down: divide the narrow model's operations by DistilBERT's.": (
-                lambda: 1 / _arithmetic_of_the_narrow_model()
+                _operations(768, 6) / _operations(576, 12)
             ),
         },
         tolerance=2e-4,

@@ -1,12 +1,8 @@
 """Exercises of chapter 4, layer-skipping initialization."""
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from distil_lib.initialization import select_layers
-from distil_lib.pages.exercises import Exercise
+from distil_lib.pages.exercises import Exercise, drawn
 
 
 def student_positions(positions: Tensor, types: Tensor, skipped: int) -> Tensor:
@@ -14,27 +10,19 @@ def student_positions(positions: Tensor, types: Tensor, skipped: int) -> Tensor:
     return (positions + types[0])[skipped:]
 
 
-def _teachers() -> list[tuple[Any, ...]]:
-    """A BERT's tables, and a RoBERTa's, which skips two rows."""
-    generator = torch.Generator().manual_seed(0)
-    positions, types = (torch.randn(n, 4, generator=generator) for n in (6, 2))
-    return [(positions, types, 0), (positions, types, 2)]
-
-
 EXERCISES = {
     "ex-04-1": Exercise(
-        answer=lambda: select_layers(12, 4, "spread"),
+        answer=[0, 4, 7, 11],
         mistakes={
             "You cut the decimals off. Round to the nearest layer: 11/3 is 3.67.": [0, 3, 7, 11],
-            "That is `alternate`: it never reaches the last layer. `spread` does.": (
-                lambda: select_layers(12, 4, "alternate")
-            ),
+            "That is `alternate`: it never reaches the last layer. `spread` does.": ([0, 3, 6, 9]),
             "You counted from 1. Layers are counted from 0.": [1, 5, 8, 12],
         },
     ),
     "ex-04-2": Exercise(
         answer=student_positions,
-        inputs=_teachers,
+        # A BERT's tables, and a RoBERTa's, which skips two rows.
+        inputs=lambda: [(drawn(0, 6, 4), drawn(1, 2, 4), skipped) for skipped in (0, 2)],
         mistakes={
             "The vector of type 0 is missing: the student has no table that adds it later.": (
                 lambda positions, types, skipped: positions[skipped:]

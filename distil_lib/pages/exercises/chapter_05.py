@@ -1,21 +1,16 @@
 """Exercises of chapter 5, the triple loss."""
 
 import math
-from typing import Any
-
-import torch
 
 from distil_lib.losses import soft_target_loss
 from distil_lib.pages import bug_checks, bugs
-from distil_lib.pages.exercises import Exercise
+from distil_lib.pages.exercises import Exercise, drawn
 
 
-def _batches() -> list[tuple[Any, ...]]:
+def _batches() -> list[tuple]:
     """Logits of student and teacher, a mask with padding, and a temperature."""
-    generator = torch.Generator().manual_seed(0)
-    s, r = (torch.randn(2, 4, 7, generator=generator) for _ in range(2))
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
-    return [(s, r, mask, 2.0), (r, s, mask, 3.0)]
+    counted = bug_checks.hand_example().counted
+    return [(*drawn(seed, 2, 2, 4, 7), counted, 1.0 + seed) for seed in (1, 2)]
 
 
 def _masked_only() -> float:
@@ -35,9 +30,7 @@ EXERCISES = {
         },
     ),
     "ex-05-2": Exercise(
-        answer=lambda student, teacher, mask, temperature: soft_target_loss(
-            student, teacher, mask, temperature
-        ),
+        answer=soft_target_loss,
         inputs=_batches,
         mistakes={
             "The teacher's logits stand on both sides.": bugs.both_sides,
@@ -50,7 +43,7 @@ EXERCISES = {
         },
     ),
     "ex-05-3": Exercise(
-        answer=lambda: 5 / 2**2,
+        answer=5 / 2**2,
         mistakes={
             "Without T² the loss is smaller, not larger.": 20.0,
             "The factor is T², not T.": 2.5,

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
+from transformers import BertConfig
+
+from distil_lib.initialization import student_config
 from distil_lib.pages.exercises import Exercise
+from distil_lib.text.batches import split_into_micro_batches
+from distil_lib.training.config import load_preset
+from distil_lib.training.costs import parameters, run_cost
 
 Losses = Sequence[Sequence[float]]
 
@@ -15,13 +21,6 @@ def _hand_on(losses: Losses) -> list[float]:
 
 def _terabytes(exchanges_a_step: float = 0.0, sent: float = 2 * 7 / 8) -> float:
     """What each of 8 processes sends in the run of the preset `paper`."""
-    from transformers import BertConfig
-
-    from distil_lib.initialization import student_config
-    from distil_lib.text.batches import split_into_micro_batches
-    from distil_lib.training.config import load_preset
-    from distil_lib.training.costs import parameters, run_cost
-
     bert, paper = BertConfig(), load_preset("paper")
     student = student_config(bert, 6)
     steps = run_cost(paper, student, bert, int(3.3e9 * 1.3)).steps

@@ -23,19 +23,12 @@ def _draws() -> list[tuple[np.ndarray, ...]]:
     return [tuple(map(np.array, rows)), tuple(map(np.array, other))]
 
 
-def _right() -> np.ndarray:
-    """(2, N) whether teacher and student are right, of seed 0 on doc-package."""
-    return np.stack([right_answers(who, "doc-package")[0] for who in ("teacher", "student")])
-
-
-def _needed() -> float:
-    right = _right()
-    return float(1.96**2 * (right[0] != right[1]).mean() / 0.01**2)
-
-
-def _unpaired() -> float:
-    p = _right().mean(1)
-    return float(1.96**2 * (p * (1 - p)).sum() / 0.01**2)
+def _needed(paired: bool = True) -> float:
+    """As many examples as doc-package would need, by teacher and student of seed 0."""
+    right = np.stack([right_answers(who, "doc-package")[0] for who in ("teacher", "student")])
+    p = right.mean(1)
+    variance = (right[0] != right[1]).mean() if paired else (p * (1 - p)).sum()
+    return float(1.96**2 * variance / 0.01**2)
 
 
 EXERCISES = {
@@ -55,11 +48,9 @@ EXERCISES = {
             "Each example counts once in your function: weigh it by `drawn`.": (
                 lambda student, teacher, y, drawn: _difference(student, teacher, y, np.ones(len(y)))
             ),
-            "You have the teacher minus the student.": (
-                lambda student, teacher, y, drawn: _difference(teacher, student, y, drawn)
-            ),
+            "You have the teacher minus the student.": lambda *arrays: -_difference(*arrays),
             "Right as a share; give it in points out of 100.": (
-                lambda student, teacher, y, drawn: _difference(student, teacher, y, drawn) / POINTS
+                lambda *arrays: _difference(*arrays) / POINTS
             ),
         },
     ),
@@ -68,12 +59,12 @@ EXERCISES = {
         tolerance=0.01,
         mistakes={
             "That is for two independent samples. In pairs, only examples on which one model is "
-            "right and the other wrong count.": _unpaired,
+            "right and the other wrong count.": lambda: _needed(paired=False),
             "That is one standard error of a point. An interval of 95% has 1.96 to either side.": (
                 lambda: _needed() / 1.96**2
             ),
             "You forgot to square one point: the standard error is a root.": (
-                lambda: 1.96 * _needed() / 1.96**2 * 0.01
+                lambda: _needed() / 1.96 * 0.01
             ),
         },
     ),

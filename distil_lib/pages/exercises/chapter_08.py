@@ -1,6 +1,7 @@
 """Exercises of chapter 8, on ablations."""
 
 import numpy as np
+from scipy import stats
 
 from distil_lib.ablation.paired_effects import paired_differences, t_interval
 from distil_lib.pages.exercises import Exercise
@@ -10,17 +11,16 @@ REFERENCE = {0: 50.0, 1: 52.0, 2: 51.0}
 OTHER = {0: 49.4, 1: 51.0, 2: 50.6}
 
 
-def half_width(values: dict[int, float], reference: dict[int, float]) -> float:
+def half_width() -> float:
     """Of the paired 95% interval."""
-    low, high = t_interval(paired_differences(values, reference))
+    low, high = t_interval(paired_differences(OTHER, REFERENCE))
     return (high - low) / 2
 
 
-def _not_paired(values: dict[int, float], reference: dict[int, float]) -> float:
+def _not_paired() -> float:
     """As if it were not known which seed is which."""
-    n = len(values)
-    pooled = (np.var(list(values.values()), ddof=1) + np.var(list(reference.values()), ddof=1)) / 2
-    return float(2.776445 * np.sqrt(2 * pooled / n))
+    test = stats.ttest_ind([*OTHER.values()], [*REFERENCE.values()])
+    return float(np.ptp(test.confidence_interval()) / 2)
 
 
 def paired_effect(values: dict[int, float], reference: dict[int, float]) -> tuple[float, ...]:
@@ -32,8 +32,7 @@ def paired_effect(values: dict[int, float], reference: dict[int, float]) -> tupl
 def _normal(values: dict[int, float], reference: dict[int, float]) -> tuple[float, ...]:
     """1.96 in place of Student's t."""
     d = paired_differences(values, reference)
-    half = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
-    return (float(d.mean()), float(d.mean() - half), float(d.mean() + half))
+    return (d.mean(), *stats.norm.interval(0.95, d.mean(), stats.sem(d)))
 
 
 def nearer(sign: int = -1, surely: bool = True) -> set[str]:
@@ -45,14 +44,10 @@ def nearer(sign: int = -1, surely: bool = True) -> set[str]:
 
 EXERCISES = {
     "ex-08-1": Exercise(
-        answer=lambda: half_width(OTHER, REFERENCE),
+        answer=half_width,
         mistakes={
-            "This ignores which seed is which. Subtract seed by seed first.": lambda: _not_paired(
-                OTHER, REFERENCE
-            ),
-            "Divide the squares by n - 1, which is 2 here.": lambda: (
-                half_width(OTHER, REFERENCE) * (2 / 3) ** 0.5
-            ),
+            "This ignores which seed is which. Subtract seed by seed first.": _not_paired,
+            "Divide the squares by n - 1, which is 2 here.": lambda: half_width() * (2 / 3) ** 0.5,
         },
         tolerance=5e-3,
         hint="Not yet. Take the three differences, their standard deviation, and 4.303 / sqrt(3).",

@@ -1,8 +1,11 @@
 """The exercises of chapter 9."""
 
 import numpy as np
+from transformers import BertConfig, DistilBertConfig
 
 from distil_lib.pages.exercises import Exercise
+from distil_lib.timing.sentence_pairs import stsb_lengths
+from distil_lib.training.costs import forward_cost
 
 
 def _in_rounds(reference, other, middle=np.median) -> list[float]:
@@ -16,11 +19,6 @@ def _of_medians(reference, other) -> list[float]:
 
 def _yields(bert: bool = True, peak: float = 2.9 * 2 * 8 * 2) -> list[float]:
     """Of one core's peak: with the pairs' own lengths, and padded to 128."""
-    from transformers import BertConfig, DistilBertConfig
-
-    from distil_lib.timing.sentence_pairs import stsb_lengths
-    from distil_lib.training.costs import forward_cost
-
     config, lengths = BertConfig() if bert else DistilBertConfig(), stsb_lengths()
     mean = float((lengths["pieces_a"] + lengths["pieces_b"] + 3).mean())
     found = []

@@ -8,11 +8,6 @@ from distil_lib.pages.exercises import Exercise
 from distil_lib.training.metrics_file import read_metrics
 
 
-def steps_for(wordpieces: int, block: int, batch: int, passes: float, specials: int = 2) -> int:
-    """Optimizer steps that read a text so many times."""
-    return math.ceil(round(passes * (wordpieces // (block - specials))) / batch)
-
-
 def steps_in(hours: float, speed: float, batch: int, block: int) -> int:
     """Whole steps that fit into a time, at a speed in tokens per second."""
     return int(hours * 3600 * speed / (batch * block))
@@ -23,18 +18,17 @@ def recorded(name: str) -> list[dict[str, Any]]:
     return read_metrics(data_folder("results", "real_teacher", f"{name}-metrics.jsonl"))
 
 
-def overtaken(figure: str = "kl", larger: bool = False, strict: bool = True) -> int:
+def overtaken(figure: str = "kl", strict: bool = True) -> int:
     """The first evaluation of the real student that is better than the last one without a teacher.
 
     Args:
-        figure: what is compared.
-        larger: whether more of it is better.
+        figure: what is compared, "kl" or "accuracy".
         strict: whether the other run is taken at its end, or else at the same step.
     """
     taught, alone = (
         [row for row in recorded(name) if figure in row] for name in ("student", "without-teacher")
     )
-    sign = -1 if larger else 1
+    sign = -1 if figure == "accuracy" else 1
     for row, other in zip(taught, alone, strict=True):
         reference = alone[-1] if strict else other
         if sign * row[figure] < sign * reference[figure]:
@@ -44,13 +38,13 @@ def overtaken(figure: str = "kl", larger: bool = False, strict: bool = True) -> 
 
 EXERCISES = {
     "ex-10-1": Exercise(
-        answer=lambda: steps_for(3_100_000, 64, 32, 3),
+        answer=math.ceil(3 * (3_100_000 // 62) / 32),
         tolerance=1e-5,
         mistakes={
-            "Each block gives 2 of its 64 places to [CLS] and [SEP].": lambda: steps_for(
-                3_100_000, 64, 32, 3, specials=0
+            "Each block gives 2 of its 64 places to [CLS] and [SEP].": math.ceil(
+                3 * (3_100_000 // 64) / 32
             ),
-            "This is one pass. Three are asked for.": lambda: steps_for(3_100_000, 64, 32, 1),
+            "This is one pass. Three are asked for.": math.ceil(3_100_000 // 62 / 32),
             "These are blocks. A step reads 32 of them.": 150_000,
             "A last step that is not full counts too: round up.": 4687,
         },
@@ -59,9 +53,7 @@ EXERCISES = {
         answer=steps_in,
         inputs=lambda: [(1.0, 5_800.0, 64, 64), (0.5, 2_300.0, 32, 128), (8.0, 85_000.0, 64, 512)],
         mistakes={
-            "An hour has 3,600 seconds, not 60.": lambda hours, speed, batch, block: int(
-                hours * 60 * speed / (batch * block)
-            ),
+            "An hour has 3,600 seconds, not 60.": lambda hours, *run: steps_in(hours / 60, *run),
             "The speed counts tokens: a block has several.": lambda hours, speed, batch, block: int(
                 hours * 3600 * speed / batch
             ),
@@ -77,7 +69,7 @@ EXERCISES = {
             "Compare with the end of the other run, not with the same step of it.": lambda: (
                 overtaken(strict=False)
             ),
-            "This is about accuracy. KL is asked for.": lambda: overtaken("accuracy", larger=True),
+            "This is about accuracy. KL is asked for.": lambda: overtaken("accuracy"),
         },
         hint="Not yet. Take the lines that have `kl`, and the last of the run without a teacher.",
     ),

@@ -1,6 +1,7 @@
 """Exercises of page A: how many tokens are masked, and how rows are padded."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,11 +18,6 @@ def _padding(lengths: Sequence[int], batch: int, sort: bool = True) -> float:
     rows = sorted(lengths) if sort else list(lengths)
     groups = [rows[n : n + batch] for n in range(0, len(rows), batch)]
     return 1 - sum(rows) / sum(len(group) * max(group) for group in groups)
-
-
-def _padding_of_the_rest(lengths: Sequence[int], batch: int) -> float:
-    share = _padding(lengths, batch)
-    return share / (1 - share)
 
 
 def _whole_words(pieces: Sequence[str], draws: Sequence[float], p: float) -> list[bool]:
@@ -70,13 +66,11 @@ EXERCISES = {
         answer=_padding,
         inputs=lambda: [([5, 20, 6, 19], 2), ([30, 3, 4, 4, 9, 28, 5], 3)],
         mistakes={
-            "Sort the rows before you cut them into batches.": (
-                lambda lengths, batch: _padding(lengths, batch, sort=False)
-            ),
+            "Sort the rows before you cut them into batches.": partial(_padding, sort=False),
             "Each batch is padded to its own longest row, not to the longest of all.": (
                 lambda lengths, batch: _padding(lengths, len(lengths))
             ),
-            "Divide by all places, padding included.": _padding_of_the_rest,
+            "Divide by all places, padding included.": lambda *rows: 1 / (1 / _padding(*rows) - 1),
         },
     ),
     "ex-a-4": Exercise(

@@ -14,10 +14,6 @@ def _blind(reference: str) -> bool:
     return bool(re.search(r"-\d|\d\.\d", reference)) or not squad.normalize(reference)
 
 
-def _any_mark(reference: str) -> bool:
-    return "-" in reference or "." in reference or not squad.normalize(reference)
-
-
 def _pull(temperature: float) -> float:
     """T (1 - s) of the true place, of a student with the logits 4, 0, 0."""
     true = math.exp(4 / temperature)
@@ -45,7 +41,9 @@ EXERCISES = {
             "You found those of which nothing is left; look at numbers too.": (
                 lambda reference: not squad.normalize(reference)
             ),
-            "A hyphen between words and a full stop change no number.": _any_mark,
+            "A hyphen between words and a full stop change no number.": (
+                lambda answer: "-" in answer or "." in answer or not squad.normalize(answer)
+            ),
         },
     ),
     "ex-b-3": Exercise(

@@ -11,29 +11,11 @@ from distil_lib.pages.grid_results import FOUR, grid_values
 P_VALUES = [0.01, 0.04, 0.03, 0.20]
 
 
-def _without_maximum() -> list[float]:
-    """Holm's factors, and no rule that the order is kept."""
-    factors = {0.01: 4, 0.03: 3, 0.04: 2, 0.20: 1}
-    return [p * factors[p] for p in P_VALUES]
-
-
-def _sums(differences: list[float]) -> tuple[np.ndarray, float]:
-    """With all choices of signs, turned so that ours is positive; and ours."""
+def _beyond(differences: list[float]) -> np.ndarray:
+    """How much further than ours, on our side of 0, the sum with each choice of signs is."""
     signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
     ours = sum(differences)
-    return signs @ differences * np.sign(ours), abs(ours)
-
-
-def _one_sided(differences: list[float]) -> float:
-    """Counts the sums on the side of ours alone."""
-    sums, ours = _sums(differences)
-    return float(np.mean(sums >= ours - 1e-9))
-
-
-def _strictly_further(differences: list[float]) -> float:
-    """Leaves out the sums that are as far out as ours."""
-    sums, ours = _sums(differences)
-    return float(np.mean(abs(sums) > ours + 1e-9))
+    return signs @ differences * np.sign(ours) - abs(ours)
 
 
 def pairing_gain(arm: str) -> float:
@@ -50,15 +32,19 @@ EXERCISES = {
             "These are Bonferroni's: four times each. Holm's factors fall: 4, 3, 2, 1.": lambda: [
                 min(1, 4 * p) for p in P_VALUES
             ],
-            "None may be smaller than the one before, in rising order.": _without_maximum,
+            "None may be smaller than the one before, in rising order.": [0.04, 0.08, 0.09, 0.20],
         },
     ),
     "ex-c-2": Exercise(
         answer=sign_flip_test,
         inputs=lambda: [([-0.8, -1.2, -1.0],), ([1.0, 2.0, 3.0, -0.5],), ([0.1, 0.4, -0.2],)],
         mistakes={
-            "Count both sides: a sum as far below 0 counts too.": _one_sided,
-            "Count those that are as far out as well: yours is one of them.": _strictly_further,
+            "Count both sides: a sum as far below 0 counts too.": (
+                lambda differences: np.mean(_beyond(differences) > -1e-9)
+            ),
+            "Count those that are as far out as well: yours is one of them.": (
+                lambda differences: 2 * np.mean(_beyond(differences) > 1e-9)
+            ),
             "That is the t-test, which assumes a normal distribution.": t_test,
         },
     ),

@@ -1,18 +1,15 @@
 """The exercises of page D."""
 
-from typing import Any
-
-import numpy as np
+import math
+from collections.abc import Callable
 
 from distil_lib.pages.exercises import Exercise
 
 
-def _bf16(x: float, digits: int = 8, whole: Any = np.rint) -> float:
+def _bf16(x: float, digits: int = 8, whole: Callable[[float], int] = round) -> float:
     """The nearest of the numbers with eight binary digits."""
-    if x == 0:
-        return 0.0
-    unit = 2.0 ** (np.floor(np.log2(abs(x))) - (digits - 1))
-    return float(whole(x / unit) * unit)
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(whole(fraction * 2**digits), exponent - digits)
 
 
 def _best_batch(latency: dict[int, float], bound: float) -> int:
@@ -21,29 +18,28 @@ def _best_batch(latency: dict[int, float], bound: float) -> int:
 
 EXERCISES = {
     "ex-d-1": Exercise(
-        answer=[(2 + 2 / 12) / 3, 3 / (2 + 2 / 12)],
+        answer=[26 / 36, 36 / 26],  # of 12 parts, the last layer keeps key and value
         mistakes={
             "The last layer does not vanish: every token still gives a key and a value.": [
-                2 / 3,
-                1.5,
+                24 / 36,
+                36 / 24,
             ],
-            "That is DistilBERT, with six layers.": [(5 + 2 / 12) / 6, 6 / (5 + 2 / 12)],
-            "Key *and* value stay: two of the twelve parts.": [
-                (2 + 1 / 12) / 3,
-                3 / (2 + 1 / 12),
-            ],
+            "That is DistilBERT, with six layers.": [62 / 72, 72 / 62],
+            "Key *and* value stay: two of the twelve parts.": [25 / 36, 36 / 25],
         },
         hint="A layer has 12 parts, 3 layers have 36. How many of them are left?",
     ),
     "ex-d-2": Exercise(
         answer=_bf16,
         mistakes={
-            "You cut the digits off. Round to the nearest number.": lambda x: _bf16(x, 8, np.trunc),
+            "You cut the digits off. Round to the nearest number.": lambda x: _bf16(
+                x, 8, math.trunc
+            ),
             "That is half precision, with eleven binary digits. bfloat16 has eight.": (
                 lambda x: _bf16(x, 11)
             ),
         },
-        inputs=lambda: [(np.pi,), (-0.1,), (1.006,), (300.9,), (0.02,)],
+        inputs=lambda: [(math.pi,), (-0.1,), (1.006,), (300.9,), (0.02,)],
         tolerance=1e-6,
         hint="Find the power of two below |x|. The unit of the eighth digit is 2^7 times smaller.",
     ),
@@ -53,9 +49,7 @@ EXERCISES = {
             "You took the largest batch that is allowed. It need not give most texts a second.": (
                 lambda latency, bound: max(n for n in latency if latency[n] <= bound)
             ),
-            "You forgot the bound.": lambda latency, bound: max(
-                latency, key=lambda n: n / latency[n]
-            ),
+            "You forgot the bound.": lambda latency, bound: _best_batch(latency, math.inf),
         },
         inputs=lambda: [
             ({1: 6.0, 2: 7.0, 4: 13.0, 8: 30.0, 16: 45.0}, 32.0),

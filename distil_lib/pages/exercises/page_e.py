@@ -1,8 +1,10 @@
 """The exercises of page E."""
 
 import numpy as np
+from transformers import BertConfig, DistilBertConfig
 
 from distil_lib.pages.exercises import Exercise
+from distil_lib.training.costs import parameters
 
 
 def _asymmetric(values, steps: int = 255, zero_point: bool = True):
@@ -20,10 +22,6 @@ def _symmetric(values):
 
 def _words(part_of: str = "distilbert", shrinks: str = "bert") -> list[float]:
     """The words' share of a model, and by what factor BERT-base shrinks to its words."""
-    from transformers import BertConfig, DistilBertConfig
-
-    from distil_lib.training.costs import parameters
-
     size = {"bert": parameters(BertConfig()), "distilbert": parameters(DistilBertConfig())}
     return [30_522 * 768 / size[part_of], size[shrinks] / (30_522 * 768)]
 

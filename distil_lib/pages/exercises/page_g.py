@@ -2,19 +2,17 @@
 
 import math
 
+from scipy.special import expit  # the sigmoid
+
 from distil_lib.pages.exercises import Exercise
 
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-FIRST_CELL = _sigmoid(1) * math.tanh(1)
-FIRST_STATE = _sigmoid(1) * math.tanh(FIRST_CELL)
+# After the first word.
+CELL = expit(1) * math.tanh(1)
+STATE = expit(1) * math.tanh(CELL)
 
 
 def _second_state(cell: float, state: float) -> float:
-    gate = _sigmoid(state)
+    gate = expit(state)
     return gate * math.tanh(gate * cell + gate * math.tanh(state))
 
 
@@ -24,14 +22,12 @@ def _parameters(inputs: int, cells: int, projection: int) -> int:
 
 EXERCISES = {
     "ex-g-1": Exercise(
-        answer=_second_state(FIRST_CELL, FIRST_STATE),
+        answer=_second_state(CELL, STATE),
         tolerance=4e-3,
         mistakes={
-            "You started from c = 0: the cell is carried along.": _second_state(0.0, FIRST_STATE),
-            "You started from h = 0: the state goes into all gates.": _second_state(
-                FIRST_CELL, 0.0
-            ),
-            "That is the state after the first word.": FIRST_STATE,
+            "You started from c = 0: the cell is carried along.": _second_state(0.0, STATE),
+            "You started from h = 0: the state goes into all gates.": _second_state(CELL, 0.0),
+            "That is the state after the first word.": STATE,
         },
     ),
     "ex-g-2": Exercise(

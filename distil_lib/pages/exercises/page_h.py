@@ -1,7 +1,6 @@
 """The exercises of page H, on auditing the sources."""
 
 import numpy as np
-import pandas as pd
 from scipy.stats import binom
 
 from distil_lib.pages.exercises import Exercise
@@ -21,24 +20,12 @@ def never_exact(examples: int) -> float:
     return sum(value * examples % 1000 != 0 for value in range(VALUES)) / VALUES
 
 
-def scores(mnli: float = 84.7) -> tuple[pd.Series, pd.Series]:
-    """Table 1's nine scores of DistilBERT and of BERT-base, with this score on MNLI."""
+def kept(mnli: float = 84.7, by_task: bool = True) -> float:
+    """Mean of DistilBERT's nine shares of BERT-base's scores, in percent; or share of the means."""
     glue = table(1).drop(columns="Score")
-    bert = glue.loc["BERT-base"].copy()
-    bert["MNLI"] = mnli
-    return glue.loc["DistilBERT"], bert
-
-
-def mean_quotient(mnli: float = 84.7) -> float:
-    """Mean of the nine quotients, in percent."""
-    student, bert = scores(mnli)
-    return float(100 * (student / bert).mean())
-
-
-def quotient_of_means() -> float:
-    """Quotient of the two means, in percent."""
-    student, bert = scores()
-    return float(100 * student.mean() / bert.mean())
+    glue.loc["BERT-base", "MNLI"] = mnli
+    student, bert = glue.loc["DistilBERT"], glue.loc["BERT-base"]
+    return float(100 * ((student / bert).mean() if by_task else student.mean() / bert.mean()))
 
 
 def luck(runs: int = RUNS, differences: int = 2, tasks: int = TASKS) -> float:
@@ -60,11 +47,13 @@ EXERCISES = {
         },
     ),
     "ex-h-2": Exercise(
-        answer=mean_quotient,
+        answer=kept,
         mistakes={
-            "With 86.7 on MNLI, which is a misprint: use 84.7.": lambda: mean_quotient(86.7),
-            "This is the quotient of the means. Divide task by task first.": quotient_of_means,
-            "This is a share. Give percent.": lambda: mean_quotient() / 100,
+            "With 86.7 on MNLI, which is a misprint: use 84.7.": lambda: kept(86.7),
+            "This is the quotient of the means. Divide task by task first.": lambda: kept(
+                by_task=False
+            ),
+            "This is a share. Give percent.": lambda: kept() / 100,
         },
         tolerance=3e-4,
     ),

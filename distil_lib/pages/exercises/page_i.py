@@ -1,9 +1,9 @@
 """Exercises of page I: a random start, faults that a log shows, and a file that is left behind."""
 
-import json
 import math
 from collections.abc import Mapping
 
+from distil_lib.common.files import read_json
 from distil_lib.pages.exercises import Exercise
 from distil_lib.pages.short_runs import FOLDER
 
@@ -13,8 +13,7 @@ SMALL, LARGE = 8_192, 30_522  # words of the default teacher and of BERT
 
 def recorded_logs() -> dict[str, Log]:
     """The page's healthy run and its six faults."""
-    record = json.loads((FOLDER / "symptoms.json").read_text(encoding="utf-8"))
-    return {name: log for (name,), log in record["runs"]}
+    return {name: log for (name,), log in read_json(FOLDER / "symptoms.json")["runs"]}
 
 
 def fault(log: Log, healthy: Log, line: int = -2, start: bool = True, gap: bool = True) -> str:

@@ -1,17 +1,17 @@
 """Chapter 9: half of the layers, and the time that is spent outside of them."""
 
-import json
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure as Picture
 
-from distil_lib.common.paths import PROJECT
+from distil_lib.common.files import read_json
+from distil_lib.common.paths import data_folder
 from distil_lib.pages.figures import Figure
 from distil_lib.pages.plots import COLORS
 
 # Chapter 9's pairs have about 31 tokens and are read one by one, on one thread.
-THREADS, BATCH, LENGTH = "1", 1, 32
+BATCH, LENGTH = 1, 32
 FORMATS = {
     "eager fp32": "fp32, PyTorch",
     "bf16 weights": "bf16, PyTorch",
@@ -34,15 +34,15 @@ def speedup(outside: float, layers: int, of: int = 12, factor: float = 1.0) -> f
     return 1 / (outside + (1 - outside) * layers / of / factor)
 
 
-def _record(name: str) -> dict[str, Any]:
-    return json.loads((PROJECT / "data" / "results" / "timing" / name).read_text(encoding="utf-8"))
+def _on_one_thread(record: str) -> dict[str, Any]:
+    return read_json(data_folder("results", "timing", f"{record}.json"))["threads"]["1"]
 
 
 def measured_formats() -> dict[str, dict[str, float]]:
     """{backend: {"teacher": factor, "student": factor}}: times BERT-base in fp32 in PyTorch."""
     ms = {
         (row["role"], row["backend"]): row["ms"]["median"]
-        for row in _record("ladder-full.json")["threads"][THREADS]["rows"]
+        for row in _on_one_thread("ladder-full")["rows"]
         if (row["batch"], row["length"]) == (BATCH, LENGTH)
     }
     whole = ms["teacher", "eager fp32"]
@@ -50,7 +50,7 @@ def measured_formats() -> dict[str, dict[str, float]]:
 
 
 def _data() -> dict[str, Any]:
-    table3 = _record("table3.json")["threads"][THREADS]["summary"]["distilbert"]["speedup"]
+    table3 = _on_one_thread("table3")["summary"]["distilbert"]["speedup"]
     found = measured_formats()
     return {
         "paper": round(PAPER, 4),

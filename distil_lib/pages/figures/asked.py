@@ -5,13 +5,13 @@
 The record has the block, and how often the corpus has each of its tokens.
 """
 
-import json
 from itertools import islice
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure as Picture
 
+from distil_lib.common.files import read_json, write_result
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.pages.figures import Figure
 
@@ -40,7 +40,7 @@ def measured() -> dict[str, Any]:
 
 def data() -> dict[str, Any]:
     """The recorded block. Special tokens are never asked for: their count is 0."""
-    recorded = json.loads(RECORD.read_text(encoding="utf-8"))
+    recorded = read_json(RECORD)
     pairs = zip(recorded["tokens"], recorded["counts"], strict=True)
     return {"words": [[word, 0 if word[0] == "[" else count] for word, count in pairs]}
 
@@ -73,6 +73,4 @@ FIGURE = Figure(
 )
 
 if __name__ == "__main__":
-    from distil_lib.common.files import write_result
-
     write_result(RECORD, measured())

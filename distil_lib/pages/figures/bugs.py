@@ -3,13 +3,12 @@
 python -m distil_lib.pages.figures.bugs     # trains the toys and writes the record, in a minute
 """
 
-import json
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure as Picture
 
-from distil_lib.common.files import write_result
+from distil_lib.common.files import read_json, write_result
 from distil_lib.common.paths import PROJECT
 from distil_lib.pages.bug_checks import CHECKS, caught_by, gradients_beside_right, training_curve
 from distil_lib.pages.bugs import BUGS, RIGHT, LossCode
@@ -34,7 +33,7 @@ def record() -> None:
 
 def data() -> dict[str, Any]:
     """The record, with what is wrong in each bug and what each check says."""
-    recorded = json.loads(RECORD.read_text(encoding="utf-8"))
+    recorded = read_json(RECORD)
     bugs = [
         recorded["bugs"][bug.name]
         | {"name": bug.name, "wrong": bug.wrong.replace("`", ""), "symptom": bug.symptom}
@@ -45,7 +44,7 @@ def data() -> dict[str, Any]:
 
 
 def _picture() -> Picture:
-    recorded = json.loads(RECORD.read_text(encoding="utf-8"))
+    recorded = read_json(RECORD)
     figure, axes = plt.subplots(figsize=(5.5, 3), layout="constrained")
     axes.plot(recorded["right"], color="#0072B2", label="right")
     reversed_kl = recorded["bugs"]["reversed KL"]["loss"]

@@ -1,6 +1,5 @@
 """Chapter 10: memory, speed, hours and price of a distillation, by `distil_lib.training.costs`."""
 
-import json
 from statistics import median
 from typing import Any
 
@@ -8,6 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure as Picture
 from transformers import BertConfig
 
+from distil_lib.common.files import read_json
 from distil_lib.common.paths import PROJECT, data_folder
 from distil_lib.initialization import student_config
 from distil_lib.pages.figures import Figure
@@ -45,46 +45,29 @@ def settings(**changed: Any) -> PretrainConfig:
     return PretrainConfig(mlm_probability=MASKED, **changed)
 
 
-def _whole_run(preset: str, teacher: str, vocab_size: int, log: list[dict[str, Any]]) -> dict:
-    """Speed of a recorded run with this book's own settings."""
-    bert = teacher_config(teacher, vocab_size)
-    cost = step_cost(load_preset(preset), student_config(bert, 3), bert)
-    end = [row for row in log if "loss" in row][-1]
-    speed = end["tokens"] / end["seconds"]
-    return {
-        "machine": "cpu",
-        "soft": "masked",
-        "width": bert.hidden_size,
-        "speed": speed,
-        "rate": speed * cost.total,
-        "source": f"run of the preset {preset}",
-    }
-
-
 def speeds() -> list[dict[str, Any]]:
     """What was measured: tokens a second, and the FLOP a second that they are."""
-    real = PROJECT / "data" / "results" / "real_teacher" / "student-metrics.jsonl"
-    lines = [json.loads(line) for line in real.read_text(encoding="utf-8").splitlines()]
-    found = [
-        _whole_run("mini", "this book's teacher", 8192, read_metrics(data_folder("student"))),
-        _whole_run("real-student", "MiniLM's shape", 30522, lines),
-    ]
+    found = []
+    # Runs with this book's own settings.
+    real = data_folder("results", "real_teacher", "student-metrics.jsonl")
+    for preset, teacher, words, run in (
+        ("mini", "this book's teacher", 8192, data_folder("student")),
+        ("real-student", "MiniLM's shape", 30522, real),
+    ):
+        bert = teacher_config(teacher, words)
+        flops = step_cost(load_preset(preset), student_config(bert, 3), bert).total
+        end = [row for row in read_metrics(run) if "loss" in row][-1]
+        speed, source = end["tokens"] / end["seconds"], f"run of the preset {preset}"
+        found.append(("cpu", "masked", bert.hidden_size, speed, speed * flops, source))
     for machine, file in BENCHMARKS.items():
-        record = json.loads((PROJECT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
+        record = read_json(PROJECT / "benchmarks" / "results" / file)
+        source = f"training step of {record['sequences']} x {record['block']} tokens"
         for soft in ("all", "masked"):
             arm = record["arms"][f"ours, {soft}"]
             speed = arm["tokens"] / median(arm["seconds"])
-            found.append(
-                {
-                    "machine": machine,
-                    "soft": soft,
-                    "width": 768,
-                    "speed": speed,
-                    "rate": speed * arm["flops_per_token"],
-                    "source": f"training step of {record['sequences']} x {record['block']} tokens",
-                }
-            )
-    return found
+            found.append((machine, soft, 768, speed, speed * arm["flops_per_token"], source))
+    names = ("machine", "soft", "width", "speed", "rate", "source")
+    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def _data() -> dict[str, Any]:

@@ -8,14 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure as Picture
 from scipy.special import softmax
 
-from distil_lib.ablation.grid import read_grid
-from distil_lib.ablation.records import read_records, values_by_seed
-from distil_lib.common.paths import data_folder
 from distil_lib.export.browser import stored_model
 from distil_lib.initialization import select_layers
 from distil_lib.pages.answers import SENTENCE, leading, logits
 from distil_lib.pages.cuts import ARMS, EVERY, LAYERS, STEPS, all_cuts, training_curves
 from distil_lib.pages.figures import Figure
+from distil_lib.pages.grid_results import grid_values
 
 WORDS, KEPT = 6, 3
 
@@ -26,7 +24,7 @@ def trained_cuts() -> list[dict[str, Any]]:
     A row is {"strategy", "layers", "curve", "kl"}: along the 300 steps, and the ends of all seeds
     in the grid of chapter 8.
     """
-    kl = values_by_seed(read_records(data_folder("results", "ablation"), read_grid("mini")), "kl")
+    kl = grid_values("kl")
     rows: list[dict[str, Any]] = []
     for (strategy, seed), curve in training_curves().items():
         drawn = strategy == "random"  # other layers with each seed

@@ -6,11 +6,10 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure as Picture
 
 from distil_lib.export.browser import fill_blank, stored_model
-from distil_lib.pages.answers import page_model
+from distil_lib.pages.answers import MODELS, page_model
 from distil_lib.pages.figures import Figure
 from distil_lib.pages.plots import COLORS
 
-MODELS = ("teacher", "student")
 TEXTS = (
     "The default [MASK] is used if none is given.",
     "If the file does not exist, a [MASK] is raised.",
@@ -25,22 +24,17 @@ def answers(text: str) -> list[list[tuple[str, float]]]:
     return [fill_blank(page_model(name), stored_model(name)[1], text) for name in MODELS]
 
 
-def _titles() -> list[list[str]]:
-    """The heads of both tables."""
-    titles = []
-    for name in MODELS:
-        model = stored_model(name)[0]
-        weights = sum(p.numel() for p in model.parameters()) / 1e6
-        titles.append([name.title(), f"{model.config.n_layers} layers, {weights:.1f} M weights"])
-    return titles
-
-
 def _data() -> dict[str, Any]:
     rounded = {
         text: [[(word, round(p, 4)) for word, p in rows] for rows in answers(text)]
         for text in TEXTS
     }
-    return {"answers": rounded, "titles": _titles()}
+    titles = []  # of both tables
+    for name in MODELS:
+        model = stored_model(name)[0]
+        weights = sum(p.numel() for p in model.parameters()) / 1e6
+        titles.append([name.title(), f"{model.config.n_layers} layers, {weights:.1f} M weights"])
+    return {"answers": rounded, "titles": titles}
 
 
 def _picture() -> Picture:

@@ -7,10 +7,8 @@ from matplotlib.figure import Figure as Picture
 
 from distil_lib.export.browser import stored_model
 from distil_lib.initialization import select_layers
-from distil_lib.pages.answers import SENTENCE, attentions, input_ids, packed
+from distil_lib.pages.answers import MODELS, SENTENCE, attentions, input_ids, packed
 from distil_lib.pages.figures import Figure
-
-MODELS = ("teacher", "student")
 
 
 def _data() -> dict[str, Any]:
@@ -23,9 +21,8 @@ def _data() -> dict[str, Any]:
         "shares": [packed(255 * each, "u1") for each in shares],
         "layers": layers,
         "heads": shares[0].shape[1],
-        "copied": select_layers(
-            layers[0], layers[1]
-        ),  # as data/student/config.yaml has it: "spread"
+        # As data/student/config.yaml has it: "spread".
+        "copied": select_layers(layers[0], layers[1]),
     }
 
 

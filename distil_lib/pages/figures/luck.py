@@ -26,10 +26,8 @@ def differences(n: int, share: float) -> tuple[np.ndarray, np.ndarray]:
 
 def usual_range(n: int, share: float, coverage: float = 0.95) -> float:
     """The least number of points within which the difference lies with that probability."""
-    points, probability = differences(n, share)
-    sizes = np.unique(abs(points).round(9))
-    inside = [probability[abs(points) <= size + 1e-8].sum() for size in sizes]
-    return float(sizes[np.argmax(np.array(inside) >= coverage - 1e-12)])
+    differ = int(n * share + 0.5)
+    return float(100 * (2 * binom.ppf((1 + coverage) / 2, differ, 0.5) - differ) / n)
 
 
 def _data() -> dict[str, Any]:

@@ -8,10 +8,9 @@ from matplotlib.figure import Figure as Picture
 from scipy.special import softmax
 
 from distil_lib.export.browser import stored_model
-from distil_lib.pages.answers import SENTENCE, leading, logits, packed
+from distil_lib.pages.answers import MODELS, SENTENCE, leading, logits, packed
 from distil_lib.pages.figures import Figure
 
-MODELS = ("teacher", "student")
 WORDS = 10
 
 
