@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from distil_lib.initialization import select_layers
 from distil_lib.pages.exercises import Exercise, drawn
 
 
@@ -12,10 +13,12 @@ def student_positions(positions: Tensor, types: Tensor, skipped: int) -> Tensor:
 
 EXERCISES = {
     "ex-04-1": Exercise(
-        answer=[0, 4, 7, 11],
+        answer=lambda: select_layers(12, 4, "spread"),
         mistakes={
             "You cut the decimals off. Round to the nearest layer: 11/3 is 3.67.": [0, 3, 7, 11],
-            "That is `alternate`: it never reaches the last layer. `spread` does.": ([0, 3, 6, 9]),
+            "That is `alternate`: it never reaches the last layer. `spread` does.": (
+                lambda: select_layers(12, 4, "alternate")
+            ),
             "You counted from 1. Layers are counted from 0.": [1, 5, 8, 12],
         },
     ),
