@@ -39,20 +39,16 @@ def question_answering(
                 docstring.name.removesuffix(".__init__").rpartition(".")[2] or module.path[-1]
             )
             for parameter in shuffled(sorted(answers), random)[:5] if len(answers) > 1 else ():
-                few = sorted(answers[parameter], key=lambda kind: (len(kinds[kind]), kind))
-                start, text = answers[parameter][few[0]]
-                row = {
-                    "question": QUESTIONS[few[0]].format(parameter=parameter, function=function),
-                    "context": context,
-                    "kind": few[0],
-                }
-                name = hashlib.sha256(
-                    f"{module.name} {docstring.name} {row['question']}".encode()
-                ).hexdigest()[:16]
-                kinds[few[0]].append(
-                    row
-                    | {
-                        "id": name,
+                kind = min(answers[parameter], key=lambda kind: (len(kinds[kind]), kind))
+                start, text = answers[parameter][kind]
+                question = QUESTIONS[kind].format(parameter=parameter, function=function)
+                place = f"{module.name} {docstring.name} {question}"
+                kinds[kind].append(
+                    {
+                        "question": question,
+                        "context": context,
+                        "kind": kind,
+                        "id": hashlib.sha256(place.encode()).hexdigest()[:16],
                         "answers": {"text": [text], "answer_start": [start]},
                         "document": module.name,
                     }
