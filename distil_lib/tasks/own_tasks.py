@@ -34,11 +34,6 @@ MEASURED = MappingProxyType(
 KEYS = ("source", "text", "label", "metric", "labels", "splits")
 
 
-def is_task_file(name: str) -> bool:
-    """Whether a task is named by a YAML file."""
-    return name.lower().endswith((".yaml", ".yml"))
-
-
 def read_task_declaration(file: str | Path) -> Task:
     """The task that a YAML file declares, named as the file is.
 

@@ -26,7 +26,7 @@ from distil_lib.tasks import documentation as documentation_tasks
 from distil_lib.tasks.columns import check_two_classes, uniform, with_labels
 from distil_lib.tasks.documentation_pairs import PACKAGES
 from distil_lib.tasks.local_files import read_task_files
-from distil_lib.tasks.own_tasks import is_task_file, read_task_declaration
+from distil_lib.tasks.own_tasks import read_task_declaration
 from distil_lib.tasks.task import Task
 from distil_lib.text.sources import check_no_folder
 
@@ -113,7 +113,7 @@ def find_task(name: str | Task) -> Task:
         return name
     if name in TASKS:
         return TASKS[name]
-    if is_task_file(name):
+    if name.lower().endswith((".yaml", ".yml")):
         return read_task_declaration(name)
     plain = name.lower().replace("_", "-")
     bare = {task.replace("-", ""): task for task in TASKS}
@@ -203,10 +203,12 @@ def _from_hub(task: Task) -> Mapping[str, Dataset]:
         ) from error
 
 
-def fingerprint(data: DatasetDict) -> str:
-    """A hash of every row of every split: which data a result was measured on."""
-    digest = hashlib.sha256()
-    for split in sorted(data):
-        for batch in data[split].iter(1000):
+def fingerprints(data: Mapping[str, Dataset]) -> dict[str, str]:
+    """Of each split a hash of all its rows: which data a result was measured on."""
+    found = {}
+    for split, rows in data.items():
+        digest = hashlib.sha256()
+        for batch in rows.iter(1000):
             digest.update(json.dumps([split, batch], sort_keys=True, ensure_ascii=False).encode())
-    return digest.hexdigest()[:16]
+        found[split] = digest.hexdigest()[:16]
+    return found
