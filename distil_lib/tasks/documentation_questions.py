@@ -69,8 +69,8 @@ def section(docstring: Docstring) -> tuple[str, dict[str, dict[str, tuple[int, s
     context = ""
     answers: dict[str, dict[str, tuple[int, str]]] = {}
     for parameter in docstring.parameters:
-        kind = f" : {parameter.type}" if parameter.type else ":"
-        entry = f"{parameter.name}{kind}{'.' if parameter.type else ''} {parameter.description}"
+        head = f"{parameter.name} : {parameter.type}." if parameter.type else f"{parameter.name}:"
+        entry = f"{head} {parameter.description}"
         if len((context + entry).split()) > SECTION_WORDS:
             break
         begin = len(context) + (1 if context else 0)
@@ -84,5 +84,6 @@ def section(docstring: Docstring) -> tuple[str, dict[str, dict[str, tuple[int, s
             found["type"] = (begin + len(parameter.name) + 3, kind)
         if default := DEFAULT.search(entry, len(parameter.name)):
             found["default"] = (begin + default.start(1), default[1])
-        answers[parameter.name] = {kind: span for kind, span in found.items() if span[1]}
-    return context, {name: found for name, found in answers.items() if found}
+        if given := {kind: span for kind, span in found.items() if span[1]}:
+            answers[parameter.name] = given
+    return context, answers

@@ -27,7 +27,7 @@ from distil_lib.tasks.columns import check_two_classes, uniform, with_labels
 from distil_lib.tasks.documentation_pairs import PACKAGES
 from distil_lib.tasks.local_files import read_task_files
 from distil_lib.tasks.own_tasks import read_task_declaration
-from distil_lib.tasks.task import Task
+from distil_lib.tasks.task import KINDS, Task
 from distil_lib.text.sources import check_no_folder
 
 
@@ -46,9 +46,7 @@ def _glue(
 def _documentation(
     name: str, text: tuple[str, ...], metric: str = "accuracy", labels: tuple[str, ...] = ()
 ) -> Task:
-    kind = "regression"
-    if labels or "question" in text:
-        kind = "classification" if labels else "question answering"
+    kind = next(kind for kind, metrics in KINDS.items() if metric in metrics)
     source = "distil_lib.tasks.documentation"
     return Task(name, kind, text, metric, source, labels=labels, evaluation=("test",))
 
