@@ -120,9 +120,8 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
 
 
 def _name_outputs(config: PreTrainedConfig, task: Task) -> None:
-    for_task = getattr(config, "for_task", None)  # of this library's own model types
-    if for_task is not None:
-        for_task(task.kind, len(task.text))
+    if hasattr(config, "for_task"):  # of this library's own model types
+        config.for_task(task.kind, len(task.text))
     if task.kind == "question answering":
         return
     config.id2label = dict(enumerate(task.labels or ["score"]))

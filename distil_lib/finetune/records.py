@@ -42,23 +42,20 @@ def read_record(path: str | Path) -> dict:
     """
     try:
         record = read_json(Path(path))
+        fault = _fault(record)
     except UserError as error:
-        raise _no_record(path, error.problem.rstrip(".")) from error
-    if fault := _fault(record):
-        raise _no_record(path, fault)
+        fault = error.problem.rstrip(".")
+    if fault:
+        raise UserError(
+            f"{path} is no result of fine-tuning ({fault}).",
+            "Pass a file that `python -m distil_lib.finetune` wrote.",
+        )
     if contradiction := _contradiction(record):
         raise UserError(
             f"{path} contradicts itself: {contradiction}.",
             "It was altered or damaged: take the one that was written, or measure again.",
         )
     return record
-
-
-def _no_record(path: str | Path, reason: str) -> UserError:
-    return UserError(
-        f"{path} is no result of fine-tuning ({reason}).",
-        "Pass a file that `python -m distil_lib.finetune` wrote.",
-    )
 
 
 def _fault(record: Mapping[str, Any]) -> str:
