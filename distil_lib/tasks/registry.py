@@ -9,7 +9,6 @@ GLUE, IMDb and SQuAD 1.1 are the paper's (Sanh et al. 2019, Tables 1 and 2); the
 are described in `documentation`. What a task is: `task.Task`.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import datasets
 from datasets import Dataset, DatasetDict
 
+from distil_lib.common.cli import near
 from distil_lib.common.hub import LOADING_ERRORS
 from distil_lib.errors import UserError
 from distil_lib.tasks import documentation as documentation_tasks
@@ -113,12 +113,8 @@ def find_task(name: str | Task) -> Task:
         return TASKS[name]
     if name.lower().endswith((".yaml", ".yml")):
         return read_task_declaration(name)
-    plain = name.lower().replace("_", "-")
-    bare = {task.replace("-", ""): task for task in TASKS}
-    similar = difflib.get_close_matches(plain.replace("-", ""), bare, n=1, cutoff=0.6)
-    meant = f" Did you mean {bare[similar[0]]!r}?" if similar else ""
     raise UserError(
-        f"There is no task {name!r}.{meant}",
+        f"There is no task {name!r}. {near(name.lower(), TASKS)}".rstrip(),
         f"Choose from {', '.join(TASKS)}, or name a YAML file that declares a task.",
     )
 
