@@ -25,6 +25,7 @@ from distil_lib.errors import UserError
 from distil_lib.finetune.records import join_numbers
 from distil_lib.finetune.trainer import forward
 from distil_lib.tasks import squad
+from distil_lib.tasks.local_files import NAMED
 from distil_lib.tasks.task import Task
 
 
@@ -178,9 +179,6 @@ class Split:
                 for answer, references in pairs
             ]
         return join_numbers(answers)
-
-
-NAMED = ("mnli", "qnli", "rte")  # GLUE wants numbers of all others, of WNLI too
 
 
 def write_predictions(split: Split, answers: Sequence, file: Path) -> None:

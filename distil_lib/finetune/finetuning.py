@@ -41,7 +41,7 @@ from distil_lib.finetune.models import (
 from distil_lib.finetune.records import join_numbers
 from distil_lib.finetune.trainer import TaskTrainer
 from distil_lib.masking import random_stream
-from distil_lib.tasks.registry import TASKS, find_task, fingerprint, load_task
+from distil_lib.tasks.registry import TASKS, find_task, fingerprints, load_task
 
 
 def drawn_rows(rows: Dataset, number: int) -> Dataset:
@@ -105,11 +105,7 @@ class Finetuning:
             )
         if "train" in data:
             data["train"] = drawn_rows(data["train"], config.train_rows)
-        self.data = {
-            split: fingerprint(DatasetDict({split: data[split]}))
-            for split in data
-            if split in self.reported
-        }
+        self.data = fingerprints({name: data[name] for name in data if name in self.reported})
         return data
 
     def _load_teacher(self, name: str) -> None:

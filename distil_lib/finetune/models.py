@@ -120,9 +120,8 @@ def load_task_model(name: str, task: Task, seed: int | None = None) -> PreTraine
 
 
 def _name_outputs(config: PreTrainedConfig, task: Task) -> None:
-    for_task = getattr(config, "for_task", None)  # of this library's own model types
-    if for_task is not None:
-        for_task(task.kind, len(task.text))
+    if hasattr(config, "for_task"):  # of this library's own model types
+        config.for_task(task.kind, len(task.text))
     if task.kind == "question answering":
         return
     config.id2label = dict(enumerate(task.labels or ["score"]))
@@ -179,15 +178,13 @@ def check_same_tokenizer(
 
     A teacher of start and end positions counts tokens.
     """
-    rules = []
-    for tokenizer in (mine, teachers):
-        rule = json.loads(tokenizer.backend_tokenizer.to_str())
-        # Padding and truncation are those of the last call, not of the text.
-        rules.append({part: rule[part] for part in rule if part not in ("padding", "truncation")})
-    if rules[0] != rules[1]:
-        different = ", ".join(part for part in rules[0] if rules[0][part] != rules[1].get(part))
+    one, other = (json.loads(t.backend_tokenizer.to_str()) for t in (mine, teachers))
+    different = [part for part in one if one[part] != other.get(part)]
+    # Padding and truncation are those of the last call, not of the text.
+    if different := [part for part in different if part not in ("padding", "truncation")]:
         raise UserError(
-            f"The teacher {name} has another tokenizer than the model ({different} differ).",
+            f"The teacher {name} has another tokenizer than the model ({', '.join(different)} "
+            "differ).",
             "Teacher and student must share a tokenizer: distil the student from a teacher of its "
             "own family.",
         )

@@ -42,23 +42,20 @@ def read_record(path: str | Path) -> dict:
     """
     try:
         record = read_json(Path(path))
+        fault = _fault(record)
     except UserError as error:
-        raise _no_record(path, error.problem.rstrip(".")) from error
-    if fault := _fault(record):
-        raise _no_record(path, fault)
+        fault = error.problem.rstrip(".")
+    if fault:
+        raise UserError(
+            f"{path} is no result of fine-tuning ({fault}).",
+            "Pass a file that `python -m distil_lib.finetune` wrote.",
+        )
     if contradiction := _contradiction(record):
         raise UserError(
             f"{path} contradicts itself: {contradiction}.",
             "It was altered or damaged: take the one that was written, or measure again.",
         )
     return record
-
-
-def _no_record(path: str | Path, reason: str) -> UserError:
-    return UserError(
-        f"{path} is no result of fine-tuning ({reason}).",
-        "Pass a file that `python -m distil_lib.finetune` wrote.",
-    )
 
 
 def _fault(record: Mapping[str, Any]) -> str:
@@ -112,12 +109,12 @@ def _contradiction(record: Mapping[str, Any]) -> str:
     for split, figures in median_and_quartiles(record).items() if summary else ():
         for name, expected in figures.items():
             try:
-                of_it = summary[split][name]
-                if all(abs(of_it[key] - expected[key]) <= 1e-6 for key in expected):
-                    continue
+                given = summary[split][name]
+                agree = all(abs(given[key] - expected[key]) <= 1e-6 for key in expected)
             except (KeyError, TypeError):
-                pass
-            return f"its summary of {name} on {split} is not that of its seeds"
+                agree = False
+            if not agree:
+                return f"its summary of {name} on {split} is not that of its seeds"
     return ""
 
 
@@ -130,17 +127,20 @@ def open_record(path: Path, configuration: Mapping[str, Any]) -> dict:
     if not path.exists():
         return {}
     record = read_record(path)
-    saved, now = record["configuration"], json.loads(json.dumps(configuration))
-    if changed := [name for name in {**saved, **now} if saved.get(name) != now.get(name)]:
-        difference = ", ".join(
-            f"{name} was {saved.get(name)!r} and is {now.get(name)!r}" for name in changed
-        )
+    now = json.loads(json.dumps(configuration))
+    if changed := _differences(record["configuration"], now):
+        words = ", ".join(f"{name} was {saved!r} and is {new!r}" for name, saved, new in changed)
         raise UserError(
-            f"{path} holds results of another configuration: {difference}.",
+            f"{path} holds results of another configuration: {words}.",
             "Choose another file, or delete this one.",
             setting="output",
         )
     return record
+
+
+def _differences(one: Mapping, other: Mapping) -> list[tuple[str, Any, Any]]:
+    """(name, value of one, value of the other) of all that differs."""
+    return [(k, one.get(k), other.get(k)) for k in {**one, **other} if one.get(k) != other.get(k)]
 
 
 def median_and_quartiles(record: Mapping) -> dict[str, dict[str, dict[str, float]]]:
@@ -159,16 +159,13 @@ def median_and_quartiles(record: Mapping) -> dict[str, dict[str, dict[str, float
 def recipe_differences(one: Mapping, other: Mapping) -> list[str]:
     """In which settings two records differ, beside the model: "epochs 1 and 3", ..."""
     recipes = [
-        {name: value for name, value in record["configuration"].items() if name not in OF_THE_MODEL}
-        | {"training rows": record.get("rows", {}).get("train"), "seeds": len(record["seeds"])}
+        {**record["configuration"], "training rows": record.get("rows", {}).get("train")}
+        | {"seeds": len(record["seeds"])}
         for record in (one, other)
     ]
-    names = dict.fromkeys([*recipes[0], *recipes[1]])
+    ignored = OF_THE_MODEL
     # A second teacher's weight and temperature say nothing where there is none.
     if not any(recipe.get("distil_from") for recipe in recipes):
-        names = {name: None for name in names if name not in ("alpha", "temperature")}
-    return [
-        f"{name} {recipes[0].get(name)} and {recipes[1].get(name)}"
-        for name in names
-        if recipes[0].get(name) != recipes[1].get(name)
-    ]
+        ignored |= {"alpha", "temperature"}
+    differences = _differences(*recipes)
+    return [f"{name} {mine} and {its}" for name, mine, its in differences if name not in ignored]

@@ -7,8 +7,7 @@ import numpy as np
 from distil_lib.errors import UserError
 from distil_lib.finetune.records import split_numbers
 from distil_lib.masking import random_stream
-
-CORRELATIONS = ("pearson", "spearman", "Pearson and Spearman")
+from distil_lib.tasks.task import KINDS
 
 
 def weighted_scores(
@@ -28,10 +27,11 @@ def weighted_scores(
     Returns:
         (S,) scores.
     """
-    total = weights.sum()
     if metric == "f1":
-        return predictions @ weights / total
-    if metric in CORRELATIONS:
+        return predictions @ weights / weights.sum()
+    if metric == "matthews":  # of two classes, which are 0 and 1
+        return _correlations(predictions, labels, weights)
+    if metric in KINDS["regression"]:
         figures = []
         if metric != "spearman":
             figures.append(_correlations(predictions, labels, weights))
@@ -40,33 +40,23 @@ def weighted_scores(
             figures.append(_correlations(ranked, _midranks(labels, weights), weights))
         return np.mean(figures, axis=0)
     if metric == "macro F1":
-        return _macro_f1(predictions, labels, weights)
-    accuracy = 100 * (predictions == labels) @ weights / total
+        classes = np.union1d(predictions, labels)
+        f1, occurs = zip(*(_f1(c, predictions, labels, weights) for c in classes), strict=True)
+        return np.sum(f1, axis=0) / np.sum(occurs, axis=0)
+    accuracy = 100 * (predictions == labels) @ weights / weights.sum()
     if metric == "accuracy":
         return accuracy
-    # Binary: true and false positives, false and true negatives.
-    tp, fp, fn, tn = (
-        ((predictions == p) & (labels == y)) @ weights for p, y in ((1, 1), (1, 0), (0, 1), (0, 0))
-    )
-    if metric in ("F1", "accuracy and F1"):
-        f1 = 100 * _quotient(2 * tp, 2 * tp + fp + fn)
-        return f1 if metric == "F1" else (accuracy + f1) / 2
-    if metric == "matthews":
-        return 100 * _quotient(
-            tp * tn - fp * fn, np.sqrt(1.0 * (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-        )
-    raise ValueError(f"no weighted score for {metric!r}")
+    f1, _ = _f1(1, predictions, labels, weights)
+    return f1 if metric == "F1" else (accuracy + f1) / 2
 
 
-def _macro_f1(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The mean F1 of the classes that occur in labels or predictions; classes differ by seed."""
-    scores, present = np.zeros(len(predictions)), np.zeros(len(predictions))
-    for c in np.union1d(predictions, labels):
-        said, true = predictions == c, labels == c
-        both, either = (said & true) @ weights, said @ weights + true @ weights
-        scores += 100 * _quotient(2 * both, either)
-        present += either > 0
-    return scores / present
+def _f1(
+    c: int, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S,) F1 of a class, in points, and whether it occurs in the labels or a seed's answers."""
+    said, true = predictions == c, labels == c
+    either = said @ weights + true @ weights
+    return 100 * _quotient(2 * ((said & true) @ weights), either), either > 0
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ continues at the next one.
 
 import datetime
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +27,13 @@ from distil_lib.common.hardware import (
 from distil_lib.common.paths import locate
 from distil_lib.finetune.config import FinetuneConfig
 from distil_lib.finetune.finetuning import Finetuning
-from distil_lib.finetune.records import median_and_quartiles, open_record, read_record
-from distil_lib.finetune.report import retained_lines, seed_line
-from distil_lib.finetune.retention import check_same_data
+from distil_lib.finetune.records import (
+    median_and_quartiles,
+    open_record,
+    read_record,
+    recipe_differences,
+)
+from distil_lib.finetune.retention import check_same_data, retention
 from distil_lib.training.sharding import check_alone
 
 
@@ -66,7 +70,7 @@ def finetune(config: FinetuneConfig, arguments: Sequence[str] = (), progress: bo
     with locked(path):
         record = _run_seeds(work, path, precision, arguments)
     if teacher is not None:
-        print(retained_lines(record, teacher, str(config.compare_with)), flush=True)
+        print(_retained_lines(record, teacher, str(config.compare_with)), flush=True)
     return record
 
 
@@ -98,5 +102,37 @@ def _run_seeds(work: Finetuning, path: Path, precision: str, arguments: Sequence
         record["summary"] = median_and_quartiles(record)
         write_result(path, record)
         if work.progress:
-            print(seed_line(record, seed), flush=True)
+            print(_seed_line(record, seed), flush=True)
     return record
+
+
+# --------------------------------------------------------------------------- what is printed
+def _seed_line(record: Mapping, seed: int) -> str:
+    """The scores of one seed, its speed, and the median of all seeds so far."""
+    run, split = record["seeds"][str(seed)], record["split"]
+    scores = ", ".join(
+        f"{metric} {score:.1f}"
+        for figures in run["scores"].values()
+        for metric, score in figures.items()
+    )
+    speed = ""
+    if "seconds" in run:
+        speed = f"; {run['tokens_per_second']:,} tokens/s, {run['seconds']:.0f} s"
+    middle = record["summary"][split][record["metric"]]
+    quartiles = f"{middle['median']:.1f} ({middle['q1']:.1f} to {middle['q3']:.1f})"
+    median = f"; median of {len(record['seeds'])} {quartiles}"
+    return f"{record['task']}, seed {seed}: {scores}{speed}{median}"
+
+
+def _retained_lines(record: Mapping, teacher: Mapping, name: str) -> str:
+    """How much of a teacher's score is kept, and a line if the two recipes differ."""
+    kept = retention(record, teacher)
+    difference = f"{kept['difference_low']:+.1f} to {kept['difference_high']:+.1f}"
+    lines = (
+        f"{record['metric']} on {record['split']}: {kept['retention']:.1f}% of {name} "
+        f"({kept['low']:.1f} to {kept['high']:.1f}); "
+        f"difference {kept['difference']:+.1f} points ({difference})"
+    )
+    if differences := recipe_differences(record, teacher):
+        lines += f"\nnote: the recipes differ (this one and {name}): {', '.join(differences)}"
+    return lines

@@ -109,14 +109,13 @@ class TaskTrainer(Trainer):
     def __init__(
         self,
         task: Task,
-        *args: Any,
         teacher: PreTrainedModel | None = None,
         order: Sequence[int] = (),
         alpha: float = 0.5,
         temperature: float = 2.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(**kwargs)
         self.task, self.order, self.alpha, self.temperature = task, list(order), alpha, temperature
         self.teacher = None
         if teacher is not None:

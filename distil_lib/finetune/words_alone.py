@@ -12,8 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import DatasetDict
-
 from distil_lib.common.files import write_result
 from distil_lib.common.hardware import describe_machine
 from distil_lib.common.processes import run_program
@@ -22,7 +20,7 @@ from distil_lib.finetune.features import Split
 from distil_lib.finetune.finetuning import drawn_rows
 from distil_lib.finetune.records import median_and_quartiles, read_record
 from distil_lib.tasks.baselines import baseline_answers
-from distil_lib.tasks.registry import find_task, fingerprint, load_task
+from distil_lib.tasks.registry import find_task, fingerprints, load_task
 
 
 def words_alone(model: dict, arguments: Sequence[str] = ()) -> dict:
@@ -38,8 +36,8 @@ def words_alone(model: dict, arguments: Sequence[str] = ()) -> dict:
     made = model["configuration"]
     task, data = load_task(model["task"], splits=("train", *find_task(model["task"]).evaluation))
     data["train"] = drawn_rows(data["train"], made["train_rows"])
-    fingerprints = {name: fingerprint(DatasetDict({name: rows})) for name, rows in data.items()}
-    if fingerprints != made["data"]:
+    measured = fingerprints(data)
+    if measured != made["data"]:
         raise UserError(
             f"The rows of {task.name} are not those of the model's record.",
             "Fine-tune the model again on today's rows.",
@@ -54,7 +52,7 @@ def words_alone(model: dict, arguments: Sequence[str] = ()) -> dict:
         "metric": task.metric,
         "split": split,
         "command": shlex.join(["python", "-m", "distil_lib.finetune.words_alone", *arguments]),
-        "configuration": {"train_rows": made["train_rows"], "data": fingerprints},
+        "configuration": {"train_rows": made["train_rows"], "data": measured},
         "rows": {name: len(part) for name, part in data.items()},
         "machine": describe_machine(),
         "labels": {split: model["labels"][split]} if model["labels"] else {},

@@ -24,11 +24,10 @@ topic alone does not give them away; in each split the labels are balanced.
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 from datasets import Dataset
@@ -55,8 +54,7 @@ SEED = 0
 SIZES = MappingProxyType({"train": 3000, "validation": 600, "test": 800})
 
 # Of what a maker returns the first `size` rows are taken.
-Maker = Callable[[Sequence[SourceModule], np.random.Generator, int], list[Row]]
-MAKERS: Mapping[str, Maker] = MappingProxyType(
+MAKERS = MappingProxyType(
     {
         "doc-acceptability": acceptability,
         "doc-package": package,

@@ -87,14 +87,10 @@ def same_docstring(
     for module in modules:
         long = [d for d in module.docstrings if len(d.paragraphs) > 1]
         for first, second, label in _pairs(module, long, random):
-            i, j = (
-                random.integers(len(first.paragraphs) - 1),
-                random.integers(len(second.paragraphs) - 1),
-            )
-            row = {
-                "text_a": first.paragraphs[i],
-                "text_b": second.paragraphs[(i if label else j) + 1],
-            }
+            i = random.integers(len(first.paragraphs) - 1)
+            j = random.integers(len(second.paragraphs) - 1)
+            after = second.paragraphs[(i if label else j) + 1]
+            row = {"text_a": first.paragraphs[i], "text_b": after}
             rows.append(row | {"label": label, "document": module.name})
     return _alternating(rows, random)
 
@@ -163,9 +159,7 @@ def module_similarity(
             if frozenset((i, j)) in met:
                 continue
             met.add(frozenset((i, j)))
-            texts = {
-                name: _excerpt(modules[k], random) for name, k in (("text_a", i), ("text_b", j))
-            }
+            texts = {"text_a": _excerpt(modules[i], random), "text_b": _excerpt(modules[j], random)}
             document = f"{modules[i].name} {modules[j].name}"
             label = path_similarity(paths[i], paths[j])
             rows.append({**texts, "label": label, "document": document})

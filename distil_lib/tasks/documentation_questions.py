@@ -39,20 +39,16 @@ def question_answering(
                 docstring.name.removesuffix(".__init__").rpartition(".")[2] or module.path[-1]
             )
             for parameter in shuffled(sorted(answers), random)[:5] if len(answers) > 1 else ():
-                few = sorted(answers[parameter], key=lambda kind: (len(kinds[kind]), kind))
-                start, text = answers[parameter][few[0]]
-                row = {
-                    "question": QUESTIONS[few[0]].format(parameter=parameter, function=function),
-                    "context": context,
-                    "kind": few[0],
-                }
-                name = hashlib.sha256(
-                    f"{module.name} {docstring.name} {row['question']}".encode()
-                ).hexdigest()[:16]
-                kinds[few[0]].append(
-                    row
-                    | {
-                        "id": name,
+                kind = min(answers[parameter], key=lambda kind: (len(kinds[kind]), kind))
+                start, text = answers[parameter][kind]
+                question = QUESTIONS[kind].format(parameter=parameter, function=function)
+                place = f"{module.name} {docstring.name} {question}"
+                kinds[kind].append(
+                    {
+                        "question": question,
+                        "context": context,
+                        "kind": kind,
+                        "id": hashlib.sha256(place.encode()).hexdigest()[:16],
                         "answers": {"text": [text], "answer_start": [start]},
                         "document": module.name,
                     }
@@ -73,8 +69,8 @@ def section(docstring: Docstring) -> tuple[str, dict[str, dict[str, tuple[int, s
     context = ""
     answers: dict[str, dict[str, tuple[int, str]]] = {}
     for parameter in docstring.parameters:
-        kind = f" : {parameter.type}" if parameter.type else ":"
-        entry = f"{parameter.name}{kind}{'.' if parameter.type else ''} {parameter.description}"
+        head = f"{parameter.name} : {parameter.type}." if parameter.type else f"{parameter.name}:"
+        entry = f"{head} {parameter.description}"
         if len((context + entry).split()) > SECTION_WORDS:
             break
         begin = len(context) + (1 if context else 0)
@@ -88,5 +84,6 @@ def section(docstring: Docstring) -> tuple[str, dict[str, dict[str, tuple[int, s
             found["type"] = (begin + len(parameter.name) + 3, kind)
         if default := DEFAULT.search(entry, len(parameter.name)):
             found["default"] = (begin + default.start(1), default[1])
-        answers[parameter.name] = {kind: span for kind, span in found.items() if span[1]}
-    return context, {name: found for name, found in answers.items() if found}
+        if given := {kind: span for kind, span in found.items() if span[1]}:
+            answers[parameter.name] = given
+    return context, answers

@@ -18,18 +18,9 @@ PREPOSITIONS = frozenset("of in to for with from by on at as into".split())
 MODALS = frozenset("can will must should may cannot could would".split())
 FORMS = MappingProxyType(
     {
-        "is": "are",
-        "are": "is",
-        "was": "were",
-        "were": "was",
-        "has": "have",
-        "have": "has",
-        "does": "do",
-        "do": "does",
-        "a": "an",
-        "an": "a",
-        "this": "these",
-        "these": "this",
+        word: other
+        for pair in "is/are was/were has/have does/do a/an this/these".split()
+        for word, other in (pair.split("/"), pair.split("/")[::-1])
     }
 )
 PLAIN_WORD = re.compile(r"[A-Za-z][a-z'’-]*[,;:]?")
@@ -60,22 +51,13 @@ def corruptions(sentence: str) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {"swap": [], "form": []}
     for i in range(1, len(words) - 1):
         word, after = words[i], words[i + 1]
-        if (
-            word in DETERMINERS | PREPOSITIONS
-            and after.isalpha()
-            and after != word
-            and i + 2 < len(words)
-        ):
-            found["swap"].append(
-                (f"swap {i}", " ".join([*words[:i], after, word, *words[i + 2 :]]))
-            )
+        movable = word in DETERMINERS | PREPOSITIONS and i + 2 < len(words)
+        if movable and after.isalpha() and after != word:
+            swapped = " ".join([*words[:i], after, word, *words[i + 2 :]])
+            found["swap"].append((f"swap {i}", swapped))
         other = FORMS.get(word)
-        if (
-            words[i - 1] in MODALS
-            and word.isalpha()
-            and word not in ("not", "also", "only", "no", "be")
-            and word[-1] not in "sy"
-        ):
+        verb = word.isalpha() and word not in ("not", "also", "only", "no", "be")
+        if words[i - 1] in MODALS and verb and word[-1] not in "sy":
             other = word + "s"
         if other:
             found["form"].append((f"form {i}", " ".join([*words[:i], other, *words[i + 1 :]])))

@@ -105,18 +105,16 @@ def read_modules(
     Raises:
         UserError: if none of the packages is installed.
     """
-    parts: dict[str, list[SourceModule]] = {split: [] for split in shares}
-    files: dict[str, list[dict]] = {split: [] for split in shares}
-    for file in documentation_files(packages):
-        if split := suite_split(file["name"], shares):
-            files[split].append(file)
+    parts: dict[str, list[SourceModule]] = {}
+    files = [(suite_split(row["name"], shares), row) for row in documentation_files(packages)]
     seen: set[str] = set()
-    for split, part in files.items():
-        for file in part:
-            if (path := Path(file["path"])).is_file() and (
-                docstrings := tuple(_fresh(parse(path.read_bytes()), seen))
-            ):
-                parts[split].append(SourceModule(file["name"], docstrings))
+    for split in shares:
+        modules = (
+            SourceModule(row["name"], tuple(_fresh(parse(Path(row["path"]).read_bytes()), seen)))
+            for of, row in files
+            if of == split and Path(row["path"]).is_file()
+        )
+        parts[split] = [module for module in modules if module.docstrings]
     return parts
 
 
@@ -138,41 +136,29 @@ def parse(source: bytes | str) -> list[Docstring]:
     return [] if tree is None else list(_walk(tree, ""))
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINED = (ast.ClassDef, *FUNCTIONS)
+
+
 def _walk(node: ast.AST, name: str) -> Iterator[Docstring]:
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (
-        text := ast.get_docstring(node)
-    ):
-        yield Docstring(
-            name,
-            _arguments(node) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else None,
-            tuple(paragraphs(text)),
-            tuple(parameters(text)),
-        )
+    if isinstance(node, (ast.Module, *DEFINED)) and (text := ast.get_docstring(node)):
+        arguments = _arguments(node.args) if isinstance(node, FUNCTIONS) else None
+        yield Docstring(name, arguments, tuple(paragraphs(text)), tuple(parameters(text)))
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        if isinstance(child, DEFINED):
             yield from _walk(child, f"{name}.{child.name}".lstrip("."))
         elif isinstance(child, (ast.If, ast.Try, ast.With)):
             yield from _walk(child, name)
 
 
-def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    arguments = node.args  # changed in place: nobody reads the tree again
-    every = [
-        *arguments.posonlyargs,
-        *arguments.args,
-        *arguments.kwonlyargs,
-        arguments.vararg,
-        arguments.kwarg,
-    ]
-    for argument in every:
-        if argument is not None:
+def _arguments(arguments: ast.arguments) -> str:
+    # Changed in place: nobody reads the tree again.
+    for argument in ast.walk(arguments):
+        if isinstance(argument, ast.arg):
             argument.annotation = None
     for group in (arguments.posonlyargs, arguments.args):
-        if (
-            group
-            and group[0].arg in ("self", "cls")
-            and len(arguments.defaults) < len(arguments.posonlyargs + arguments.args)
-        ):
+        without_default = len(arguments.posonlyargs + arguments.args) - len(arguments.defaults)
+        if group and group[0].arg in ("self", "cls") and without_default > 0:
             del group[0]
     return ast.unparse(arguments)
 

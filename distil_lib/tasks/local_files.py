@@ -2,8 +2,8 @@
 
     splits = read_task_files(find_task("mnli"), "data/glue", ["train", "validation_matched"])
 
-The folder is GLUE's whole archive (CoLA/, SST-2/, ...) or the folder of the task itself. Columns
-and labels are those of `nyu-mll/glue` on the Hub: entailment 0, neutral 1, contradiction 2;
+The folder is GLUE's whole archive (CoLA/, SST-2/, ...) or the folder of the task itself. Texts and
+labels are those of `nyu-mll/glue` on the Hub: entailment 0, neutral 1, contradiction 2;
 entailment 0, not_entailment 1; label -1 in a test split. Any task may also come as CSV, TSV, JSONL
 or Parquet files in its own columns: `train.csv`, or shards `train-0.parquet`, `train-1.parquet`.
 
@@ -14,7 +14,7 @@ import io
 import json
 import reprlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -41,41 +41,32 @@ class Layout:
 
     Attributes:
         folder: in GLUE's archive.
-        columns: from the Hub's name to the file's.
         label: the file's label column.
-        names: its words in the order of the ids, or () for numbers.
+        text: its text columns where they have other names than on the Hub.
         headless: the columns of files without a header.
     """
 
     folder: str
-    columns: Mapping[str, str]
     label: str = "label"
-    names: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
     headless: tuple[str, ...] = ()
 
 
-PAIR = MappingProxyType({"sentence1": "sentence1", "sentence2": "sentence2"})
-ENTAILED = ("entailment", "not_entailment")
 LAYOUTS = MappingProxyType(
     {
-        "cola": Layout(
-            "CoLA", {"sentence": "sentence"}, headless=("source", "label", "mark", "sentence")
-        ),
-        "mnli": Layout(
-            "MNLI",
-            {"premise": "sentence1", "hypothesis": "sentence2"},
-            "gold_label",
-            ("entailment", "neutral", "contradiction"),
-        ),
-        "mrpc": Layout("MRPC", {"sentence1": "#1 String", "sentence2": "#2 String"}, "Quality"),
-        "qnli": Layout("QNLI", {"question": "question", "sentence": "sentence"}, names=ENTAILED),
-        "qqp": Layout("QQP", {"question1": "question1", "question2": "question2"}, "is_duplicate"),
-        "rte": Layout("RTE", PAIR, names=ENTAILED),
-        "sst2": Layout("SST-2", {"sentence": "sentence"}),
-        "stsb": Layout("STS-B", PAIR, "score"),
-        "wnli": Layout("WNLI", PAIR),
+        "cola": Layout("CoLA", headless=("source", "label", "mark", "sentence")),
+        "mnli": Layout("MNLI", "gold_label", ("sentence1", "sentence2")),
+        "mrpc": Layout("MRPC", "Quality", ("#1 String", "#2 String")),
+        "qnli": Layout("QNLI"),
+        "qqp": Layout("QQP", "is_duplicate"),
+        "rte": Layout("RTE"),
+        "sst2": Layout("SST-2"),
+        "stsb": Layout("STS-B", "score"),
+        "wnli": Layout("WNLI"),
     }
 )
+# Whose labels GLUE writes as words; those of all others are numbers, of WNLI too.
+NAMED = ("mnli", "qnli", "rte")
 
 
 def read_task_files(task: Task, data_dir: str | Path, splits: Sequence[str]) -> dict[str, Dataset]:
@@ -137,13 +128,8 @@ def _read(task: Task, split: str, files: list[Path]) -> Dataset:
     try:
         for file in files:
             parts.append(_read_one(task, split, file))
-    except (
-        OSError,
-        ValueError,  # of JSON, of pandas, and of bytes that are not UTF-8
-        pyarrow.ArrowException,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    # A `ValueError` is one of JSON, of pandas, or of bytes that are not UTF-8.
+    except (OSError, ValueError, pyarrow.ArrowException, OverflowError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -169,7 +155,7 @@ def _read_one(task: Task, split: str, file: Path) -> Dataset:
     if kind == "parquet":
         return _from_parquet(file)
     if task.name in LAYOUTS and kind in ("tsv", "txt"):
-        return Dataset.from_list(list(_glue_rows(task.name, split, file)))
+        return Dataset.from_list(list(_glue_rows(task, split, file)))
     if kind == "json":
         return Dataset.from_list(list(squad.read_questions(file)))
     if kind == "jsonl":
@@ -250,8 +236,9 @@ def _typed(values: list, column: str, file: Path) -> list:
 
 
 # ------------------------------------------------------------------------------------------ GLUE
-def _glue_rows(name: str, split: str, file: Path) -> Iterator[dict]:
-    layout = LAYOUTS[name]
+def _glue_rows(task: Task, split: str, file: Path) -> Iterator[dict]:
+    layout = LAYOUTS[task.name]
+    texts = dict(zip(task.text, layout.text or task.text, strict=False))
     # Not `splitlines`: some sentences hold U+0085 and similar characters. Quotation marks have no
     # meaning in these files, so a tab is all that separates columns.
     lines = file.read_text(encoding="utf-8-sig").split("\n")
@@ -259,22 +246,21 @@ def _glue_rows(name: str, split: str, file: Path) -> Iterator[dict]:
     test = split.startswith("test")
     header = list(layout.headless) if layout.headless and not test else next(table, [])
     labelled = layout.label in header
-    needed = [*layout.columns.values(), *([layout.label] if labelled or not test else [])]
+    needed = [*texts.values(), *([layout.label] if labelled or not test else [])]
     if missing := [column for column in needed if column not in header]:
         raise UserError(
             f"{file} has no column {', '.join(missing)}; it has {', '.join(header)}.",
             "Pass GLUE's files as they were downloaded.",
         )
-    wanted = _mrpc_ids(split, file)
+    of_dev = _mrpc_dev_ids(file)
     broken = number = 0
     for number, values in enumerate(table, start=1):
         row = dict(zip(header, values, strict=False))
         if any(row.get(column) is None for column in needed):
             broken += 1
-        elif wanted is None or wanted((row["#1 ID"], row["#2 ID"])):
-            texts = {column: row[original] for column, original in layout.columns.items()}
-            label = _label(row[layout.label], layout, file, number) if labelled else -1
-            yield texts | {"label": label, "idx": number - 1}
+        elif of_dev is None or ((row["#1 ID"], row["#2 ID"]) in of_dev) == (split == "validation"):
+            label = _label(task, row[layout.label], file, number) if labelled else -1
+            yield {name: row[column] for name, column in texts.items()} | {"label": label}
     if broken > max(1, BROKEN_ROWS * (number - 1)):
         raise UserError(
             f"{broken} of {number} rows of {file} lack columns.",
@@ -286,20 +272,21 @@ def _glue_rows(name: str, split: str, file: Path) -> Iterator[dict]:
         )
 
 
-def _label(word: str, layout: Layout, file: Path, row: int) -> int | float:
+def _label(task: Task, word: str, file: Path, row: int) -> int | float:
+    names = task.labels if task.name in NAMED else ()
     try:
-        if layout.names:
-            return layout.names.index(word)
-        return float(word) if layout.label == "score" else int(word)
+        if names:
+            return names.index(word)
+        return float(word) if task.kind == "regression" else int(word)
     except ValueError:
-        expected = ", ".join(layout.names) or "a number"
+        expected = ", ".join(names) or "a number"
         raise UserError(
             f"Row {row} of {file} has the label {reprlib.repr(word)}.", f"Expected is {expected}."
         ) from None
 
 
-def _mrpc_ids(split: str, file: Path) -> Callable[[tuple[str, str]], bool] | None:
-    """For Microsoft's training file: whether a pair of ids is of GLUE's train or dev split."""
+def _mrpc_dev_ids(file: Path) -> set[tuple[str, ...]] | None:
+    """For Microsoft's training file: the pairs of ids that are GLUE's dev split."""
     if file.name != "msr_paraphrase_train.txt":
         return None
     places = [file.parent / name for name in ("dev_ids.tsv", "mrpc_dev_ids.tsv")]
@@ -311,5 +298,4 @@ def _mrpc_ids(split: str, file: Path) -> Callable[[tuple[str, str]], bool] | Non
             "Download it from GLUE.",
         )
     lines = listed.read_text(encoding="utf-8").splitlines()
-    dev = {tuple(line.split("\t")[:2]) for line in lines}
-    return lambda pair: (pair in dev) == (split == "validation")
+    return {tuple(line.split("\t")[:2]) for line in lines}

@@ -22,32 +22,16 @@ from typing import Any
 
 from distil_lib.common.files import read_yaml
 from distil_lib.errors import UserError
-from distil_lib.tasks.task import Task
+from distil_lib.tasks.task import KINDS, Task
 
 # From the name that a file gives to the key of `metrics.METRICS`.
-CLASSIFICATION = MappingProxyType(
-    {
-        "accuracy": "accuracy",
-        "f1": "F1",
-        "macro f1": "macro F1",
-        "accuracy and f1": "accuracy and F1",
-        "matthews": "matthews",
-        "mcc": "matthews",
-    }
-)
-REGRESSION = MappingProxyType(
-    {
-        "pearson": "pearson",
-        "spearman": "spearman",
-        "pearson and spearman": "Pearson and Spearman",
-    }
+REGRESSION = MappingProxyType({metric.lower(): metric for metric in KINDS["regression"]})
+MEASURED = MappingProxyType(
+    {metric.lower(): metric for metric in KINDS["classification"]}
+    | {"mcc": "matthews"}
+    | REGRESSION
 )
 KEYS = ("source", "text", "label", "metric", "labels", "splits")
-
-
-def is_task_file(name: str) -> bool:
-    """Whether a task is named by a YAML file."""
-    return name.lower().endswith((".yaml", ".yml"))
 
 
 def read_task_declaration(file: str | Path) -> Task:
@@ -72,11 +56,11 @@ def read_task_declaration(file: str | Path) -> Task:
     text = _words(path, "text", given["text"], at_most=2)
     metric = _word(path, "metric", given["metric"])
     spelled = metric.casefold().replace("_", " ").replace("-", " ").replace("/", " and ")
-    kind = "classification" if spelled in CLASSIFICATION else "regression"
-    if spelled not in CLASSIFICATION | REGRESSION:
+    kind = "regression" if spelled in REGRESSION else "classification"
+    if spelled not in MEASURED:
         raise UserError(
             f"{path} has the unknown metric {metric[:60]!r}.",
-            f"Choose from {', '.join(CLASSIFICATION | REGRESSION)}.",
+            f"Choose from {', '.join(MEASURED)}.",
         )
     labels = _words(path, "labels", given["labels"]) if "labels" in given else ()
     if labels and (kind == "regression" or len(labels) < 2 or len(set(labels)) < len(labels)):
@@ -98,17 +82,14 @@ def read_task_declaration(file: str | Path) -> Task:
     if len({*text, label}) <= len(text):
         raise UserError(f"{path} names one column twice.", "Texts and label have one each.")
     place = _word(path, "source", given["source"])
-    repository, _, config = place.removeprefix("hub:").partition(":")
-    if on_hub := place.startswith("hub:"):
-        place = ""
-    else:
-        repository, config = "", ""
+    on_hub = place.startswith("hub:")
+    repository, _, config = place.removeprefix("hub:").partition(":") if on_hub else ("", "", "")
     return Task(
         path.stem,
         kind,
         text,
-        (CLASSIFICATION | REGRESSION)[spelled],
-        source=str(given["source"]),
+        MEASURED[spelled],
+        source=place,
         repository=repository,
         config=config,
         folder="" if on_hub else str(path.parent / place),

@@ -9,7 +9,6 @@ GLUE, IMDb and SQuAD 1.1 are the paper's (Sanh et al. 2019, Tables 1 and 2); the
 are described in `documentation`. What a task is: `task.Task`.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,14 +19,15 @@ from typing import Any
 import datasets
 from datasets import Dataset, DatasetDict
 
+from distil_lib.common.cli import near
 from distil_lib.common.hub import LOADING_ERRORS
 from distil_lib.errors import UserError
 from distil_lib.tasks import documentation as documentation_tasks
 from distil_lib.tasks.columns import check_two_classes, uniform, with_labels
 from distil_lib.tasks.documentation_pairs import PACKAGES
 from distil_lib.tasks.local_files import read_task_files
-from distil_lib.tasks.own_tasks import is_task_file, read_task_declaration
-from distil_lib.tasks.task import Task
+from distil_lib.tasks.own_tasks import read_task_declaration
+from distil_lib.tasks.task import KINDS, Task
 from distil_lib.text.sources import check_no_folder
 
 
@@ -46,9 +46,7 @@ def _glue(
 def _documentation(
     name: str, text: tuple[str, ...], metric: str = "accuracy", labels: tuple[str, ...] = ()
 ) -> Task:
-    kind = "regression"
-    if labels or "question" in text:
-        kind = "classification" if labels else "question answering"
+    kind = next(kind for kind, metrics in KINDS.items() if metric in metrics)
     source = "distil_lib.tasks.documentation"
     return Task(name, kind, text, metric, source, labels=labels, evaluation=("test",))
 
@@ -113,14 +111,10 @@ def find_task(name: str | Task) -> Task:
         return name
     if name in TASKS:
         return TASKS[name]
-    if is_task_file(name):
+    if name.lower().endswith((".yaml", ".yml")):
         return read_task_declaration(name)
-    plain = name.lower().replace("_", "-")
-    bare = {task.replace("-", ""): task for task in TASKS}
-    similar = difflib.get_close_matches(plain.replace("-", ""), bare, n=1, cutoff=0.6)
-    meant = f" Did you mean {bare[similar[0]]!r}?" if similar else ""
     raise UserError(
-        f"There is no task {name!r}.{meant}",
+        f"There is no task {name!r}. {near(name.lower(), TASKS)}".rstrip(),
         f"Choose from {', '.join(TASKS)}, or name a YAML file that declares a task.",
     )
 
@@ -203,10 +197,12 @@ def _from_hub(task: Task) -> Mapping[str, Dataset]:
         ) from error
 
 
-def fingerprint(data: DatasetDict) -> str:
-    """A hash of every row of every split: which data a result was measured on."""
-    digest = hashlib.sha256()
-    for split in sorted(data):
-        for batch in data[split].iter(1000):
+def fingerprints(data: Mapping[str, Dataset]) -> dict[str, str]:
+    """Of each split a hash of all its rows: which data a result was measured on."""
+    found = {}
+    for split, rows in data.items():
+        digest = hashlib.sha256()
+        for batch in rows.iter(1000):
             digest.update(json.dumps([split, batch], sort_keys=True, ensure_ascii=False).encode())
-    return digest.hexdigest()[:16]
+        found[split] = digest.hexdigest()[:16]
+    return found

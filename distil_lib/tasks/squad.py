@@ -187,18 +187,15 @@ def encode(
         first reference answer, or both that of [CLS] where the window does not hold all of it.
     """
     stride = min(128, max_length // 3) if stride is None else stride
-    # Tokens of context beside the longest question.
-    room = max_length - min(MAX_QUESTION, max_length // 2) - 3
+    longest = min(MAX_QUESTION, max_length // 2)  # question
+    room = max_length - longest - 3
     if not 0 <= stride < room:
         raise UserError(
             f"Windows of {max_length} tokens cannot overlap by {stride}.",
             f"Beside a question they have room for {room} tokens of context: choose longer ones.",
             setting="max_length",
         )
-    questions = [
-        _shorten(question, tokenizer, min(MAX_QUESTION, max_length // 2))
-        for question in batch["question"]
-    ]
+    questions = [_shorten(question, tokenizer, longest) for question in batch["question"]]
     windows = tokenizer(
         questions,
         batch["context"],
@@ -218,10 +215,9 @@ def encode(
         "end_positions": [],
     }
     for window, row in enumerate(sources):
-        in_context = [part == 1 for part in windows.sequence_ids(window)]
         spans = [
-            span if inside else NOT_CONTEXT
-            for span, inside in zip(offsets[window], in_context, strict=True)
+            span if part == 1 else NOT_CONTEXT
+            for span, part in zip(offsets[window], windows.sequence_ids(window), strict=True)
         ]
         features["offsets"].append(spans)
         if "answers" in batch:
@@ -251,19 +247,13 @@ def _positions(
     text = answers["text"][0]
     start = answers["answer_start"][0] + len(text) - len(text.lstrip())
     end = start + len(text.strip())
-    inside = [
-        token
-        for token, (first, last) in enumerate(spans)
-        if last > start and first < end and last > first >= 0
-    ]
+    inside = [i for i, (a, b) in enumerate(spans) if b > start and a < end and b > a >= 0]
     if not inside:
         return cls, cls
     first, last = inside[0], inside[-1]
     # Of an answer that continues outside, what is left over is more than white space.
-    whole = (
-        not context[start : spans[first][0]].strip() and not context[spans[last][1] : end].strip()
-    )
-    return (first, last) if whole else (cls, cls)
+    outside = context[start : spans[first][0]] + context[spans[last][1] : end]
+    return (cls, cls) if outside.strip() else (first, last)
 
 
 def best_answers(

@@ -14,7 +14,7 @@ from distil_lib.finetune import words_alone
 from distil_lib.finetune.records import join_numbers, read_record
 from distil_lib.finetune.retention import retention
 from distil_lib.tasks.baselines import baselines
-from distil_lib.tasks.registry import TASKS, fingerprint
+from distil_lib.tasks.registry import TASKS, fingerprints
 
 
 def rows(number: int) -> Dataset:
@@ -31,13 +31,8 @@ def model(monkeypatch):
     )
     truth = data["validation"]["label"][:]
     answers = [y if i % 2 else 1 - y for i, y in enumerate(truth)]
-    data_hashes = {
-        name: fingerprint(DatasetDict({name: part}))
-        for name, part in {
-            "train": words_alone.drawn_rows(data["train"], 30),
-            "validation": data["validation"],
-        }.items()
-    }
+    drawn = words_alone.drawn_rows(data["train"], 30)
+    data_hashes = fingerprints({"train": drawn, "validation": data["validation"]})
     return {
         "task": "sst2",
         "metric": "accuracy",
