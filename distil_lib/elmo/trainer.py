@@ -99,11 +99,7 @@ def diverged(what: str, value: object) -> UserError:
 
 
 def new_trainer(
-    config: ElmoPretrainConfig,
-    words: Words,
-    model: ElmoForPreTraining,
-    precision: str,
-    steps: int,
+    config: ElmoPretrainConfig, words: Words, model: ElmoForPreTraining, precision: str, steps: int
 ) -> ElmoTrainer:
     """The Trainer for so many steps, in one process: AdamW, warm-up and linear decay."""
     arguments = one_process(

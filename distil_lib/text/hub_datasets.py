@@ -55,9 +55,7 @@ def hub_documents(
             name, config, split=split, streaming=streaming, revision=revision
         )
         columns = documents.column_names
-        if (
-            columns is None
-        ):  # a stream of CSV or JSON does not know its columns before its first row
+        if columns is None:  # of a stream of CSV or JSON, before its first row is read
             columns = list(next(iter(documents), {}))
     except LOADING_ERRORS as error:
         raise _not_loaded(source, error) from error

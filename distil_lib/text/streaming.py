@@ -25,27 +25,21 @@ class BlockStream:
     A stream is read in shards, made of the files' row groups, however many processes there are.
 
     Args:
-        documents: a streamed dataset with a `text` column, or several: a mixture.
-        weights: the share of the blocks that comes from each of them; by default equal ones.
+        parts: streamed datasets with a `text` column, several of a mixture.
+        weights: the share of the blocks that comes from each part.
     """
 
     def __init__(
         self,
-        documents: IterableDataset | Sequence[IterableDataset],
+        parts: Sequence[IterableDataset],
         tokenizer: PreTrainedTokenizerFast,
         block_size: int,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] = (1.0,),
     ):
-        self.parts = list(documents) if isinstance(documents, Sequence) else [documents]
-        self.weights = list(weights or [1.0] * len(self.parts))
+        self.parts, self.weights = parts, weights
         self.tokenizer, self.block_size = tokenizer, block_size
-        available = min(part.num_shards for part in self.parts)
-        self.num_shards = 1
-        while (
-            self.num_shards < MAX_STREAM_SHARDS
-            and 2 * self.num_shards * FILES_PER_SHARD <= available
-        ):
-            self.num_shards *= 2
+        most = max(min(part.num_shards for part in parts) // FILES_PER_SHARD, 1)
+        self.num_shards = min(2 ** int(math.log2(most)), MAX_STREAM_SHARDS)
 
     def shard(self, index: int, state: dict | None = None) -> "StreamShard | MixtureShard":
         """One part of the stream, from its start or from where `state_dict()` was taken."""
@@ -147,10 +141,7 @@ class MixtureShard:
 
     def state_dict(self) -> dict:
         """Where each part stands, and how many blocks it has given."""
-        return {
-            "parts": [shard.state_dict() for shard in self.shards],
-            "taken": list(self.taken),
-        }
+        return {"parts": [shard.state_dict() for shard in self.shards], "taken": list(self.taken)}
 
 
 class StepWithState(list):

@@ -223,12 +223,6 @@ read.
 
 def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
     output = Path(config.output)
-    if (output / "config.json").exists():
-        raise UserError(
-            f"{output} holds a model, which has a tokenizer of its own.",
-            "Choose another folder.",
-            setting="output",
-        )
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
     if foreign := sorted(names - WRITTEN or (names if "tokenizer.json" not in names else [])):
         raise UserError(

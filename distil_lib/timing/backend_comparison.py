@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.hardware import check_threads
 from distil_lib.errors import UserError
@@ -39,10 +37,6 @@ SYSTEM_OF = {"teacher": "bert-base", "student": "distilbert"}
 ROLES = tuple(SYSTEM_OF)
 
 
-def _random(role: str, size: str) -> PreTrainedModel:
-    return new_model(SYSTEM_OF[role], size, labels=2)
-
-
 def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] = ()) -> dict:
     """The whole record; written to `config.output` if that is not empty.
 
@@ -57,7 +51,10 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
     configs = {role: load_config(name) for role, name in names.items() if name}
     for role in configs:
         load_task_tokenizer(names[role])
-    models = {role: name or _random(role, config.size) for role, name in names.items()}
+    models = {
+        role: name or new_model(SYSTEM_OF[role], config.size, labels=2)
+        for role, name in names.items()
+    }
     configs |= {role: m.config for role, m in models.items() if not isinstance(m, str)}
     if max(config.lengths) > (longest := min(map(positions, configs.values()))):
         raise UserError(

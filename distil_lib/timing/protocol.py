@@ -11,33 +11,23 @@ so that all meet the same machine, and ratios are taken within rounds.
 
 import contextlib
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import patch_environment
 from transformers import logging as transformers_logging
 
 from distil_lib.common.hardware import check_threads, describe_machine
 from distil_lib.errors import UserError
 
-FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx_vnni",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "i8mm",
-    "bf16",
-)
+FLAGS = "avx2 avx512f avx512_vnni avx512_bf16 avx_vnni amx_bf16 amx_int8 asimd i8mm bf16".split()
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -91,9 +81,7 @@ def fastest_visits(
     """
     found: dict[Any, list[float]] = {name: [] for name in visits}
     for text in texts:
-        passes = {
-            name: lambda visit=visit, text=text: visit(text) for name, visit in visits.items()
-        }
+        passes = {name: partial(visit, text) for name, visit in visits.items()}
         for name, seconds in interleaved_rounds(passes, number).items():
             found[name].append(min(seconds))
     return {name: np.array(seconds) for name, seconds in found.items()}
@@ -159,7 +147,7 @@ def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     try:
         with (
-            _environment(dict.fromkeys(POOLS, str(threads))),
+            patch_environment(**dict.fromkeys(POOLS, threads)),  # processes inherit it
             ProcessPoolExecutor(1, context, initializer=_pin, initargs=(threads,)) as process,
         ):
             yield process
@@ -169,19 +157,6 @@ def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
             "Mostly it had too little memory: close other programs, or measure less at once.",
             setting="threads",
         ) from error
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment, which child processes inherit, and restore them."""
-    before = {name: os.environ[name] for name in changes if name in os.environ}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name in changes:
-            os.environ.pop(name, None)
-        os.environ.update(before)
 
 
 def _pin(threads: int) -> None:

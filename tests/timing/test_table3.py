@@ -226,11 +226,7 @@ def test_the_nearest_length_takes_the_place_of_one_that_is_missing():
 
 
 def test_words_and_pieces_are_counted_without_special_tokens(tokenizer):
-    assert (
-        words("It's a file.") == 6
-        and pieces(["[MASK]"], tokenizer) == [1]
-        and pieces([], tokenizer) == []
-    )
+    assert words("It's a file.") == 6 and pieces(["[MASK]"], tokenizer) == [1]
 
 
 # --------------------------------------------------------------------------------------------------
