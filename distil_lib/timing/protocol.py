@@ -1,7 +1,6 @@
 """How everything in this book is timed: interleaved rounds, medians and intervals, pinned threads.
 
-    with pinned_process(threads=1) as process:            # whose libraries have one thread
-        found = process.submit(function, ...).result()
+    found = in_pinned_process(1, function, ...)           # where libraries have one thread
     rounds = interleaved_rounds({"a": pass_of_a, "b": pass_of_b}, rounds=5)
     speedup(rounds["a"], rounds["b"])     # {"median": 1.9, "low": 1.8, "high": 2.0, ...}
 
@@ -12,7 +11,7 @@ so that all meet the same machine, and ratios are taken within rounds.
 import contextlib
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -136,9 +135,8 @@ def sampling_error(seconds: np.ndarray, sizes: np.ndarray, whole: int) -> float:
 
 
 # ------------------------------------------------------------------------------- processes, machine
-@contextlib.contextmanager
-def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
-    """A process that has computed nothing before, whose libraries have so many threads.
+def in_pinned_process(threads: int, function: Callable, *arguments: Any) -> Any:
+    """What a function returns in a process of its own, whose libraries have so many threads.
 
     Raises:
         UserError: the system does not start so many, or has ended the process.
@@ -150,7 +148,7 @@ def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
             patch_environment(**dict.fromkeys(POOLS, threads)),  # processes inherit it
             ProcessPoolExecutor(1, context, initializer=_pin, initargs=(threads,)) as process,
         ):
-            yield process
+            return process.submit(function, *arguments).result()
     except BrokenProcessPool as error:
         raise UserError(
             f"The system has ended the process that measures with {threads} thread(s).",

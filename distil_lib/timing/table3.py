@@ -35,8 +35,8 @@ from distil_lib.pages.paper_numbers import table
 from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.timing.protocol import (
     describe_cpu,
+    in_pinned_process,
     interleaved_rounds,
-    pinned_process,
     quartiles,
     sampling_error,
     speedup,
@@ -203,8 +203,7 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
         "threads": {},
     }
     for threads in dict.fromkeys(config.threads):
-        with pinned_process(threads) as process:
-            record["threads"][str(threads)] = process.submit(measure, config, texts).result()
+        record["threads"][str(threads)] = in_pinned_process(threads, measure, config, texts)
     if config.output:
         write_result(Path(config.output), record)
     return record
