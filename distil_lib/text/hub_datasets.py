@@ -34,8 +34,7 @@ def hub_size(source: Source, revisions: Mapping[str, str]) -> int:
 def fits_on_disk(size: int) -> bool:
     """Whether data of this size, with the copies made of it, leave half of the disk free."""
     place = Path(datasets.config.HF_DATASETS_CACHE)
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = next(folder for folder in (place, *place.parents) if folder.exists())
     return 2 * size <= shutil.disk_usage(place).free
 
 

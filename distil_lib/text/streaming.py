@@ -25,7 +25,7 @@ class BlockStream:
     A stream is read in shards, made of the files' row groups, however many processes there are.
 
     Args:
-        parts: streamed datasets with a `text` column, several of a mixture.
+        parts: streamed datasets with a `text` in every row, several of a mixture.
         weights: the share of the blocks that comes from each part.
     """
 
@@ -94,12 +94,8 @@ class StreamShard:
             batch = next(self.reader, None)
             if batch is not None:
                 self.after = self.documents.state_dict()
-                texts = [text for text in batch["text"] if text]
-                self.blocks = [
-                    b
-                    for tokens in (tokenize(texts, self.stream.tokenizer) if texts else [])
-                    for b in self.packer(tokens)
-                ]
+                token_lists = tokenize(batch["text"], self.stream.tokenizer)
+                self.blocks = [block for tokens in token_lists for block in self.packer(tokens)]
             elif self.number == 0:
                 raise UserError(
                     "A part of the stream does not fill a block.",
@@ -178,12 +174,11 @@ class StreamBatches(TorchIterableDataset):
 
     def __iter__(self) -> Iterator[StepWithState]:
         num_shards = self.stream.num_shards
-        needed = [
-            index
-            for index in range(num_shards)
-            if (index - self.rank) % math.gcd(num_shards, self.world) == 0
-        ]
-        shards = {index: self.stream.shard(index, self.state.get(str(index))) for index in needed}
+        apart = math.gcd(num_shards, self.world)
+        shards = {
+            index: self.stream.shard(index, self.state.get(str(index)))
+            for index in range(self.rank % apart, num_shards, apart)
+        }
         for step in itertools.count(self.start):
             rows = []
             for place in range(step * self.batch_size, (step + 1) * self.batch_size):
@@ -200,13 +195,6 @@ class StreamBatches(TorchIterableDataset):
             yield made
 
     def _micro_batch(self, rows: list[tuple[np.ndarray, int, int]]) -> MicroBatch:
-        blocks, numbers, epochs = (
-            zip(*rows, strict=True) if rows else ([np.zeros(self.stream.block_size)], [0], [0])
-        )
-        return mask_blocks(
-            np.asarray(blocks),
-            np.asarray(numbers),
-            np.asarray(epochs),
-            self.masking,
-            empty=not rows,
-        )
+        kept = rows or [(np.zeros(self.stream.block_size), 0, 0)]  # a block that does not count
+        blocks, numbers, epochs = map(np.asarray, zip(*kept, strict=True))
+        return mask_blocks(blocks, numbers, epochs, self.masking, empty=not rows)
