@@ -58,7 +58,6 @@ def score(config: BackendComparisonConfig, role: str, name: str, folder: Path) -
     task = find_task(config.task)
     split_name = task.evaluation[0]
     rows = load_task(task, config.data_dir, [split_name])[1][split_name]
-    rows = rows.select(range(min(config.rows or len(rows), len(rows))))
     tokenizer = load_task_tokenizer(name)
     model_config = AutoConfig.from_pretrained(folder / "checkpoint")
     length = text_length(0, task, positions(model_config), name)

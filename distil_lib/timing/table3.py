@@ -193,17 +193,18 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
         check_writable(Path(config.output), new=True)
     check_threads(max(config.threads))  # not after an hour with fewer
     texts, described = load_texts(config)
-    record: dict[str, Any] = {
+    record = {
         "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "configuration": asdict(config),
         "texts": described,
         "padding": "none" if config.batch == 1 else "to the longest of the batch",
         "machine": describe_cpu(),
-        "threads": {},
+        "threads": {
+            str(threads): in_pinned_process(threads, measure, config, texts)
+            for threads in dict.fromkeys(config.threads)
+        },
     }
-    for threads in dict.fromkeys(config.threads):
-        record["threads"][str(threads)] = in_pinned_process(threads, measure, config, texts)
     if config.output:
         write_result(Path(config.output), record)
     return record
