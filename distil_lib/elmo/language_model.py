@@ -70,13 +70,10 @@ def perplexities(
     model: ElmoForPreTraining, words: Words, texts: Sequence[np.ndarray], batch_size: int
 ) -> tuple[float, float]:
     """From the left and from the right: e to the mean loss over all words, not over batches."""
-    was_training = model.training
-    model.eval()
     sums, count = torch.zeros(2, dtype=torch.float64), 0
     for start in range(0, len(texts), batch_size):
         batch = words.batch(texts[start : start + batch_size])
         outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
         sums, count = sums + outputs["sums"].cpu(), count + int(outputs["words"])
-    model.train(was_training)
     left, right = (sums / count).exp().tolist()
     return left, right
