@@ -36,9 +36,9 @@ class ElmoTokenizer(PreTrainedTokenizerFast):
     model cuts it into words (`cut_words`).
     """
 
-    def words(self, text: str, most: int | None = None) -> list[str]:
-        """The words of a text, the first `most` of them."""
-        return [text[start:end] for start, end in self._spans(text)[:most]]
+    def words(self, text: str) -> list[str]:
+        """The words of a text."""
+        return [text[start:end] for start, end in self._spans(text)]
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         return [span for _, span in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
