@@ -286,9 +286,8 @@ class Program(Generic[Config]):
             hint, help = hints[field.name], field.metadata["help"]
             factory = field.default_factory
             default = field.default if factory is dataclasses.MISSING else factory()
-            if default is not dataclasses.MISSING:
-                shown = " ".join(map(str, default)) if isinstance(default, list) else default
-                help += f" (default: {shown})"
+            shown = " ".join(map(str, default)) if isinstance(default, list) else default
+            help += f" (default: {shown})"
             form: dict[str, Any] = {}
             kinds = dict(_parts(hint))
             if bool in kinds:
@@ -313,12 +312,6 @@ class Program(Generic[Config]):
             raise UserError(
                 f"Both {both[0]} and {both[1]} are given.", "Choose one.", setting=tuple(both)
             )
-        for field in dataclasses.fields(self.settings):
-            required = (field.default, field.default_factory) == (dataclasses.MISSING,) * 2
-            if required and field.name not in values:
-                raise UserError(
-                    f"{field.name} is missing.", "It has no default: give it.", setting=field.name
-                )
         return self.settings(**values)
 
     def run(

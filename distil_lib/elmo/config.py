@@ -95,4 +95,3 @@ PROGRAM = Program(
     "Pretrain ELMo's two language models (Peters et al. 2018, section 3.1).",
     codes="130 or 143 stopped by Ctrl-C or SIGTERM; --resume continues",
 )
-parse_arguments = PROGRAM.parse

@@ -1,8 +1,8 @@
 """ELMo as it is pretrained: two language models with one softmax (Peters et al. 2018, section 3.1).
 
     model = ElmoForPreTraining(ElmoConfig(classes=8192))
-    model(**batch)["loss"]                              # `vocabulary.Batches` makes the batch
-    perplexities(model, texts, batches, batch_size=32)  # (left, right)
+    model(**words.batch(texts))["loss"]               # `words` are `vocabulary.Words`
+    perplexities(model, words, texts, batch_size=32)  # (left, right)
 
 From the left the next word is predicted, from the right the one before. Here it is a full softmax
 over the most frequent words; all others are one class, and so are the two ends of a text.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from distil_lib.elmo.model import Elmo, ElmoConfig, ElmoPreTrainedModel
-from distil_lib.elmo.vocabulary import Batches
+from distil_lib.elmo.vocabulary import Words
 from distil_lib.fused_losses import fused_vocabulary_losses
 from distil_lib.losses import IGNORED
 
@@ -67,16 +67,13 @@ class ElmoForPreTraining(ElmoPreTrainedModel):
 
 @torch.no_grad()
 def perplexities(
-    model: ElmoForPreTraining, texts: Sequence[np.ndarray], batches: Batches, batch_size: int
+    model: ElmoForPreTraining, words: Words, texts: Sequence[np.ndarray], batch_size: int
 ) -> tuple[float, float]:
     """From the left and from the right: e to the mean loss over all words, not over batches."""
-    was_training = model.training
-    model.eval()
-    sums, words = torch.zeros(2, dtype=torch.float64), 0
+    sums, count = torch.zeros(2, dtype=torch.float64), 0
     for start in range(0, len(texts), batch_size):
-        batch = batches(texts[start : start + batch_size])
+        batch = words.batch(texts[start : start + batch_size])
         outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-        sums, words = sums + outputs["sums"].cpu(), words + int(outputs["words"])
-    model.train(was_training)
-    left, right = (sums / words).exp().tolist()
+        sums, count = sums + outputs["sums"].cpu(), count + int(outputs["words"])
+    left, right = (sums / count).exp().tolist()
     return left, right

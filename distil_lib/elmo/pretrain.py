@@ -48,7 +48,7 @@ from distil_lib.elmo.run_folder import (
 )
 from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.elmo.trainer import Recorder, diverged, new_trainer
-from distil_lib.elmo.vocabulary import Batches, Words, load_words, unigram_perplexity
+from distil_lib.elmo.vocabulary import Words, load_words, unigram_perplexity
 from distil_lib.errors import UserError
 from distil_lib.model_folder import check_finite
 from distil_lib.training.metrics_file import MetricsFile
@@ -178,7 +178,7 @@ def _evaluate(
     """Perplexities on held-out texts from all over."""
     every = max(len(words.held_out) // config.eval_blocks, 1)
     held_out = words.held_out[::every][: config.eval_blocks]
-    left, right = perplexities(model, held_out, Batches(words), config.batch_size)
+    left, right = perplexities(model, words, held_out, config.batch_size)
     if not math.isfinite(left + right):
         raise diverged("The held-out perplexity after the last step", left + right)
     unigram = unigram_perplexity(words, held_out)

@@ -15,13 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from distil_lib.elmo.characters import (
-    BEGIN_TEXT,
-    BEGIN_WORD,
-    END_TEXT,
-    END_WORD,
-    NO_CHARACTER,
-)
+from distil_lib.elmo.characters import BEGIN_TEXT, BEGIN_WORD, END_TEXT, END_WORD, NO_CHARACTER
 from distil_lib.elmo.classifier import ElmoForSequenceClassification
 from distil_lib.elmo.model import Elmo, ElmoConfig
 
@@ -42,9 +36,9 @@ class ElmoTokenizer(PreTrainedTokenizerFast):
     model cuts it into words (`cut_words`).
     """
 
-    def words(self, text: str, most: int | None = None) -> list[str]:
-        """The words of a text, the first `most` of them."""
-        return [text[start:end] for start, end in self._spans(text)[:most]]
+    def words(self, text: str) -> list[str]:
+        """The words of a text."""
+        return [text[start:end] for start, end in self._spans(text)]
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         return [span for _, span in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
@@ -53,38 +47,38 @@ class ElmoTokenizer(PreTrainedTokenizerFast):
         spans = self._spans(text)
         return text if len(spans) <= most else text[: spans[most - 1][1]] if most else ""
 
+    def _cut_pair(self, first: str, second: str | None, most: int) -> tuple[str, str | None]:
+        if second is None:
+            return self._cut(first, most), None
+        words = len(self._spans(second))
+        kept = min(words, max(most - len(self._spans(first)), most // 2))
+        return self._cut(first, most - kept), self._cut(second, kept)
+
     def __call__(self, text, text_pair=None, truncation=False, max_length=None, **options):
         """As of any tokenizer, one text or a list of them.
 
         Of a pair with more than `max_length` words the longer text is cut first.
         """
-        if not truncation or max_length is None:
-            return super().__call__(text, text_pair, **options)
-        one = isinstance(text, str)
-        firsts, seconds = ([text], [text_pair]) if one else (text, text_pair)
-        if seconds is None or seconds == [None]:
-            firsts, seconds = [self._cut(first, max_length) for first in firsts], None
-        else:
-            a, b = ([len(self._spans(t)) for t in texts] for texts in (firsts, seconds))
-            half = max_length // 2
-            b_kept = [min(y, max(max_length - x, half)) for x, y in zip(a, b, strict=True)]
-            firsts = [
-                self._cut(first, max_length - kept)
-                for first, kept in zip(firsts, b_kept, strict=True)
-            ]
-            seconds = [
-                self._cut(second, kept) for second, kept in zip(seconds, b_kept, strict=True)
-            ]
-        return super().__call__(*((t and t[0]) if one else t for t in (firsts, seconds)), **options)
+        if truncation and max_length is not None:
+            if isinstance(text, str):
+                text, text_pair = self._cut_pair(text, text_pair, max_length)
+            else:
+                pairs = zip(text, text_pair or [None] * len(text), strict=True)
+                cut = [self._cut_pair(*pair, max_length) for pair in pairs]
+                text = [first for first, _ in cut]
+                text_pair = text_pair and [second for _, second in cut]
+        return super().__call__(text, text_pair, **options)
 
 
 def new_tokenizer() -> ElmoTokenizer:
     """The tokenizer: there is only one, and nothing to learn."""
-    # ByteLevel writes each byte as a character of its own, and a space before each word, which is
-    # the mark here: a word itself has no space.
-    alphabet = {_byte_character(byte): byte + 1 for byte in range(256) if byte != ord(" ")} | {
-        _byte_character(ord(" ")): BEGIN_WORD
-    }
+    # ByteLevel writes each byte as a character of its own: as its Latin-1 character if visible, the
+    # others, in their order, from U+0100 on.
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    written = sorted(range(256), key=lambda byte: chr(byte) not in characters)
+    alphabet = {c: byte + 1 for c, byte in zip(characters, written, strict=True)}
+    # It writes a space before each word, which is the mark here: a word itself has no space.
+    alphabet[characters[written.index(ord(" "))]] = BEGIN_WORD
     tokenizer = Tokenizer(models.BPE(vocab=alphabet | dict(SPECIAL.values()), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -100,14 +94,6 @@ def new_tokenizer() -> ElmoTokenizer:
     return ElmoTokenizer(
         tokenizer_object=tokenizer, model_input_names=inputs, split_special_tokens=True, **names
     )
-
-
-def _byte_character(byte: int) -> str:
-    """How `tokenizers` writes a byte: as its Latin-1 character if visible, else from U+0100 on."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    if byte in visible:
-        return chr(byte)
-    return chr(256 + [b for b in range(256) if b not in visible].index(byte))
 
 
 def register() -> None:

@@ -13,7 +13,7 @@ from distil_lib.common.trainer import one_process
 from distil_lib.elmo.config import ElmoPretrainConfig
 from distil_lib.elmo.language_model import ElmoForPreTraining
 from distil_lib.elmo.run_folder import complete_checkpoint
-from distil_lib.elmo.vocabulary import Batches, Words
+from distil_lib.elmo.vocabulary import Words
 from distil_lib.errors import UserError
 from distil_lib.training.metrics_file import MetricsFile
 
@@ -99,11 +99,7 @@ def diverged(what: str, value: object) -> UserError:
 
 
 def new_trainer(
-    config: ElmoPretrainConfig,
-    words: Words,
-    model: ElmoForPreTraining,
-    precision: str,
-    steps: int,
+    config: ElmoPretrainConfig, words: Words, model: ElmoForPreTraining, precision: str, steps: int
 ) -> ElmoTrainer:
     """The Trainer for so many steps, in one process: AdamW, warm-up and linear decay."""
     arguments = one_process(
@@ -119,7 +115,7 @@ def new_trainer(
         save_total_limit=2,
     )
     trainer = ElmoTrainer(
-        model=model, args=arguments, train_dataset=words.train, data_collator=Batches(words)
+        model=model, args=arguments, train_dataset=words.train, data_collator=words.batch
     )
     trainer.remove_callback(PrinterCallback)
     trainer.model_accepts_loss_kwargs = False  # the loss is a mean over the batch

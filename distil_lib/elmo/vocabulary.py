@@ -52,6 +52,21 @@ class Words:
             digest.update(text.tobytes() + b"|")
         return digest.hexdigest()[:16]
 
+    def batch(self, texts: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """What `ElmoForPreTraining.forward` takes of some texts.
+
+        Each distinct word of a batch goes through the character encoder once.
+        """
+        numbers = np.full((len(texts), max(map(len, texts)) + 2), PADDING)
+        for row, text in zip(numbers, texts, strict=True):
+            row[: len(text) + 2] = [BEGIN, *text, END]
+        distinct, places = np.unique(numbers, return_inverse=True)
+        return {
+            "characters": self.characters[torch.from_numpy(distinct)].long(),
+            "places": torch.from_numpy(places.reshape(numbers.shape)),
+            "labels": self.classes[torch.from_numpy(numbers)],
+        }
+
 
 def load_words(corpus: str, vocabulary: int, block_size: int, max_characters: int) -> Words:
     """A corpus (`load_documents`) as texts of numbered words.
@@ -108,28 +123,6 @@ def _numbered(words: Sequence[str], numbers: dict[str, int]) -> np.ndarray:
     return np.array(
         [numbers.setdefault(word, FIRST + len(numbers)) for word in words], dtype=np.int32
     )
-
-
-class Batches:
-    """Texts to what `ElmoForPreTraining` reads.
-
-    Each distinct word of a batch goes through the character encoder once.
-    """
-
-    def __init__(self, words: Words):
-        self.words = words
-
-    def __call__(self, texts: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """What `ElmoForPreTraining.forward` takes."""
-        numbers = np.full((len(texts), max(map(len, texts)) + 2), PADDING)
-        for row, text in zip(numbers, texts, strict=True):
-            row[: len(text) + 2] = [BEGIN, *text, END]
-        distinct, places = np.unique(numbers, return_inverse=True)
-        return {
-            "characters": self.words.characters[torch.from_numpy(distinct)].long(),
-            "places": torch.from_numpy(places.reshape(numbers.shape)),
-            "labels": self.words.classes[torch.from_numpy(numbers)],
-        }
 
 
 def unigram_perplexity(words: Words, texts: Sequence[np.ndarray]) -> float:

@@ -1,7 +1,5 @@
 """A masked language model as one script file, which a page opens and runs without any library.
 
-    python -m distil_lib.export.browser --model data/student --output student.js
-
     student = load_as_student("data/student")              # or "data/teacher", with all its layers
     source = pack(student, load_tokenizer("data/student"), "student")    # what that file holds
     fill_blank(as_packed(student), tokenizer, "A [MASK] is raised.")     # what the page answers
@@ -17,10 +15,7 @@ import base64
 import copy
 import functools
 import json
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,8 +23,6 @@ import yaml
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from distil_lib.common.cli import Program, Settings, Width, option
-from distil_lib.common.files import atomic_write_text, check_writable
 from distil_lib.common.paths import data_folder, locate
 from distil_lib.errors import UserError
 from distil_lib.initialization import initialize_student
@@ -215,43 +208,3 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Non
             f"The tokenizer has {len(tokenizer)} pieces and the model {vocab_size}.",
             "Pass the tokenizer of this model.",
         )
-
-
-# ---------------------------------------------------------------------------------- command line
-@dataclass
-class PackingConfig(Settings):
-    """Settings of the command line."""
-
-    model: str = option(
-        MISSING, "folder or name on the Hub of a BERT or DistilBERT, with its tokenizer"
-    )
-    output: str = option(
-        MISSING, "script file to write; its name without .js is the model's name in the page"
-    )
-    kind: Literal["int8", "float32"] = option("int8", "how matrices are packed")
-    positions: Width | None = option(
-        None, "tokens that the page may read at most; by default all positions"
-    )
-
-
-PROGRAM = Program(
-    PackingConfig,
-    "python -m distil_lib.export.browser",
-    "Pack a masked language model into a script file for a page.",
-)
-
-
-def _run(config: PackingConfig, arguments: Sequence[str]) -> str:
-    output = Path(config.output)
-    check_writable(output)
-    tokenizer = load_tokenizer(locate(config.model))
-    model = load_as_student(config.model)
-    source = pack(model, tokenizer, output.stem, config.kind, config.positions)
-    atomic_write_text(output, source)
-    return f"{output}: {len(source) / 1e6:.1f} MB"
-
-
-main = functools.partial(PROGRAM.run, _run)
-
-if __name__ == "__main__":
-    main()

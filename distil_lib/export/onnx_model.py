@@ -178,10 +178,7 @@ def open_onnx(file: str | Path, threads: int = 1) -> InferenceFn:
 
 
 def max_difference(
-    run: InferenceFn,
-    model: PreTrainedModel,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
+    run: InferenceFn, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]
 ) -> tuple[float, float]:
     """Compare a file's outputs with PyTorch's, at shapes that were not traced.
 

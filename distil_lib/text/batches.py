@@ -34,10 +34,8 @@ def sequences_of_step(
 
     They are fewer in the last step if `total` sequences end in it.
     """
-    places = np.arange(
-        step * batch_size,
-        min((step + 1) * batch_size, total if total is not None else (step + 1) * batch_size),
-    )
+    end = (step + 1) * batch_size
+    places = np.arange(step * batch_size, end if total is None else min(end, total))
     epochs, offsets = places // examples, places % examples
     numbers = np.empty(len(places), np.int64)
     for epoch in np.unique(epochs):

@@ -18,21 +18,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, Features, IterableDataset, Sequence, Value
+from datasets import Dataset, Features, Sequence, Value
 from transformers import PreTrainedTokenizerFast
 
-from distil_lib.common.files import MAKING, storage_named
+from distil_lib.common.files import MAKING, _sweep, storage_named
 from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.text import cache as store
 from distil_lib.text.cache import Blocks
-from distil_lib.text.documents import (
-    StreamedDocuments,
-    load_documents,
-    split_documents,
-    split_of,
-)
+from distil_lib.text.documents import StreamedDocuments, load_documents, split_documents, split_of
 from distil_lib.text.local_files import tell
 from distil_lib.text.packing import pack, tokenize
 from distil_lib.text.sources import corpus_fingerprint, hub_revisions, parse_corpus
@@ -45,16 +40,6 @@ STREAM_SAMPLE = 2000  # blocks of a stream that are read ahead to count its word
 STREAM_HELD_OUT = 500  # held-out blocks that are collected from a stream: takes 30 times the text
 
 
-def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list]:
-    return {"tokens": tokenize(batch["text"], tokenizer)}
-
-
-def _pack_batch(
-    batch: dict[str, list], tokenizer: PreTrainedTokenizerFast, block_size: int
-) -> dict[str, list]:
-    return {"input_ids": list(pack(batch["tokens"], tokenizer, block_size))}
-
-
 def documents_to_blocks(
     documents: Dataset,
     tokenizer: PreTrainedTokenizerFast,
@@ -64,25 +49,25 @@ def documents_to_blocks(
     """Tokenize in parallel and pack: `input_ids` of (block_size,) int32 ids, a block a row."""
     processes = min(processes or available_cpus(), max(len(documents) // 100, 1))
     tokens = documents.map(
-        _tokenize,
+        lambda texts: {"tokens": tokenize(texts, tokenizer)},
+        input_columns="text",
         batched=True,
         batch_size=100,
         num_proc=processes,
         remove_columns=documents.column_names,
-        fn_kwargs={"tokenizer": tokenizer},
         load_from_cache_file=False,
         desc="Tokenizing",
         writer_batch_size=100,
         features=Features({"tokens": Sequence(Value("int32"))}),
     )
     return tokens.map(
-        _pack_batch,
+        lambda lists: {"input_ids": list(pack(lists, tokenizer, block_size))},
+        input_columns="tokens",
         batched=True,
         batch_size=DOCUMENTS_A_PACK,
         remove_columns=["tokens"],
         load_from_cache_file=False,
         desc="Packing",
-        fn_kwargs={"tokenizer": tokenizer, "block_size": block_size},
         features=Features({"input_ids": Sequence(Value("int32"), length=block_size)}),
     )
 
@@ -117,7 +102,7 @@ def load_blocks(
     on_hub = any(part.kind == "hub" for part in parts)
     key = _cache_key(source, tokenizer, block_size)
     revisions = hub_revisions(parts) if on_hub else {}
-    folder = store.blocks_folder(cache or cache_folder())
+    folder = cache / "blocks" if cache else cache_folder("blocks")
     if revisions is None and not streaming and (packed := store.newest(folder, key)):
         tell(
             f"The Hub cannot be reached: {source} is used as it was packed on"
@@ -131,34 +116,32 @@ def load_blocks(
         streamed = load_documents(source, True, revisions=revisions)
         assert not isinstance(streamed, Dataset)
         return _stream(streamed, tokenizer, block_size, key)
-    wanted = store.read(folder / key, len(tokenizer), block_size)
-    if wanted is None:
-        with (
-            storage_named(folder),
-            tempfile.TemporaryDirectory(prefix=MAKING, dir=store.make_room(folder)) as beside,
-        ):
-            documents = load_documents(source, streaming, Path(beside), revisions)
-            if not isinstance(documents, Dataset):
-                return _stream(documents, tokenizer, block_size, key)
-            packed_parts = {}
-            for name, part in zip(("train", "held_out"), split_documents(documents), strict=True):
-                packed_parts[name] = documents_to_blocks(part, tokenizer, block_size)
-                if not len(packed_parts[name]):
-                    raise UserError(
-                        f"The {name} part of {source} is shorter than a block of {block_size}.",
-                        "Give it more text.",
-                    )
-            counts = count_tokens(packed_parts["train"], len(tokenizer))
-            about = {"corpus": source, "block_size": block_size, "revisions": revisions}
-            about["content_hash"] = hash_blocks(packed_parts)
-            store.write(Path(beside), folder / key, packed_parts, counts, about)
-        wanted = store.read(folder / key, len(tokenizer), block_size)
-        if wanted is None:
-            raise UserError(
-                f"The blocks in {folder / key} are damaged as soon as they are written.",
-                "Look at the disk, or name another folder by the variable DISTIL_CACHE.",
-            )
-    return wanted
+    if found := store.read(folder / key, len(tokenizer), block_size):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    with storage_named(folder), tempfile.TemporaryDirectory(prefix=MAKING, dir=folder) as beside:
+        documents = load_documents(source, streaming, Path(beside), revisions)
+        if not isinstance(documents, Dataset):
+            return _stream(documents, tokenizer, block_size, key)
+        packed_parts = {}
+        for name, part in zip(("train", "held_out"), split_documents(documents), strict=True):
+            packed_parts[name] = documents_to_blocks(part, tokenizer, block_size)
+            if not len(packed_parts[name]):
+                raise UserError(
+                    f"The {name} part of {source} is shorter than a block of {block_size}.",
+                    "Give it more text.",
+                )
+        counts = count_tokens(packed_parts["train"], len(tokenizer))
+        about = {"corpus": source, "block_size": block_size, "revisions": revisions}
+        about["content_hash"] = hash_blocks(packed_parts)
+        store.write(Path(beside), folder / key, packed_parts, counts, about)
+    if found := store.read(folder / key, len(tokenizer), block_size):
+        return found
+    raise UserError(
+        f"The blocks in {folder / key} are damaged as soon as they are written.",
+        "Look at the disk, or name another folder by the variable DISTIL_CACHE.",
+    )
 
 
 def _cache_key(source: str, tokenizer: PreTrainedTokenizerFast, block_size: int) -> str:
@@ -166,14 +149,11 @@ def _cache_key(source: str, tokenizer: PreTrainedTokenizerFast, block_size: int)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def packed_blocks(
-    source: str, tokenizer: PreTrainedTokenizerFast, block_size: int, cache: Path | None = None
-) -> int | None:
+def packed_blocks(source: str, tokenizer: PreTrainedTokenizerFast, block_size: int) -> int | None:
     """How many blocks of a local corpus are in the cache to be trained on; None if none are."""
-    folder = store.blocks_folder(cache or cache_folder())
-    key = _cache_key(source, tokenizer, block_size)
-    found = store.read(folder / key, len(tokenizer), block_size)
-    return None if found is None else int(found.counts.sum()) // block_size
+    folder = cache_folder("blocks") / _cache_key(source, tokenizer, block_size)
+    found = store.read(folder, len(tokenizer), block_size)
+    return int(found.counts.sum()) // block_size if found else None
 
 
 def _batches(blocks: Iterable[dict]) -> Iterator[np.ndarray]:
@@ -207,7 +187,7 @@ def _is_in(split: str, name: str, text: str | None) -> bool:
 
 
 def _stream(
-    documents: IterableDataset | StreamedDocuments,
+    documents: StreamedDocuments,
     tokenizer: PreTrainedTokenizerFast,
     block_size: int,
     key: str,
@@ -217,10 +197,7 @@ def _stream(
     A function of this module decides what is trained on, no lambda: the workers of a DataLoader
     may be started by spawn or forkserver.
     """
-    if isinstance(documents, StreamedDocuments):
-        parts, weights = documents.parts, documents.weights
-    else:
-        parts, weights = [documents], [1.0]
+    parts, weights = documents
     columns = ["name", "text"]
     trained = [part.filter(partial(_is_in, "train"), input_columns=columns) for part in parts]
     train = BlockStream(trained, tokenizer, block_size, weights)

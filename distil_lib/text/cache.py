@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -24,7 +25,7 @@ import pyarrow
 from datasets import Dataset, load_from_disk
 
 from distil_lib.common.cli import NonNegativeFloat, Program, Settings, option
-from distil_lib.common.files import MAKING, _flush, _sha256, _sweep
+from distil_lib.common.files import MAKING, _flush, _sha256, read_json
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
 from distil_lib.text.local_files import tell
@@ -58,26 +59,6 @@ class Blocks:
     def streaming(self) -> bool:
         """Whether `train` is read over the network."""
         return isinstance(self.train, BlockStream)
-
-
-def blocks_folder(cache: Path) -> Path:
-    """Where the blocks lie."""
-    return Path(cache) / "blocks"
-
-
-def make_room(folder: Path) -> Path:
-    """Make the folder, and delete what killed runs left in it a day ago or more."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, os.strerror(13))
-    except OSError as error:
-        raise UserError(
-            f"The cache {folder} cannot be written ({error.strerror}).",
-            "Name another folder by the environment variable DISTIL_CACHE.",
-        ) from error
-    _sweep(folder)
-    return folder
 
 
 # ------------------------------------------------------------------------------------- writing
@@ -133,7 +114,7 @@ def read(folder: Path, vocab_size: int, block_size: int) -> Blocks | None:
                 load_from_disk(folder / "held_out"),
                 np.load(folder / "counts.npy", allow_pickle=False),
                 folder.name,
-                str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["content_hash"]),
+                str(_manifest(folder)["content_hash"]),
             )
             total = int(found.counts.sum())
             if found.counts.shape == (vocab_size,) and total == len(train) * block_size:
@@ -178,10 +159,15 @@ def newest(folder: Path, key: str) -> str | None:
 
 def made_on(folder: Path) -> str:
     """When blocks were made."""
+    return str(_manifest(folder).get("made", ""))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What is said of blocks beside them; nothing where that is missing or damaged."""
     try:
-        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["made"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return read_json(folder / MANIFEST)
+    except UserError:
+        return {}
 
 
 # ------------------------------------------------------------------------------- command line
@@ -189,15 +175,12 @@ def made_on(folder: Path) -> str:
 class CacheConfig(Settings):
     """Settings of the command line."""
 
-    list: bool = option(False, "show what it holds: what happens without any option")
     empty: bool = option(False, "delete all of it")
     older_than: NonNegativeFloat | None = option(None, "delete what was not used for so many days")
 
 
 PROGRAM = Program(
-    CacheConfig,
-    "python -m distil_lib.text.cache",
-    "Show the cache of tokenized text, or empty it.",
+    CacheConfig, "python -m distil_lib.text.cache", "Show the cache of tokenized text, or empty it."
 )
 
 
@@ -220,10 +203,12 @@ def _run(config: CacheConfig, arguments: Sequence[str]) -> str:
         # A folder that is being written is left alone, whatever is asked for.
         making = path.name.startswith(MAKING) and age < 1
         delete = days is not None and age >= days and not making
+        made = _manifest(path)
+        about = f"{made['corpus']}, blocks of {made.get('block_size')}" if "corpus" in made else ""
         if delete:
             _remove(path)
             freed += size
-        about = "deleted" if delete else _corpus(path)
+            about = "deleted"
         print(f"{size / 1e6:10,.1f} MB {age:6.1f} days  {path.relative_to(cache)}  {about}")
     left = sum(size for _, size, _ in entries(cache))
     print(f"{left / 1e6:10,.1f} MB in {cache}, {freed / 1e6:,.1f} MB freed")
@@ -234,15 +219,6 @@ def _run(config: CacheConfig, arguments: Sequence[str]) -> str:
 
 
 main = partial(PROGRAM.run, _run)
-
-
-def _corpus(path: Path) -> str:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        return f"{manifest['corpus']}, blocks of {manifest['block_size']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
 
 if __name__ == "__main__":
     main()

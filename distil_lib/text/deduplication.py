@@ -16,25 +16,6 @@ SCHEMA = pyarrow.schema([("name", pyarrow.string()), ("text", pyarrow.string())]
 BATCH = 4 << 20  # letters that are written together
 
 
-class Deduplicator:
-    """Remembers the paragraphs of all texts that it was called with: a number for each."""
-
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-
-    def __call__(self, text: str) -> str:
-        """The text without the paragraphs that were there before; they are compared by words."""
-        fresh = []
-        for paragraph in BLANK_LINES.split(text):
-            words = " ".join(paragraph.split()).lower()
-            digest = hashlib.blake2b(words.encode(), digest_size=8).digest()
-            number = int.from_bytes(digest, "little")
-            if words and number not in self.seen:
-                self.seen.add(number)
-                fresh.append(paragraph.strip())
-        return "\n\n".join(fresh)
-
-
 def deduplicate(documents: Dataset) -> Dataset:
     """Drop every paragraph that an earlier document, or the same one, has said already.
 
@@ -52,13 +33,26 @@ def rows_of(documents: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def deduplicated(
-    rows: Iterable[tuple[str, str]], once: Deduplicator | None = None
+    rows: Iterable[tuple[str, str]], seen: set[int] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """The rows with each paragraph once; those left empty are dropped."""
-    once = once or Deduplicator()
+    """The rows with each paragraph once; those left empty are dropped.
+
+    Args:
+        rows: (name, text) of each document; paragraphs are compared by words.
+        seen: a number for each paragraph that was there before; those of the rows are added.
+    """
+    seen = set() if seen is None else seen
     for name, text in rows:
-        if text := once(text):
-            yield name, text
+        fresh = []
+        for paragraph in BLANK_LINES.split(text):
+            words = " ".join(paragraph.split()).lower()
+            digest = hashlib.blake2b(words.encode(), digest_size=8).digest()
+            number = int.from_bytes(digest, "little")
+            if words and number not in seen:
+                seen.add(number)
+                fresh.append(paragraph.strip())
+        if fresh:
+            yield name, "\n\n".join(fresh)
 
 
 def write_documents(rows: Iterable[tuple[str, str]], folder: Path | None = None) -> Dataset:
@@ -70,22 +64,14 @@ def write_documents(rows: Iterable[tuple[str, str]], folder: Path | None = None)
         folder = Path(tempfile.mkdtemp(prefix="distil-text-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     descriptor, path = tempfile.mkstemp(suffix=".arrow", dir=folder)
-    with (
-        open(descriptor, "wb") as file,
-        pyarrow.ipc.new_stream(file, SCHEMA) as writer,
-    ):
-        batch: list[tuple[str, str]] = []
+    with open(descriptor, "wb") as file, pyarrow.ipc.new_stream(file, SCHEMA) as writer:
+        batch: list[dict[str, str]] = []
         size = 0
-        for row in rows:
-            batch.append(row)
-            size += len(row[1])
+        for name, text in rows:
+            batch.append({"name": name, "text": text})
+            size += len(text)
             if size > BATCH or len(batch) >= 1000:
-                writer.write_batch(_to_batch(batch))
+                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, SCHEMA))
                 batch, size = [], 0
-        writer.write_batch(_to_batch(batch))
+        writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, SCHEMA))
     return Dataset.from_file(path)
-
-
-def _to_batch(rows: list[tuple[str, str]]) -> pyarrow.RecordBatch:
-    columns = [pyarrow.array([row[i] for row in rows], pyarrow.string()) for i in (0, 1)]
-    return pyarrow.record_batch(columns, schema=SCHEMA)

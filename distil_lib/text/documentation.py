@@ -1,5 +1,6 @@
 """The documentation that is installed with the book: the docstrings of its packages."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -16,7 +17,7 @@ from datasets import Dataset
 from distil_lib.common.hardware import available_cpus
 from distil_lib.common.paths import cache_folder
 from distil_lib.errors import UserError
-from distil_lib.text.deduplication import SCHEMA, deduplicate
+from distil_lib.text.deduplication import SCHEMA, deduplicated, write_documents
 from distil_lib.text.docstrings import docstrings, paragraphs
 
 # Distributions whose docstrings hold English prose, all of them installed with the book;
@@ -112,8 +113,7 @@ def installed_documentation(
     for package, own in files.items():
         part = _read_package(package, own, processes)
         rows |= dict(zip(part["name"], part["text"], strict=True))
-    names = sorted(rows)
-    return deduplicate(Dataset.from_dict({"name": names, "text": [rows[n] for n in names]}))
+    return write_documents(deduplicated(sorted(rows.items())))
 
 
 def _read_package(
@@ -123,17 +123,12 @@ def _read_package(
     # An editable or repaired installation changes files under the same version: sizes tell most.
     sizes = [[f["path"], os.path.getsize(f["path"])] for f in files if os.path.isfile(f["path"])]
     key = hashlib.sha256(repr([FORMAT, _version(package), sizes]).encode()).hexdigest()[:16]
-    try:
+    cached = None
+    with contextlib.suppress(UserError):  # a cache that cannot be written costs time, not the text
         cached = cache_folder("documentation") / f"{package}-{key}.parquet"
-    except UserError:  # a cache that cannot be written costs time, not the text
-        cached = None
-    try:
-        if cached is None:
-            raise FileNotFoundError
-        table = pyarrow.parquet.ParquetFile(cached).read(columns=["name", "text"])
-        return table.to_pydict()
-    except (OSError, ValueError, pyarrow.ArrowException):
-        pass  # not there yet, or damaged: read again
+        # Not there yet, or damaged: read again.
+        with contextlib.suppress(OSError, ValueError, pyarrow.ArrowException):
+            return pyarrow.parquet.ParquetFile(cached).read(columns=["name", "text"]).to_pydict()
     parts = min(processes or available_cpus(), max(len(files) // 200, 1))
     found = Dataset.from_list(files).map(
         _read_documentation,
@@ -147,12 +142,9 @@ def _read_package(
         keep_in_memory=True,
     )
     part = {"name": list(found["name"]), "text": list(found["text"])}
-    if cached is None:
-        return part
-    try:
-        beside = cached.with_name(f".{cached.name}.{os.getpid()}")
-        pyarrow.parquet.write_table(pyarrow.table(part, schema=SCHEMA), beside)
-        beside.replace(cached)
-    except OSError:
-        pass
+    if cached:
+        with contextlib.suppress(OSError):
+            beside = cached.with_name(f".{cached.name}.{os.getpid()}")
+            pyarrow.parquet.write_table(pyarrow.table(part, schema=SCHEMA), beside)
+            beside.replace(cached)
     return part

@@ -18,7 +18,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from distil_lib.errors import UserError
-from distil_lib.text.deduplication import Deduplicator, deduplicated, rows_of, write_documents
+from distil_lib.text.deduplication import deduplicated, rows_of, write_documents
 from distil_lib.text.documentation import installed_documentation
 from distil_lib.text.hub_datasets import fits_on_disk, hub_documents, hub_size, stored_rows
 from distil_lib.text.local_files import local_rows
@@ -28,7 +28,7 @@ HELD_OUT_PER_MILLE = 30
 
 
 class StreamedDocuments(NamedTuple):
-    """A mixture that streams: its parts, and how much of the text each gives, relatively."""
+    """Text that streams: its parts, and how much of the text each gives, relatively."""
 
     parts: list[IterableDataset]
     weights: list[float]
@@ -39,7 +39,7 @@ def load_documents(
     streaming: bool | None = None,
     folder: Path | None = None,
     revisions: Mapping[str, str] | None = None,
-) -> "Dataset | IterableDataset | StreamedDocuments":
+) -> Dataset | StreamedDocuments:
     """The documents of a corpus (see `sources` for its grammar).
 
     The documents of a mixture are those of its parts, one after the other. With weights, a part is
@@ -93,9 +93,10 @@ def _with_shares(
     parts: Sequence[Source], revisions: Mapping[str, str], folder: Path | None
 ) -> Dataset:
     """The documents of a mixture with weights: as many of each part as its share allows."""
-    once = Deduplicator()
-    each = [write_documents(deduplicated(_rows(part, revisions), once), folder) for part in parts]
-    sizes = [_letters(documents) for documents in each]
+    seen: set[int] = set()
+    each = [write_documents(deduplicated(_rows(part, revisions), seen), folder) for part in parts]
+    lengths = [_lengths(documents) for documents in each]
+    sizes = [sum(numbers) for numbers in lengths]
     for part, size in zip(parts, sizes, strict=True):
         if not size:
             raise UserError(
@@ -104,29 +105,25 @@ def _with_shares(
     weights = [part.weight or 0.0 for part in parts]
     scale = min(size / weight for size, weight in zip(sizes, weights, strict=True))
     kept = []
-    for documents, weight in zip(each, weights, strict=True):
-        lengths = [len(text) for _, text in rows_of(documents)]
-        names = documents["name"]
+    for documents, numbers, weight in zip(each, lengths, weights, strict=True):
         # A sample that depends on nothing but the names, and not on who is held out.
-        digests = [_digest("share", name) for name in names]
-        order = sorted(range(len(lengths)), key=digests.__getitem__)
-        total = np.cumsum([lengths[i] for i in order])
+        digests = [
+            hashlib.blake2b(f"share\0{name}".encode(), digest_size=8).digest()
+            for name in documents["name"]
+        ]
+        order = sorted(range(len(numbers)), key=digests.__getitem__)
+        total = np.cumsum([numbers[i] for i in order])
         count = max(int(np.searchsorted(total, weight * scale * (1 + 1e-9), side="right")), 1)
         kept.append(documents.select(sorted(order[:count])))
     return concatenate_datasets(kept)
 
 
-def _letters(documents: Dataset) -> int:
-    return sum(len(text) for _, text in rows_of(documents))
+def _lengths(documents: Dataset) -> list[int]:
+    """Letters of each document."""
+    return [len(text) for _, text in rows_of(documents)]
 
 
-def _digest(*words: str) -> bytes:
-    return hashlib.blake2b("\0".join(words).encode(), digest_size=8).digest()
-
-
-def _stream(
-    parts: Sequence[Source], revisions: Mapping[str, str]
-) -> "IterableDataset | StreamedDocuments":
+def _stream(parts: Sequence[Source], revisions: Mapping[str, str]) -> StreamedDocuments:
     """A corpus of which a part, or all, is read over the network."""
     streams: list[IterableDataset] = []
     sizes: list[float] = []
@@ -135,12 +132,12 @@ def _stream(
             stream = hub_documents(part, True, revisions.get(part.repository[0]))
             assert isinstance(stream, IterableDataset)
             if len(parts) == 1:
-                return stream
+                return StreamedDocuments([stream], [1.0])
             size = hub_size(part, revisions) if part.weight is None else 0
         else:
             documents = write_documents(deduplicated(_rows(part, revisions)))
             stream = documents.to_iterable_dataset(num_shards=min(len(documents), 512))
-            size = _letters(documents)
+            size = sum(_lengths(documents))
         if not size and part.weight is None:
             raise UserError(
                 f"The Hub does not say how large {part.name} is.",

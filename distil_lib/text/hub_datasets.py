@@ -34,8 +34,7 @@ def hub_size(source: Source, revisions: Mapping[str, str]) -> int:
 def fits_on_disk(size: int) -> bool:
     """Whether data of this size, with the copies made of it, leave half of the disk free."""
     place = Path(datasets.config.HF_DATASETS_CACHE)
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = next(folder for folder in (place, *place.parents) if folder.exists())
     return 2 * size <= shutil.disk_usage(place).free
 
 
@@ -55,9 +54,7 @@ def hub_documents(
             name, config, split=split, streaming=streaming, revision=revision
         )
         columns = documents.column_names
-        if (
-            columns is None
-        ):  # a stream of CSV or JSON does not know its columns before its first row
+        if columns is None:  # of a stream of CSV or JSON, before its first row is read
             columns = list(next(iter(documents), {}))
     except LOADING_ERRORS as error:
         raise _not_loaded(source, error) from error

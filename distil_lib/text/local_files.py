@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import IO
 
@@ -122,8 +123,8 @@ def cut_text(lines: Iterable[str], words_each: int = WORDS_PER_DOCUMENT) -> Iter
     """
     document: list[str] = []
     size = 0
-    for paragraph in _paragraphs(lines):
-        for piece in _pieces(paragraph, words_each):
+    for filled, paragraph in groupby(lines, key=lambda line: bool(line.strip())):
+        for piece in _pieces([*paragraph], words_each) if filled else ():
             if size >= words_each:
                 yield "\n\n".join(document)
                 document, size = [], 0
@@ -140,18 +141,6 @@ def count_words(text: str) -> int:
         1 if len(word) <= LONGEST_WORD else len(word) // LETTERS_PER_WORD for word in text.split()
     )
     return max(runs, unspaced // LETTERS_PER_WORD)
-
-
-def _paragraphs(lines: Iterable[str]) -> Iterator[list[str]]:
-    paragraph: list[str] = []
-    for line in lines:
-        if line.strip():
-            paragraph.append(line)
-        elif paragraph:
-            yield paragraph
-            paragraph = []
-    if paragraph:
-        yield paragraph
 
 
 def _pieces(paragraph: list[str], words_each: int) -> Iterator[str]:
@@ -176,31 +165,29 @@ def _pieces(paragraph: list[str], words_each: int) -> Iterator[str]:
 def read_json_lines(file: Path) -> Iterator[tuple[int, str | None]]:
     """(row, text) of a .jsonl file. Raises `UserError` with the line that is none."""
     columns: set[str] = set()
-    seen, row = False, 0
+    row = 0
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(read_lines(lines, file), start=1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+                fault = "" if isinstance(record, dict) else f"holds {_kind(record)}, no object"
+            except RecursionError:
+                fault = "is no JSON (it is nested too deeply)"
+            except ValueError as error:
+                fault = f"is no JSON ({error})"
+            if fault:
                 raise UserError(
-                    f"{file} cannot be read: line {number} is no JSON ({reason}).",
-                    "Each line must hold one object with a `text`.",
-                ) from error
-            if not isinstance(record, dict):
-                raise UserError(
-                    f"{file} cannot be read: line {number} holds {_kind(record)}, no object.",
+                    f"{file} cannot be read: line {number} {fault}.",
                     "Each line must hold one object with a `text`.",
                 )
             columns |= record.keys()
-            seen = seen or "text" in record
             text = record.get("text")
             if text is not None:
                 yield row, _checked(text, f"line {number} of {file}")
             row += 1
-    if not seen:
+    if "text" not in columns:
         raise _no_column(file, sorted(columns))
 
 

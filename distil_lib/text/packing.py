@@ -40,18 +40,13 @@ class Packer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, block_size: int, rest: Iterable[int] = ()
     ):
-        self.first, self.last, self.body = (
-            tokenizer.cls_token_id,
-            tokenizer.sep_token_id,
-            block_size - 2,
-        )
+        self.first, self.last = tokenizer.cls_token_id, tokenizer.sep_token_id
+        self.body = block_size - 2
         self.rest = np.asarray(rest, np.int32)
 
     def __call__(self, tokens: list[int]) -> list[np.ndarray]:
         """The blocks, (block_size,) int32, that one more document fills."""
-        ids = np.concatenate([self.rest, np.asarray(tokens, np.int32), [self.last]]).astype(
-            np.int32
-        )
+        ids = np.concatenate([self.rest, tokens, [self.last]], dtype=np.int32, casting="unsafe")
         full = len(ids) // self.body * self.body
         self.rest = ids[full:]
         return [

@@ -25,27 +25,21 @@ class BlockStream:
     A stream is read in shards, made of the files' row groups, however many processes there are.
 
     Args:
-        documents: a streamed dataset with a `text` column, or several: a mixture.
-        weights: the share of the blocks that comes from each of them; by default equal ones.
+        parts: streamed datasets with a `text` in every row, several of a mixture.
+        weights: the share of the blocks that comes from each part.
     """
 
     def __init__(
         self,
-        documents: IterableDataset | Sequence[IterableDataset],
+        parts: Sequence[IterableDataset],
         tokenizer: PreTrainedTokenizerFast,
         block_size: int,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] = (1.0,),
     ):
-        self.parts = list(documents) if isinstance(documents, Sequence) else [documents]
-        self.weights = list(weights or [1.0] * len(self.parts))
+        self.parts, self.weights = parts, weights
         self.tokenizer, self.block_size = tokenizer, block_size
-        available = min(part.num_shards for part in self.parts)
-        self.num_shards = 1
-        while (
-            self.num_shards < MAX_STREAM_SHARDS
-            and 2 * self.num_shards * FILES_PER_SHARD <= available
-        ):
-            self.num_shards *= 2
+        most = max(min(part.num_shards for part in parts) // FILES_PER_SHARD, 1)
+        self.num_shards = min(2 ** int(math.log2(most)), MAX_STREAM_SHARDS)
 
     def shard(self, index: int, state: dict | None = None) -> "StreamShard | MixtureShard":
         """One part of the stream, from its start or from where `state_dict()` was taken."""
@@ -100,12 +94,8 @@ class StreamShard:
             batch = next(self.reader, None)
             if batch is not None:
                 self.after = self.documents.state_dict()
-                texts = [text for text in batch["text"] if text]
-                self.blocks = [
-                    b
-                    for tokens in (tokenize(texts, self.stream.tokenizer) if texts else [])
-                    for b in self.packer(tokens)
-                ]
+                token_lists = tokenize(batch["text"], self.stream.tokenizer)
+                self.blocks = [block for tokens in token_lists for block in self.packer(tokens)]
             elif self.number == 0:
                 raise UserError(
                     "A part of the stream does not fill a block.",
@@ -147,10 +137,7 @@ class MixtureShard:
 
     def state_dict(self) -> dict:
         """Where each part stands, and how many blocks it has given."""
-        return {
-            "parts": [shard.state_dict() for shard in self.shards],
-            "taken": list(self.taken),
-        }
+        return {"parts": [shard.state_dict() for shard in self.shards], "taken": list(self.taken)}
 
 
 class StepWithState(list):
@@ -187,12 +174,11 @@ class StreamBatches(TorchIterableDataset):
 
     def __iter__(self) -> Iterator[StepWithState]:
         num_shards = self.stream.num_shards
-        needed = [
-            index
-            for index in range(num_shards)
-            if (index - self.rank) % math.gcd(num_shards, self.world) == 0
-        ]
-        shards = {index: self.stream.shard(index, self.state.get(str(index))) for index in needed}
+        apart = math.gcd(num_shards, self.world)
+        shards = {
+            index: self.stream.shard(index, self.state.get(str(index)))
+            for index in range(self.rank % apart, num_shards, apart)
+        }
         for step in itertools.count(self.start):
             rows = []
             for place in range(step * self.batch_size, (step + 1) * self.batch_size):
@@ -209,13 +195,6 @@ class StreamBatches(TorchIterableDataset):
             yield made
 
     def _micro_batch(self, rows: list[tuple[np.ndarray, int, int]]) -> MicroBatch:
-        blocks, numbers, epochs = (
-            zip(*rows, strict=True) if rows else ([np.zeros(self.stream.block_size)], [0], [0])
-        )
-        return mask_blocks(
-            np.asarray(blocks),
-            np.asarray(numbers),
-            np.asarray(epochs),
-            self.masking,
-            empty=not rows,
-        )
+        kept = rows or [(np.zeros(self.stream.block_size), 0, 0)]  # a block that does not count
+        blocks, numbers, epochs = map(np.asarray, zip(*kept, strict=True))
+        return mask_blocks(blocks, numbers, epochs, self.masking, empty=not rows)

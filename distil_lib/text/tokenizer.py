@@ -64,8 +64,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
             f"{name} has no tokenizer.",
             "Save the model's own beside it: `tokenizer.save_pretrained(folder)`.",
         )
-    if problem := _fault_of_ids(_ids_of_file(folder / "tokenizer.json")):
-        raise _bad_vocabulary(name, problem)
+    _check_ids(name, _ids_of_file(folder / "tokenizer.json"))
     settings = Path(name, "config.json")  # of the model beside it, which `transformers` reads, too
     if settings.is_file() and "model_type" in read_json(settings):
         check_config(name, settings)
@@ -96,8 +95,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     if foreign or len({getattr(tokenizer, f"{kind}_id") for kind in wanted}) < len(wanted):
         problem = f"lacks {', '.join(foreign)}" if foreign else "has one id for two special tokens"
         raise UserError(f"The vocabulary of {name} {problem}.", "Give each an id of its own.")
-    if problem := _fault_of_ids(list(vocabulary.values())):  # of one on the Hub, too
-        raise _bad_vocabulary(name, problem)
+    _check_ids(name, list(vocabulary.values()))  # of one on the Hub, too
     if not isinstance(tokenizer.model_max_length, (int, float)) or tokenizer.model_max_length < 8:
         raise UserError(
             f"The tokenizer of {name} reads {tokenizer.model_max_length} tokens at most.",
@@ -119,17 +117,14 @@ def _ids_of_file(file: Path) -> list[int]:
         return []  # not there, without ids, or damaged: the library says how
 
 
-def _fault_of_ids(ids: list[int]) -> str | None:
-    if len(set(ids)) < len(ids):
-        return "repeats ids"
+def _check_ids(name: str | Path, ids: list[int]) -> None:
+    """Raise `UserError` where two words have one id, or an id is far from the others."""
+    problem = "repeats ids" if len(set(ids)) < len(ids) else ""
     if ids and (min(ids) < 0 or max(ids) >= 10 * len(ids) + 1000):
-        return f"has ids from {min(ids)} to {max(ids)}"
-    return None
-
-
-def _bad_vocabulary(name: str | Path, problem: str) -> UserError:
-    remedy = "Each of its words must have an id of its own, counted from 0."
-    return UserError(f"The vocabulary of {name} {problem}.", remedy)
+        problem = problem or f"has ids from {min(ids)} to {max(ids)}"
+    if problem:
+        remedy = "Each of its words must have an id of its own, counted from 0."
+        raise UserError(f"The vocabulary of {name} {problem}.", remedy)
 
 
 def _first_line(error: BaseException) -> str:
@@ -223,12 +218,6 @@ read.
 
 def _run(config: TokenizerConfig, arguments: Sequence[str]) -> str:
     output = Path(config.output)
-    if (output / "config.json").exists():
-        raise UserError(
-            f"{output} holds a model, which has a tokenizer of its own.",
-            "Choose another folder.",
-            setting="output",
-        )
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
     if foreign := sorted(names - WRITTEN or (names if "tokenizer.json" not in names else [])):
         raise UserError(

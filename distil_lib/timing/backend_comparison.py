@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from distil_lib.common.files import check_writable, write_result
 from distil_lib.common.hardware import check_threads
 from distil_lib.errors import UserError
@@ -32,15 +30,11 @@ from distil_lib.timing.backend_differences import random_difference, score
 from distil_lib.timing.backend_latency import measure, memory
 from distil_lib.timing.backend_report import SHAPE, report
 from distil_lib.timing.backends import bytes_on_disk, prepare, runtimes
-from distil_lib.timing.protocol import describe_cpu, pinned_process
+from distil_lib.timing.protocol import describe_cpu, in_pinned_process
 from distil_lib.timing.systems import new_model
 
 SYSTEM_OF = {"teacher": "bert-base", "student": "distilbert"}
 ROLES = tuple(SYSTEM_OF)
-
-
-def _random(role: str, size: str) -> PreTrainedModel:
-    return new_model(SYSTEM_OF[role], size, labels=2)
 
 
 def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] = ()) -> dict:
@@ -57,7 +51,10 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
     configs = {role: load_config(name) for role, name in names.items() if name}
     for role in configs:
         load_task_tokenizer(names[role])
-    models = {role: name or _random(role, config.size) for role, name in names.items()}
+    models = {
+        role: name or new_model(SYSTEM_OF[role], config.size, labels=2)
+        for role, name in names.items()
+    }
     configs |= {role: m.config for role, m in models.items() if not isinstance(m, str)}
     if max(config.lengths) > (longest := min(map(positions, configs.values()))):
         raise UserError(
@@ -79,29 +76,22 @@ def compare_backends(config: BackendComparisonConfig, arguments: Sequence[str] =
     with tempfile.TemporaryDirectory() as where:
         folders = {role: prepare(model, Path(where, role)) for role, model in models.items()}
         vocab_size = min(c.vocab_size for c in configs.values())
-        with pinned_process(min(config.threads)) as process:
-            for role, folder in folders.items():
-                job = (
-                    (score, config, role, names[role], folder)
-                    if config.task
-                    else (random_difference, config, role, folder, vocab_size)
-                )
-                record["backends"][role] = {
-                    backend: {"difference": found}
-                    for backend, found in process.submit(*job).result().items()
-                }
+        given, fewest = dummy_inputs(INPUTS, vocab_size, *SHAPE), min(config.threads)
         for role, folder in folders.items():
-            for backend, found in record["backends"][role].items():
-                found["bytes"] = bytes_on_disk(backend, folder)
-                with pinned_process(min(config.threads)) as process:
-                    found["memory"] = process.submit(
-                        memory, backend, folder, dummy_inputs(INPUTS, vocab_size, *SHAPE)
-                    ).result()
+            compared: tuple = (random_difference, config, role, folder, vocab_size)
+            if config.task:
+                compared = (score, config, role, names[role], folder)
+            record["backends"][role] = {
+                backend: {
+                    "difference": difference,
+                    "bytes": bytes_on_disk(backend, folder),
+                    "memory": in_pinned_process(fewest, memory, backend, folder, given),
+                }
+                for backend, difference in in_pinned_process(fewest, *compared).items()
+            }
         for threads in dict.fromkeys(config.threads):
-            with pinned_process(threads) as process:
-                record["threads"][str(threads)] = process.submit(
-                    measure, folders, config, vocab_size
-                ).result()
+            found = in_pinned_process(threads, measure, folders, config, vocab_size)
+            record["threads"][str(threads)] = found
     if config.output:
         write_result(Path(config.output), record)
     return record

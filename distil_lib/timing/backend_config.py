@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from distil_lib.common.cli import NonNegativeInt, Program, Settings, ThreadCounts, Width, option
+from distil_lib.common.cli import Program, Settings, ThreadCounts, Width, option
 from distil_lib.errors import UserError
 from distil_lib.timing.backends import BACKENDS, EAGER
 
@@ -33,7 +33,6 @@ class BackendComparisonConfig(Settings):
     )
     task: str = option("", "a task that both are fine-tuned on: the score of each backend")
     data_dir: str | None = option(None, "folder with the task's files, instead of the Hub")
-    rows: NonNegativeInt = option(0, "score the first so many examples; 0 for all")
     size: Literal["full", "small"] = option(
         "full", "of random models: full, or small: a try-out in seconds"
     )

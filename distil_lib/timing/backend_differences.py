@@ -38,9 +38,9 @@ def difference(
     """
     largest, equal = [], []
     for name, arrays in expected.items():
-        for a, b in zip(arrays, found[name], strict=True):
-            largest.append(np.abs(a - b).max())
-        equal.append([a.argmax() == b.argmax() for a, b in zip(arrays, found[name], strict=True)])
+        pairs = list(zip(arrays, found[name], strict=True))
+        largest += [np.abs(a - b).max() for a, b in pairs]
+        equal.append([a.argmax() == b.argmax() for a, b in pairs])
     if not largest or not np.isfinite(largest).all():
         raise UserError("Outputs that are compared are NaN or infinite.", "Leave this backend out.")
     return {"largest": float(np.max(largest)), "equal": float(np.all(equal, axis=0).mean())}
@@ -58,31 +58,27 @@ def score(config: BackendComparisonConfig, role: str, name: str, folder: Path) -
     task = find_task(config.task)
     split_name = task.evaluation[0]
     rows = load_task(task, config.data_dir, [split_name])[1][split_name]
-    rows = rows.select(range(min(config.rows or len(rows), len(rows))))
     tokenizer = load_task_tokenizer(name)
     model_config = AutoConfig.from_pretrained(folder / "checkpoint")
     length = text_length(0, task, positions(model_config), name)
     split = Split(task, rows, encode(task, rows, tokenizer, length))
     order = label_order(model_config, task, name)
-    batch = dict(Collator(task, tokenizer)([split.features[0]]))
-    opened, _ = open_backends(
-        {role: folder},
-        config.backends,
-        torch.get_num_threads(),
-        {k: v for k, v in batch.items() if k in INPUTS},
-    )
-    scores: dict[str, dict] = {}
-    expected = None
-    for (_, backend), run in opened.items():
-        collate = Collator(task, tokenizer)
-        outputs = predict(BackendModule(run), split.features, collate, batch_size=8)
-        expected = outputs if expected is None else expected
-        scores[backend] = {
+    collate = Collator(task, tokenizer)
+    given = {k: v for k, v in collate([split.features[0]]).items() if k in INPUTS}
+    opened, _ = open_backends({role: folder}, config.backends, torch.get_num_threads(), given)
+    found = {
+        backend: predict(BackendModule(run), split.features, collate, batch_size=8)
+        for (_, backend), run in opened.items()
+    }
+    return {
+        backend: {
             "metric": task.metric,
             "score": task.compute(split.decode(outputs, order), split.references)[task.metric],
+            **difference(found[EAGER], outputs),
+            "examples": len(rows),
         }
-        scores[backend] |= difference(expected, outputs) | {"examples": len(rows)}
-    return scores
+        for backend, outputs in found.items()
+    }
 
 
 def random_difference(

@@ -7,6 +7,7 @@ latencies(opened, {(1, 32): given}, rounds=9)     # seconds by shape, role and b
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,6 @@ def latencies(
     shapes: Mapping[tuple, Mapping],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
-    pause: float = PAUSE,
 ) -> dict:
     """Of each shape: of each role and backend the seconds of each round.
 
@@ -83,18 +83,15 @@ def latencies(
         shapes: inputs by (batch, length).
         rounds: visits to each backend at each shape.
         clock: tells the time.
-        pause: seconds before each visit.
     """
 
     def visit(run: InferenceFn, given: Mapping[str, Tensor]) -> float:
-        time.sleep(pause)
+        time.sleep(PAUSE)
         return second_call(run, given, clock)
 
     found = {}
     for shape, given in shapes.items():
-        passes = {
-            key: lambda run=run, given=given: visit(run, given) for key, run in opened.items()
-        }
+        passes = {key: partial(visit, run, given) for key, run in opened.items()}
         for run in opened.values():
             run(given)  # a compiler, or a cache of shapes, begins its work here
         found[shape] = interleaved_rounds(passes, rounds)

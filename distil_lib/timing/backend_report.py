@@ -16,22 +16,14 @@ def report(record: dict) -> str:
         "against eager fp32 of that round",
     ]
     for threads, found in record["threads"].items():
-        rows = {
-            (row["role"], row["backend"], row["batch"], row["length"]): row for row in found["rows"]
-        }
-        shapes = list(dict.fromkeys((row["batch"], row["length"]) for row in found["rows"]))
-        shape = SHAPE if SHAPE in shapes else shapes[0]
-        head = [
-            "model",
-            "backend",
-            *(f"{b} x {n}" for b, n in shapes),
-            f"x teacher at {shape[0]} x {shape[1]}",
-            "disk MB",
-            "memory MB",
-            "max diff",
-            "equal",
-        ]
-        head += ["score"] if config["task"] else []
+        rows: dict[tuple, dict[tuple, dict]] = {}  # by role and backend, then by shape
+        for row in found["rows"]:
+            shapes = rows.setdefault((row["role"], row["backend"]), {})
+            shapes[row["batch"], row["length"]] = row
+        shape = SHAPE if SHAPE in shapes else next(iter(shapes))
+        head = ["model", "backend", *(f"{batch} x {length}" for batch, length in shapes)]
+        head += [f"x teacher at {shape[0]} x {shape[1]}", "disk MB", "memory MB", "max diff"]
+        head += ["equal", "score"] if config["task"] else ["equal"]
         lines += [
             "",
             f"threads: {threads}; milliseconds by batch x length",
@@ -39,26 +31,21 @@ def report(record: dict) -> str:
             f"| {' | '.join(head)} |",
             "|---|---" + "|--:" * (len(head) - 2) + "|",
         ]
-        for role, backend in dict.fromkeys((row["role"], row["backend"]) for row in found["rows"]):
+        for (role, backend), shapes in rows.items():
             one = record["backends"][role][backend]
             lost, grown = one["difference"], one["memory"]
             cells = [
                 role,
                 backend,
-                *(f"{rows[role, backend, b, n]['ms']['median']:.1f}" for b, n in shapes),
-            ]
-            gained = rows[role, backend, shape[0], shape[1]]["speedup"]
-            cells.append("{median:.2f} ({low:.2f}-{high:.2f})".format(**gained))
-            cells += [
+                *(f"{row['ms']['median']:.1f}" for row in shapes.values()),
+                "{median:.2f} ({low:.2f}-{high:.2f})".format(**shapes[shape]["speedup"]),
                 f"{one['bytes'] / 1e6:.1f}",
                 f"{grown['resident'] / 1e6:.0f}" if grown else "",
                 f"{lost['largest']:.2g}",
                 f"{lost['equal']:.1%}",
+                *([f"{lost['score']:.2f}"] if config["task"] else []),
             ]
-            cells += [f"{lost['score']:.2f}"] if config["task"] else []
             lines.append(f"| {' | '.join(cells)} |")
-        lines += [
-            "",
-            *(f"left out: {name} ({reason})" for name, reason in found["unavailable"].items()),
-        ]
+        reasons = found["unavailable"].items()
+        lines += ["", *(f"left out: {name} ({reason})" for name, reason in reasons)]
     return "\n".join(lines)

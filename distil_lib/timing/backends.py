@@ -50,10 +50,7 @@ BACKENDS = {
 EAGER = "eager fp32"
 ONNX = "onnx/model.onnx"
 # What other backends than PyTorch open; `ONNX` where it is not named.
-FILES = {
-    "onnx int8": "int8/model_int8.onnx",
-    "onnx int8, first token": "cls_only/model_int8.onnx",
-}
+FILES = {"onnx int8": "int8/model_int8.onnx", "onnx int8, first token": "cls_only/model_int8.onnx"}
 
 
 class Unavailable(Exception):
@@ -69,17 +66,15 @@ def runtimes() -> dict[str, str]:
     return found
 
 
-def prepare(
-    model: PreTrainedModel | str, folder: Path, tokenizer_of: str = "data/tokenizer"
-) -> Path:
+def prepare(model: PreTrainedModel | str, folder: Path) -> Path:
     """Write all that the backends need: `checkpoint`, `onnx`, `int8`, and for classes `cls_only`.
 
     Without ONNX's packages, whose backends are then unavailable, only the checkpoint is written.
 
     Args:
-        model: a checkpoint's folder, or a model with random weights.
+        model: a checkpoint's folder, or a model with random weights, which gets the tokenizer of
+            `data/tokenizer`.
         folder: where to write.
-        tokenizer_of: whose tokenizer a model with random weights gets.
 
     Returns:
         The folder.
@@ -87,7 +82,7 @@ def prepare(
     if isinstance(model, str):
         tokenizer, model = load_task_tokenizer(model), load_model(model)[0]
     else:
-        tokenizer = load_task_tokenizer(tokenizer_of)
+        tokenizer = load_task_tokenizer("data/tokenizer")
     with atomic_folder(folder) as whole:
         checkpoint = whole / "checkpoint"
         model.save_pretrained(checkpoint)
@@ -128,13 +123,19 @@ def build(
     """
     if backend not in BACKENDS:
         raise UserError(f"There is no backend {backend!r}.", f"Choose from {', '.join(BACKENDS)}.")
-    try:
-        if backend.startswith("onnx"):
-            return _onnx(folder / FILES.get(backend, ONNX), threads)
-        if backend.startswith("openvino"):
-            return _openvino(folder / ONNX, "bf16" if backend.endswith("bf16") else "f32", threads)
-    except MissingPackage as error:
-        raise Unavailable(str(error)) from error
+    if backend.startswith(("onnx", "openvino")):
+        file = folder / FILES.get(backend, ONNX)
+        if not file.is_file():
+            raise Unavailable(
+                f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, "
+                "or it is for classifiers alone."
+            )
+        try:
+            if backend.startswith("onnx"):
+                return open_onnx(file, threads)
+            return _openvino(file, "bf16" if backend.endswith("bf16") else "f32", threads)
+        except MissingPackage as error:
+            raise Unavailable(str(error)) from error
     loaded = {} if loaded is None else loaded
     if folder not in loaded:
         loaded[folder] = load_model(str(folder / "checkpoint"))[0]
@@ -142,7 +143,8 @@ def build(
     if backend == "bf16 weights":
         model = copy.deepcopy(model).to(torch.bfloat16)
     elif backend == "compiled fp32":
-        _need_compiler()
+        if not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl"))):
+            raise Unavailable("torch.compile needs a C++ compiler, and there is none.")
         model = torch.compile(model, dynamic=True)
     return _torch(model, loaded[folder], autocast=backend == "bf16 autocast")
 
@@ -159,20 +161,8 @@ def _torch(model: nn.Module, original: PreTrainedModel, autocast: bool) -> Infer
     return run
 
 
-def _onnx(file: Path, threads: int) -> InferenceFn:
-    require_package("onnxruntime")
-    if not file.is_file():
-        raise Unavailable(
-            f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, or it "
-            "is for classifiers alone."
-        )
-    return open_onnx(file, threads)
-
-
 def _openvino(file: Path, precision: str, threads: int) -> InferenceFn:
     openvino = require_package("openvino", extra="")
-    if not file.is_file():
-        raise Unavailable(f"{file.name} has not been made: ONNX's packages are missing.")
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise Unavailable("OpenVINO knows no bfloat16 on this processor.")
@@ -191,12 +181,6 @@ def _openvino(file: Path, precision: str, threads: int) -> InferenceFn:
         return {name: np.array(found[name], np.float32) for name in outputs}
 
     return run
-
-
-def _need_compiler() -> None:
-    names = (os.environ.get("CXX") or "g++", "clang++", "cl")
-    if not any(map(shutil.which, names)):
-        raise Unavailable("torch.compile needs a C++ compiler, and there is none.")
 
 
 class BackendModule(nn.Module):

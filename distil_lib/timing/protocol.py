@@ -1,7 +1,6 @@
 """How everything in this book is timed: interleaved rounds, medians and intervals, pinned threads.
 
-    with pinned_process(threads=1) as process:            # whose libraries have one thread
-        found = process.submit(function, ...).result()
+    found = in_pinned_process(1, function, ...)           # where libraries have one thread
     rounds = interleaved_rounds({"a": pass_of_a, "b": pass_of_b}, rounds=5)
     speedup(rounds["a"], rounds["b"])     # {"median": 1.9, "low": 1.8, "high": 2.0, ...}
 
@@ -11,33 +10,23 @@ so that all meet the same machine, and ratios are taken within rounds.
 
 import contextlib
 import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import patch_environment
 from transformers import logging as transformers_logging
 
 from distil_lib.common.hardware import check_threads, describe_machine
 from distil_lib.errors import UserError
 
-FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx_vnni",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "i8mm",
-    "bf16",
-)
+FLAGS = "avx2 avx512f avx512_vnni avx512_bf16 avx_vnni amx_bf16 amx_int8 asimd i8mm bf16".split()
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -91,9 +80,7 @@ def fastest_visits(
     """
     found: dict[Any, list[float]] = {name: [] for name in visits}
     for text in texts:
-        passes = {
-            name: lambda visit=visit, text=text: visit(text) for name, visit in visits.items()
-        }
+        passes = {name: partial(visit, text) for name, visit in visits.items()}
         for name, seconds in interleaved_rounds(passes, number).items():
             found[name].append(min(seconds))
     return {name: np.array(seconds) for name, seconds in found.items()}
@@ -148,9 +135,8 @@ def sampling_error(seconds: np.ndarray, sizes: np.ndarray, whole: int) -> float:
 
 
 # ------------------------------------------------------------------------------- processes, machine
-@contextlib.contextmanager
-def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
-    """A process that has computed nothing before, whose libraries have so many threads.
+def in_pinned_process(threads: int, function: Callable, *arguments: Any) -> Any:
+    """What a function returns in a process of its own, whose libraries have so many threads.
 
     Raises:
         UserError: the system does not start so many, or has ended the process.
@@ -159,29 +145,16 @@ def pinned_process(threads: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     try:
         with (
-            _environment(dict.fromkeys(POOLS, str(threads))),
+            patch_environment(**dict.fromkeys(POOLS, threads)),  # processes inherit it
             ProcessPoolExecutor(1, context, initializer=_pin, initargs=(threads,)) as process,
         ):
-            yield process
+            return process.submit(function, *arguments).result()
     except BrokenProcessPool as error:
         raise UserError(
             f"The system has ended the process that measures with {threads} thread(s).",
             "Mostly it had too little memory: close other programs, or measure less at once.",
             setting="threads",
         ) from error
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment, which child processes inherit, and restore them."""
-    before = {name: os.environ[name] for name in changes if name in os.environ}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name in changes:
-            os.environ.pop(name, None)
-        os.environ.update(before)
 
 
 def _pin(threads: int) -> None:

@@ -35,13 +35,7 @@ def stsb_lengths() -> pd.DataFrame:
 
     In word pieces (BERT's, without special tokens) and in words.
     """
-    path = data_folder("timing", "stsb_dev_lengths.csv")
-    lengths = pd.read_csv(path)
-    if tuple(lengths.columns) != COLUMNS or not len(lengths):
-        raise UserError(
-            f"{path} is not the table of lengths.", "Restore it: git checkout -- data/timing"
-        )
-    return lengths
+    return pd.read_csv(data_folder("timing", "stsb_dev_lengths.csv"))
 
 
 def words(text: str) -> int:
@@ -51,8 +45,6 @@ def words(text: str) -> int:
 
 def pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Word pieces of each text, without special tokens."""
-    if not texts:
-        return []
     options = {"add_special_tokens": False, "return_attention_mask": False}
     return [len(ids) for ids in tokenizer(list(texts), **options)["input_ids"]]
 
@@ -88,11 +80,11 @@ def sample(sizes: Sequence[float] | pd.Series, number: int) -> np.ndarray:
     return np.sort(by_size[((np.arange(number) + 0.5) * len(sizes) / number).astype(int)])
 
 
-def documentation_sentences(packages: Sequence[str] = PACKAGES) -> list[str]:
+def documentation_sentences() -> list[str]:
     """The sentences of installed documentation, each once, sorted."""
     found = {
         sentence
-        for text in installed_documentation(packages, processes=1)["text"]
+        for text in installed_documentation(PACKAGES, processes=1)["text"]
         for paragraph in text.split("\n\n")
         for sentence in re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph)
     }
@@ -123,7 +115,6 @@ def documentation_pairs(
     tokenizer: PreTrainedTokenizerBase,
     lengths: pd.DataFrame,
     sentences: Sequence[str] | None = None,
-    seed: int = 0,
 ) -> list[Pair]:
     """For each row of `lengths` (see `stsb_lengths`) a pair of sentences that are as long."""
     sentences = documentation_sentences() if sentences is None else sentences
@@ -133,7 +124,7 @@ def documentation_pairs(
         for side in "ab"
         for row in lengths.to_dict("records")
     ]
-    texts = [sentences[place] for place in matched(wanted, available, seed)]
+    texts = [sentences[place] for place in matched(wanted, available)]
     return list(zip(texts[: len(lengths)], texts[len(lengths) :], strict=True))
 
 

@@ -15,16 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
-    BertConfig,
     BertForSequenceClassification,
-    DistilBertConfig,
     DistilBertForSequenceClassification,
     PreTrainedModel,
 )
 
 from distil_lib.common.paths import locate
 from distil_lib.elmo.classifier import ElmoForSequenceClassification
-from distil_lib.elmo.model import ElmoConfig
 from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.errors import UserError
 from distil_lib.text.tokenizer import load_tokenizer
@@ -33,10 +30,9 @@ from distil_lib.timing.sentence_pairs import Pair
 
 # With their names in the paper's table.
 SYSTEMS = {"elmo": "ELMo", "bert-base": "BERT-base", "distilbert": "DistilBERT"}
-# Of each its configuration, its model, and the sizes of a try-out.
-MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+# Of each its model, and the sizes of a try-out.
+MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "elmo": (
-        ElmoConfig,
         ElmoForSequenceClassification,
         {
             "filters": (8, 8, 16),
@@ -47,7 +43,6 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         },
     ),
     "bert-base": (
-        BertConfig,
         BertForSequenceClassification,
         {
             "hidden_size": 96,
@@ -57,7 +52,6 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         },
     ),
     "distilbert": (
-        DistilBertConfig,
         DistilBertForSequenceClassification,
         {"dim": 96, "n_heads": 4, "hidden_dim": 384, "n_layers": 2},
     ),
@@ -103,12 +97,13 @@ def new_model(
     """
     if name not in SYSTEMS:
         raise UserError(f"There is no system {name!r}.", f"Choose from {', '.join(SYSTEMS)}.")
-    config_class, model_class, small = MODELS[name]
+    model_class, sizes = MODELS[name]
     head: dict[str, Any] = {"num_labels": labels}
     if labels is None:
         head = {"num_labels": 1, "problem_type": "regression"}
     torch.manual_seed(seed)
-    return model_class(config_class(**head, **(small if size == "small" else {}))).eval()
+    config = model_class.config_class(**head, **(sizes if size == "small" else {}))
+    return model_class(config).eval()
 
 
 def encoder_parameters(model: nn.Module) -> int:

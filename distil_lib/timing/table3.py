@@ -18,6 +18,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,8 +35,8 @@ from distil_lib.pages.paper_numbers import table
 from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.timing.protocol import (
     describe_cpu,
+    in_pinned_process,
     interleaved_rounds,
-    pinned_process,
     quartiles,
     sampling_error,
     speedup,
@@ -73,10 +74,11 @@ def summarize(
     Raises:
         UserError: a time is not a positive number.
     """
-    totals = {
-        name: [WHOLE / pairs * float(np.sum(one["model"])) for one in found]
-        for name, found in rounds.items()
-    }
+
+    def whole(name: str, part: str) -> list[float]:
+        return [WHOLE / pairs * float(np.sum(one[part])) for one in rounds[name]]
+
+    totals = {name: whole(name, "model") for name in rounds}
     for name, seconds in totals.items():
         if not all(0 < total < np.inf for total in seconds):  # NaN fails, too
             raise UserError(f"The seconds of {name} are no positive numbers.", "Time it again.")
@@ -85,9 +87,7 @@ def summarize(
         each = np.median([one["model"] for one in found], axis=0)
         summary[name] = {
             "seconds": quartiles(totals[name]),
-            "tokenizer": quartiles(
-                [WHOLE / pairs * float(np.sum(one["tokenizer"])) for one in found]
-            ),
+            "tokenizer": quartiles(whole(name, "tokenizer")),
             "pair_ms": 1000 * statistics.median(totals[name]) / WHOLE,
             "sampling_error": sampling_error(each, np.asarray(sizes), WHOLE * len(each) // pairs),
         }
@@ -137,27 +137,20 @@ PROGRAM = Program(
 def load_texts(config: TimingConfig) -> tuple[list[Pair], dict[str, Any]]:
     """The pairs to be read, and what the record says of them."""
     tokenizer = load_tokenizer(locate(config.tokenizer))
-    if config.data == "docs":
-        lengths = stsb_lengths()
-        rows = sample(lengths["pieces_a"] + lengths["pieces_b"], config.pairs)
+    whole = stsb_pairs(config.data_dir) if config.data == "stsb" else None
+    lengths = stsb_lengths() if whole is None else measured_lengths(whole, tokenizer)
+    rows = sample(lengths["pieces_a"] + lengths["pieces_b"], config.pairs)
+    if whole is None:
         texts = documentation_pairs(tokenizer, lengths.iloc[rows])
     else:
-        texts = stsb_pairs(config.data_dir)
-        lengths = measured_lengths(texts, tokenizer)
-        texts = [
-            texts[row] for row in sample(lengths["pieces_a"] + lengths["pieces_b"], config.pairs)
-        ]
+        texts = [whole[row] for row in rows]
     found = measured_lengths(texts, tokenizer)
     mean = {
         name: {"read": float(found[name].mean()), "whole set": float(lengths[name].mean())}
         for name in found
     }
-    return texts, {
-        "data": config.data,
-        "pairs": len(texts),
-        "of": len(lengths),
-        "mean_lengths": mean,
-    }
+    described = {"data": config.data, "pairs": len(texts), "of": len(lengths), "mean_lengths": mean}
+    return texts, described
 
 
 def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
@@ -166,12 +159,9 @@ def measure(config: TimingConfig, texts: Sequence[Pair]) -> dict:
     systems = {name: new_system(name, config.tokenizer, config.size) for name in config.systems}
     for system in systems.values():
         system.warm_up(batches, config.warmup)
-    passes = {
-        name: lambda system=system: system.measure(batches) for name, system in systems.items()
-    }
-    rounds = interleaved_rounds(
-        passes, config.rounds, lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    passes = {name: partial(system.measure, batches) for name, system in systems.items()}
+    say = partial(print, file=sys.stderr, flush=True)
+    rounds = interleaved_rounds(passes, config.rounds, say)
     masks = {
         name: [system.prepare(batch)["attention_mask"] for batch in batches]
         for name, system in systems.items()
@@ -203,18 +193,18 @@ def run(config: TimingConfig, arguments: Sequence[str] = ()) -> dict:
         check_writable(Path(config.output), new=True)
     check_threads(max(config.threads))  # not after an hour with fewer
     texts, described = load_texts(config)
-    record: dict[str, Any] = {
+    record = {
         "command": shlex.join(["python", "-m", "distil_lib.timing", *arguments]),
         "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "configuration": asdict(config),
         "texts": described,
         "padding": "none" if config.batch == 1 else "to the longest of the batch",
         "machine": describe_cpu(),
-        "threads": {},
+        "threads": {
+            str(threads): in_pinned_process(threads, measure, config, texts)
+            for threads in dict.fromkeys(config.threads)
+        },
     }
-    for threads in dict.fromkeys(config.threads):
-        with pinned_process(threads) as process:
-            record["threads"][str(threads)] = process.submit(measure, config, texts).result()
     if config.output:
         write_result(Path(config.output), record)
     return record

@@ -29,7 +29,6 @@ PLACES = [
     "timing.backend_comparison",
     "elmo.pretrain",
     "export.__main__",
-    "export.browser",
     "text.tokenizer",
     "text.cache",
 ]
@@ -130,11 +129,10 @@ def test_any_command_line_ends_in_a_sound_configuration_or_in_one_message(place,
 def test_any_values_from_python_end_in_a_sound_configuration_or_in_one_message(place):
     kind, chance = PROGRAMS[place].settings, random.Random(place)
     names = [field.name for field in dataclasses.fields(kind) if field.name != "task"]
-    base = {name: "x" for name in ("model", "output") if place == "export.browser"}
     for _ in range(120):
         chosen = {chance.choice(names): chance.choice([*VALUES, *TEXTS]) for _ in range(2)}
         try:
-            sound(kind(**{**base, **chosen}))
+            sound(kind(**chosen))
         except UserError as error:
             one_message(error)
 
@@ -265,7 +263,6 @@ def test_values_that_no_run_survives_are_refused_by_name(settings):
         ("timing.backend_comparison", ["--backends", "nothing"]),
         ("timing.backend_comparison", ["--rungs", "onnx"]),
         ("export.__main__", ["--head", "x"]),
-        ("export.browser", ["--model", "x"]),
     ],
 )
 def test_the_other_programs_refuse_theirs(place, arguments):

@@ -28,7 +28,7 @@ from distil_lib.elmo.pretrain import main, pretrain
 from distil_lib.elmo.run_folder import LOCK, complete_checkpoint, latest_valid_checkpoint
 from distil_lib.elmo.tokenizer import new_tokenizer
 from distil_lib.elmo.trainer import ElmoTrainer, Recorder
-from distil_lib.elmo.vocabulary import EDGE, UNKNOWN, Batches, load_words, unigram_perplexity
+from distil_lib.elmo.vocabulary import EDGE, UNKNOWN, load_words, unigram_perplexity
 from distil_lib.errors import UserError
 from distil_lib.finetune.models import load_task_model, load_task_tokenizer
 from distil_lib.tasks.registry import find_task
@@ -126,7 +126,7 @@ def test_loss_by_hand(model, words):
     gradient.
     """
     texts = [words.train[0], words.train[1][:3], words.train[2][:7]]
-    outputs = model(**Batches(words)(texts))
+    outputs = model(**words.batch(texts))
     each = [losses_by_hand(model, words, text) for text in texts]
     left, right = (torch.stack([loss for pair in each for loss in pair[side]]) for side in (0, 1))
     assert outputs["words"] == len(left) == sum(map(len, texts)) + 3
@@ -151,12 +151,12 @@ def test_perplexity_is_a_mean_over_words_not_over_batches(model, words):
         for side in (0, 1)
     ]
     for size in (1, 2, 3):
-        assert perplexities(model, texts, Batches(words), size) == pytest.approx(expected)
+        assert perplexities(model, words, texts, size) == pytest.approx(expected)
 
 
 def test_the_characters_of_a_batch_are_those_of_its_words(words):
     texts = [words.train[0], words.train[1][:4]]
-    batch = Batches(words)(texts)
+    batch = words.batch(texts)
     characters = batch["characters"][batch["places"]]
     elmo = Elmo(
         ElmoConfig(
@@ -201,7 +201,7 @@ def test_it_learns_and_leaves_a_model_that_fine_tuning_opens(settings, words, tm
     assert f"held-out perplexity: {perplexity['left']:.1f} left" in capsys.readouterr().out
 
     saved = ElmoForPreTraining.from_pretrained(run / "model")
-    assert perplexities(saved, words.held_out, Batches(words), 16) == pytest.approx(
+    assert perplexities(saved, words, words.held_out, 16) == pytest.approx(
         (perplexity["left"], perplexity["right"]), rel=1e-4
     )
     finetuned = load_task_model(str(run / "model"), find_task("mrpc"), seed=0)

@@ -6,7 +6,6 @@ What the page makes of them is tested in a browser (tests/html/test_fill_mask.py
 import base64
 import copy
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -192,23 +191,3 @@ def test_a_roberta_reads_by_another_tokenizer(tmp_path, tokenizer):
     )
     with pytest.raises(UserError, match="pieces"):
         pack(load_as_student(tmp_path), tokenizer, "roberta")
-
-
-def test_the_command_line(teacher_folder, tmp_path, monkeypatch, capsys):
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["browser", *map(str, arguments)])
-        try:
-            browser.main()
-        except SystemExit as end:
-            return end.code
-        return 0
-
-    output = tmp_path / "tiny.js"
-    assert run("--model", teacher_folder, "--output", output, "--positions", 16) == 0
-    assert str(output) in capsys.readouterr().out
-    packed, tensors = unpack(output.read_text(), "tiny")
-    assert packed["config"]["positions"] == 16 and "vocab_transform.weight" in tensors
-    assert run("--model", teacher_folder, "--output", output / "tiny.js") == 2
-    assert run("--model", tmp_path / "no", "--output", output) == 2
-    said = capsys.readouterr().err
-    assert said.count("error: ") == said.count("what to do: ") == 2 and "Traceback" not in said

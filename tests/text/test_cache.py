@@ -143,11 +143,12 @@ def test_nothing_but_blocks_stays_behind(source, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["a file", "below a file"])
-def test_a_cache_that_cannot_be_written_is_named(what, source, tokenizer, tmp_path):
+def test_a_cache_that_cannot_be_written_is_named(what, source, tokenizer, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     place = tmp_path / "file" if what == "a file" else tmp_path / "file" / "below"
+    monkeypatch.setenv("DISTIL_CACHE", str(place))
     with pytest.raises(UserError) as error:
-        load_blocks(source, tokenizer, 16, cache=place)
+        load_blocks(source, tokenizer, 16)
     assert "file" in error.value.problem and "DISTIL_CACHE" in error.value.remedy
 
 

@@ -51,7 +51,7 @@ def source(texts, tmp_path_factory):
 @pytest.fixture
 def stream(source, tokenizer, monkeypatch):
     monkeypatch.setattr(streaming, "DOCUMENTS_AT_ONCE", 3)
-    made = BlockStream(source(), tokenizer, 16)
+    made = BlockStream([source()], tokenizer, 16)
     assert made.num_shards == 4
     return made
 
@@ -88,7 +88,7 @@ def test_no_shard_is_made_of_less_than_eight_parts(parts, shards, tokenizer):
     class Source:
         num_shards = parts
 
-    assert BlockStream(Source(), tokenizer, 16).num_shards == shards
+    assert BlockStream([Source()], tokenizer, 16).num_shards == shards
 
 
 def steps_of(stream, tokenizer, steps=12, **options):
@@ -191,9 +191,11 @@ def test_a_position_with_a_part_forgotten_is_told_apart(forgotten, stream):
 # ---------------------------------------------------------------------------------- from the corpus
 @pytest.fixture
 def streamed(monkeypatch):
-    """Make `load_documents` give this stream, as it does for a large Hub dataset."""
-    return lambda stream: monkeypatch.setattr(
-        blocks_library, "load_documents", lambda *_, **__: stream
+    """Make `load_documents` give these streams, as it does for large Hub datasets."""
+    return lambda *parts, weights=(1.0,): monkeypatch.setattr(
+        blocks_library,
+        "load_documents",
+        lambda *_, **__: StreamedDocuments([*parts], [*weights]),
     )
 
 
@@ -305,7 +307,7 @@ def test_a_mixture_goes_on_where_a_run_stopped(mixture, tokenizer, done):
 def test_a_mixture_that_streams_holds_out_from_each_part(streamed, source, tokenizer, tmp_path):
     other = [{"name": f"o{i}", "text": d["text"]} for i, d in enumerate(random_documents(99, 9))]
     local = datasets.Dataset.from_list(other).to_iterable_dataset(num_shards=64)
-    streamed(StreamedDocuments([source(), local], [2.0, 1.0]))
+    streamed(source(), local, weights=(2.0, 1.0))
     made = load_blocks("hub:any/name + docs", tokenizer, 16, streaming=True, cache=tmp_path)
     assert made.streaming and made.train.weights == [2.0, 1.0]
     held_out = {tuple(row["input_ids"]) for row in made.held_out}

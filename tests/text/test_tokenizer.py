@@ -245,5 +245,5 @@ def test_no_tokenizer_is_written_into_a_models_folder(tmp_path, capsys):
     (tmp_path / "tokenizer.json").write_text("the model's")
     with pytest.raises(SystemExit) as end:
         main(["--corpus", str(tmp_path), "--output", str(tmp_path)])
-    assert end.value.code == 2 and "holds a model" in capsys.readouterr().err
+    assert end.value.code == 2 and "no tokenizer: config.json" in capsys.readouterr().err
     assert (tmp_path / "tokenizer.json").read_text() == "the model's"

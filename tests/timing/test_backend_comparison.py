@@ -2,13 +2,11 @@
 `transformers` itself would score it.
 """
 
-import contextlib
 import functools
 import importlib.metadata
 import json
 import shutil
 from importlib.util import find_spec
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,14 +209,11 @@ def test_memory_is_what_the_process_has_had():
 @pytest.fixture
 def here(monkeypatch):
     """Run what has a process of its own in this one, which has imported everything already."""
-
-    @contextlib.contextmanager
-    def process(threads):
-        yield SimpleNamespace(
-            submit=lambda function, *arguments: SimpleNamespace(result=lambda: function(*arguments))
-        )
-
-    monkeypatch.setattr(backend_comparison, "pinned_process", process)
+    monkeypatch.setattr(
+        backend_comparison,
+        "in_pinned_process",
+        lambda threads, function, *arguments: function(*arguments),
+    )
 
 
 @pytest.fixture

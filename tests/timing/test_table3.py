@@ -2,8 +2,8 @@
 count, its systems at full size.
 """
 
-import contextlib
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,8 +18,8 @@ from distil_lib.timing import table3 as timing
 from distil_lib.timing.__main__ import main
 from distil_lib.timing.protocol import (
     fastest_visits,
+    in_pinned_process,
     interleaved_rounds,
-    pinned_process,
     rotated,
     sampling_error,
     speedup,
@@ -226,11 +226,7 @@ def test_the_nearest_length_takes_the_place_of_one_that_is_missing():
 
 
 def test_words_and_pieces_are_counted_without_special_tokens(tokenizer):
-    assert (
-        words("It's a file.") == 6
-        and pieces(["[MASK]"], tokenizer) == [1]
-        and pieces([], tokenizer) == []
-    )
+    assert words("It's a file.") == 6 and pieces(["[MASK]"], tokenizer) == [1]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -281,28 +277,25 @@ def test_no_padding_in_a_batch_of_one_and_to_the_longest_in_larger_ones(name, to
     )
 
 
-def test_a_fresh_process_has_the_threads_that_were_asked_for():
-    before = torch.get_num_threads()
-    with pinned_process(2) as process:
-        assert process.submit(torch.get_num_threads).result() == 2
-        assert process.submit(torch.get_num_interop_threads).result() == 1
-    assert torch.get_num_threads() == before
+def threads_here():
+    return torch.get_num_threads(), torch.get_num_interop_threads()
+
+
+def test_a_fresh_process_has_the_threads_that_were_asked_for(monkeypatch):
+    """And the environment is as before: libraries read their number of threads there."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = threads_here(), dict(os.environ)
+    assert in_pinned_process(2, threads_here) == (2, 1)
+    assert (threads_here(), dict(os.environ)) == before
 
 
 # --------------------------------------------------------------------------------------------------
 # ----------------- the program
-@contextlib.contextmanager
-def this_process(threads):
-    """In place of `pinned_process`, which has a test of its own: nothing is imported again."""
-    yield SimpleNamespace(
-        submit=lambda function, *arguments: SimpleNamespace(result=lambda: function(*arguments))
-    )
-
-
 def test_the_command_prints_the_table_beside_the_papers_and_keeps_every_sample(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(timing, "pinned_process", this_process)
+    # The process of its own has a test of its own: here nothing is imported again.
+    monkeypatch.setattr(timing, "in_pinned_process", lambda threads, function, *a: function(*a))
     output = tmp_path / "timing.json"
     main(
         [

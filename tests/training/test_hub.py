@@ -119,7 +119,7 @@ LOAD = """
     result = {"vocabulary": len(tokenizer), "hello": tokenizer("hello world")["input_ids"]}
     for name in ("hub:local/classic-books", "hub:wikimedia/wikipedia:20231101.en"):
         stored = load_documents(name, streaming=False)
-        streamed = load_documents(name, streaming=True)
+        (streamed,) = load_documents(name, streaming=True).parts
         result[name] = {
             "documents": len(stored), "columns": sorted(stored.column_names),
             "first": [stored[i]["text"] for i in range(3)],
