@@ -79,11 +79,11 @@ def exit_on_user_error() -> Iterator[None]:
     """
     try:
         yield
-    except StorageError as error:
-        remedy = error.remedy.removesuffix(".") + _again(error)
-        _complain(error.problem, remedy, error.settings, getattr(error, "shared", False))
     except UserError as error:
-        _complain(error.problem, error.remedy, error.settings, getattr(error, "shared", False))
+        remedy = error.remedy
+        if isinstance(error, StorageError):
+            remedy = remedy.removesuffix(".") + _again(error)
+        _complain(error.problem, remedy, error.settings, getattr(error, "shared", False))
     except (MemoryError, OSError, RuntimeError) as error:
         resume = _again(error)
         if (unwritable := hub_cache_problem(error)) is not None:
@@ -99,10 +99,8 @@ def exit_on_user_error() -> Iterator[None]:
         elif other_process_lost(error):
             rank = os.environ.get("RANK", "0")
             reason = "\n  ".join(str(error).splitlines()[:5])
-            happened, remedy = (
-                "has lost",
-                "look for what the other one said before it ended" + resume,
-            )
+            happened = "has lost"
+            remedy = f"look for what the other one said before it ended{resume}"
             if "connectFullMesh" in reason:  # they never met: a name stands for a wrong address
                 happened = "does not reach"
                 remedy = (

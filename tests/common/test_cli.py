@@ -274,17 +274,6 @@ def test_the_other_programs_refuse_theirs(place, arguments):
     one_message(error.value)
 
 
-@pytest.mark.parametrize("old, new", cli.RENAMED.items())
-def test_the_old_name_of_a_setting_leads_to_the_new_one(old, new):
-    found = [
-        p for p in PROGRAMS.values() if new in (f.name for f in dataclasses.fields(p.settings))
-    ]
-    assert found
-    for program in found:
-        with pytest.raises(UserError, match=f"Did you mean '{new}'"):
-            program.parse([f"--{old}", "1"])
-
-
 @pytest.mark.parametrize("place", PROGRAMS)
 def test_help_names_every_setting_and_its_choices(place, capsys):
     with pytest.raises(SystemExit) as end:
