@@ -37,8 +37,7 @@ class AblationConfig(Settings):
 
     preset: str | None = option(None, "preset that the arms differ from; by default the grid's")
     grid: str | None = option(
-        None,
-        f"a YAML file, or one of {', '.join(yaml_names(GRIDS))}; by default the preset's name",
+        None, f"a YAML file, or one of {', '.join(yaml_names(GRIDS))}; by default the preset's name"
     )
     arms: list[str] = option([], "these arms only")
     seeds: Annotated[int, Field(ge=0, le=10_000)] = option(

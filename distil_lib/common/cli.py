@@ -118,16 +118,12 @@ def checked(kind: type, name: str, value: Any, where: str = "", strict: bool = T
             raise UserError(f"{name}{where} is {show(text)}.", reason, setting=name)
     if isinstance(value, float):
         value += 0.0  # -0.0 is 0.0, in hashes and records, too
-    # What `--teacher "$TEACHER"` gives where the variable is not set.
-    if isinstance(value, str) and not value.strip() and value != _default(kind, name):
+    # What `--teacher "$TEACHER"` gives where the variable is not set. A default may be empty.
+    if isinstance(value, str) and not value.strip() and value != getattr(kind, name, None):
         raise UserError(
             f"{name}{where} is an empty text.", "Leave it out, or give a value.", setting=name
         )
     return value
-
-
-def _default(kind: type, name: str) -> Any:
-    return next(field.default for field in dataclasses.fields(kind) if field.name == name)
 
 
 def _is_number(text: str) -> bool:

@@ -107,12 +107,7 @@ def exit_on_user_error() -> Iterator[None]:
                     "let GLOO_SOCKET_IFNAME (on GPUs NCCL_SOCKET_IFNAME, too) name the network "
                     "interface\n  that joins the machines, on each (`ip address` lists them)."
                 )
-            print(
-                f"error: process {rank} {happened} another process of this run:\n  {reason}\n"
-                f"  what to do: {remedy}",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"process {rank} {happened} another process of this run:\n  {reason}", remedy)
             os._exit(1)  # at once: whatever tidies up would wait for the one that is gone
         else:
             raise
@@ -132,6 +127,11 @@ def _complain(
         remedy = f"{remedy} ({', '.join(f'--{name}' for name in settings)})".lstrip()
     # Of several processes that all know of the error, the first one of each machine speaks.
     if not shared or os.environ.get("LOCAL_RANK", "0") == "0":
-        advice = f"\n  what to do: {remedy}" if remedy else ""
-        print(f"error: {problem}{advice}", file=sys.stderr, flush=True)
+        say(problem, remedy)
     sys.exit(2)
+
+
+def say(problem: str, remedy: str) -> None:
+    """Print what is wrong, and what to do about it, as one message on standard error."""
+    advice = f"\n  what to do: {remedy}" if remedy else ""
+    print(f"error: {problem}{advice}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -287,9 +287,4 @@ def describe_machine() -> dict[str, str | int]:
     if torch.cuda.is_available():
         machine |= {"gpu": torch.cuda.get_device_name(), "gpus": torch.cuda.device_count()}
     machine["python"] = platform.python_version()
-    for package in PACKAGES:
-        try:
-            machine[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return machine
+    return machine | {package: version(package) for package in PACKAGES}

@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from argparse import Namespace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from distil_lib.common.errors import say
 from distil_lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def watch_machines(options: Namespace) -> None:
             if psutil.Process().children():  # they start when all machines have come
                 return
             time.sleep(0.2)
-        problem, remedy = machines_apart(options)
-        print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr, flush=True)
+        say(*machines_apart(options))
         os._exit(2)
 
     threading.Thread(target=watch, name="watch_machines", daemon=True).start()

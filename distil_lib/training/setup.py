@@ -121,10 +121,7 @@ class TrainingSetup:
         )
         shared = (self.blocks.train, masking, config.batch_size, config.micro_batch_size)
         workers = config.dataloader_num_workers
-        options: dict[str, Any] = {
-            "batch_size": None,
-            "pin_memory": self.device.type == "cuda",
-        }
+        options: dict[str, Any] = {"batch_size": None, "pin_memory": self.device.type == "cuda"}
         if self.blocks.streaming:
             stream = StreamBatches(
                 *shared, rank=self.rank, world=self.world, start=start, state=positions
@@ -147,7 +144,6 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     state, errors = meet(), SharedErrors()
     with errors.shared():
         check_same_settings(errors, vars(config))
-    with errors.shared():
         if state.device.type == "cpu":
             set_threads(config.threads)
         check_settings(config, state.num_processes)
@@ -163,8 +159,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     with errors.shared():  # before a folder is made
         sharded = accelerator.distributed_type == DistributedType.FSDP
         able = compiles(config.compile, accelerator.device, sharded)
-    set_seed(config.seed)
-    with errors.shared():
+        set_seed(config.seed)
         tokenizer = load_tokenizer(locate(config.tokenizer))
         teacher = load_run_teacher(config, tokenizer)
         model = new_model(config, tokenizer, teacher, accelerator.device)
@@ -175,8 +170,6 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         "teacher": model_fingerprint(teacher),
     }
     with errors.shared():
-        steps, sequences = run_length(config, blocks)
-    with errors.shared():
         for rank, others in enumerate(errors.gather(inputs)):
             if differing := [name for name in inputs if others[name] != inputs[name]]:
                 raise UserError(
@@ -185,6 +178,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
                 )
     checkpoint, lock = None, None
     with errors.shared():
+        steps, sequences = run_length(config, blocks)
         if accelerator.is_main_process:
             checkpoint, lock = open_run(config)
     checkpoint = broadcast_object_list([checkpoint])[0]
