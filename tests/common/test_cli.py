@@ -200,7 +200,6 @@ BOMB = "\n".join(
         (b"seed: 1\n--- \nseed: 2\n", "no YAML"),
         (b"5\n", "no settings"),
         (b"layers: none\n", "Did you mean 'init_layers'"),
-        (b"keep: 3\n", "Did you mean 'save_total_limit'"),
     ],
 )
 def test_a_file_that_is_no_preset_is_refused_at_once(content, words, tmp_path):
