@@ -80,7 +80,10 @@ class PretrainingRun:
             settings = {k: str(v) for k, v in vars(self.config).items()}
             self.accelerator.init_trackers("distil", config=settings)
         self.accelerator.print(describe_run(self.setup, done), flush=True)
-        self.bar = self._new_bar(done)
+        # Not said for the main process, so that TQDM_DISABLE works.
+        options: dict = {"dynamic_ncols": True} if self.main else {"disable": True}
+        steps = self.setup.steps
+        self.bar = tqdm(total=steps, initial=done, unit="step", smoothing=0.05, **options)
         # (loss, ce, mlm, cos, gradient norm) of each step since the last line. Every process holds
         # a part of each loss, and the sum is written: the main process alone brings back what was
         # saved.
@@ -151,12 +154,6 @@ class PretrainingRun:
             if last:
                 break
         return done
-
-    def _new_bar(self, done: int) -> tqdm:
-        # Not said for the main process, so that TQDM_DISABLE works.
-        options: dict = {"dynamic_ncols": True} if self.main else {"disable": True}
-        steps = self.setup.steps
-        return tqdm(total=steps, initial=done, unit="step", smoothing=0.05, **options)
 
     def _bare(self) -> Student | MaskedLM:
         """The model without what Accelerate wraps it in."""
