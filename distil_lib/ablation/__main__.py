@@ -102,12 +102,7 @@ def report(
             f"Nothing of the grid {grid.name} is recorded here.",
             "Run it first; --dry_run says how long it takes.",
         )
-    known = {
-        name
-        for record in records
-        for part in ("figures", "macro", "scores")
-        for name in record[part]
-    }
+    known = {name for record in records for name in record["figures"] | record["macro"]}
     for measure in measures or [name for name in MEASURES if name in known]:
         values = values_by_seed(records, measure)
         order = [name for name in grid.arms if name in values and (not arms or name in arms)]

@@ -183,7 +183,7 @@ class GridRunner:
         else:
             shutil.rmtree(folder, ignore_errors=True)
         figures = [f"{name} {value:.4f}" for name, value in trained["figures"].items()]
-        figures += [f"{k} {v:.2f}" for k, v in (macro_scores(scores) | scores).items()]
+        figures += [f"{k} {v:.2f}" for k, v in (record["macro"] | scores).items()]
         total = sum(seconds.values())
         print(f"{job.title}: {', '.join(figures)}; {total:.0f} s", flush=True)
         return record
