@@ -37,8 +37,7 @@ class AblationConfig(Settings):
 
     preset: str | None = option(None, "preset that the arms differ from; by default the grid's")
     grid: str | None = option(
-        None,
-        f"a YAML file, or one of {', '.join(yaml_names(GRIDS))}; by default the preset's name",
+        None, f"a YAML file, or one of {', '.join(yaml_names(GRIDS))}; by default the preset's name"
     )
     arms: list[str] = option([], "these arms only")
     seeds: Annotated[int, Field(ge=0, le=10_000)] = option(
@@ -103,12 +102,7 @@ def report(
             f"Nothing of the grid {grid.name} is recorded here.",
             "Run it first; --dry_run says how long it takes.",
         )
-    known = {
-        name
-        for record in records
-        for part in ("figures", "macro", "scores")
-        for name in record[part]
-    }
+    known = {name for record in records for name in record["figures"] | record["macro"]}
     for measure in measures or [name for name in MEASURES if name in known]:
         values = values_by_seed(records, measure)
         order = [name for name in grid.arms if name in values and (not arms or name in arms)]

@@ -44,18 +44,11 @@ from distil_lib.training.config import PretrainConfig, load_preset
 
 GRIDS = Path(__file__).parent / "grids"
 ARM_NAME = re.compile(r"[\w+-][\w.+-]{0,79}")  # it is part of a file's name
-# Not for a grid to say: they belong to the (arm, seed) or to the machine, or are the same for all.
-RESERVED: dict[type, set[str]] = {
-    PretrainConfig: {"seed", "output", "resume", "overwrite", "log_with", "time_limit"},
-    FinetuneConfig: set(
-        "model task seeds output predict save compare_with evaluate_only precision".split()
-    ),
-}
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way to distil.
+@dataclass
+class Arm(Settings):
+    """One way to distil; a grid's file has the rest under its name.
 
     Attributes:
         name: What it is called in tables and files.
@@ -65,9 +58,19 @@ class Arm:
     """
 
     name: str
-    says: str
-    seeds: int
-    settings: Mapping[str, Any]
+    says: str = ""
+    seeds: Seeds = 3
+    settings: dict[str, Any] | None = None
+
+
+# Not for a grid to say: they belong to the (arm, seed) or to the machine, or are the same for all.
+RESERVED: dict[type, set[str]] = {
+    Arm: {"name"},
+    PretrainConfig: {"seed", "output", "resume", "overwrite", "log_with", "time_limit"},
+    FinetuneConfig: set(
+        "model task seeds output predict save compare_with evaluate_only precision".split()
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -173,11 +176,11 @@ class Grid:
 
     def _shared(self, inputs: InputFingerprints) -> str:
         seeds = range(self.finetuning_seeds)
-        config = self._config({}, 0)
+        config = self._config(None, 0)
         return settings_hash(inputs.result_determining_settings(config, self.tasks, seeds))
 
-    def _config(self, settings: Mapping[str, Any], seed: int) -> PretrainConfig:
-        config = load_preset(self.preset, **{**self.base, **settings, "seed": seed})
+    def _config(self, settings: Mapping[str, Any] | None, seed: int) -> PretrainConfig:
+        config = load_preset(self.preset, **{**self.base, **(settings or {}), "seed": seed})
         if config.precision == "auto":
             raise UserError(
                 f"The grid {self.name} leaves the precision open.",
@@ -212,15 +215,6 @@ class GridFile(Settings):
     finetuning_seeds: Seeds = 1
     include: str | None = None
     arms: dict[str, dict[str, Any] | None] | None = None
-
-
-@dataclass
-class ArmEntry(Settings):
-    """What a grid's file says of an arm."""
-
-    says: str = ""
-    seeds: Seeds = 3
-    settings: dict[str, Any] | None = None
 
 
 def read_grid(
@@ -278,13 +272,13 @@ def _arm(name: str, entry: Mapping[str, Any], seeds: int, path: Path) -> Arm:
             f"{path} has an arm {name[:100]!r}.",
             "A name consists of up to 80 letters, digits and any of . _ + -",
         )
-    found = ArmEntry(**{"seeds": seeds} | _settings(ArmEntry, entry, where))
-    settings = _settings(PretrainConfig, found.settings, where)
-    if "precision" in settings:
+    arm = Arm(name, **{"seeds": seeds} | _settings(Arm, entry, where))
+    arm.settings = _settings(PretrainConfig, arm.settings, where)
+    if "precision" in arm.settings:
         raise UserError(
             f"An arm of {path} has a precision of its own.", "Give it to all of them, in `base`."
         )
-    return Arm(name, found.says, found.seeds, settings)
+    return arm
 
 
 def _settings(kind: type, given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:

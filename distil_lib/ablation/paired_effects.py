@@ -31,6 +31,7 @@ from distil_lib.masking import random_stream
 Numbers = Sequence[float] | np.ndarray
 RESAMPLES = 9999
 MANY_SEEDS = 1_000_000  # no search goes beyond
+WANTED = 0.8  # the chance that an effect is found
 
 
 def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> np.ndarray:
@@ -129,20 +130,18 @@ def power(seeds: int, effect: float, deviation: float, alpha: float = 0.05) -> f
     return float(stats.nct.sf(limit, seeds - 1, shift) + wrong_side)
 
 
-def detectable_effect(
-    seeds: int, deviation: float, alpha: float = 0.05, wanted: float = 0.8
-) -> float:
-    """The smallest true mean difference found with the chance `wanted`; nan for one seed."""
+def detectable_effect(seeds: int, deviation: float, alpha: float = 0.05) -> float:
+    """The smallest true mean difference found in 4 of 5 cases; nan for one seed."""
     if seeds < 2 or math.isnan(deviation):
         return math.nan
     high = 1.0  # in units of the deviation
-    while power(seeds, high, 1.0, alpha) < wanted:
+    while power(seeds, high, 1.0, alpha) < WANTED:
         high *= 2
-    return deviation * optimize.brentq(lambda d: power(seeds, d, 1.0, alpha) - wanted, 0, high)
+    return deviation * optimize.brentq(lambda d: power(seeds, d, 1.0, alpha) - WANTED, 0, high)
 
 
-def seeds_needed(effect: float, deviation: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """The fewest seeds that find a true mean difference with the chance `wanted`.
+def seeds_needed(effect: float, deviation: float) -> int:
+    """The fewest seeds that find a true mean difference in 4 of 5 cases.
 
     Raises:
         UserError: The effect is 0.
@@ -153,7 +152,7 @@ def seeds_needed(effect: float, deviation: float, alpha: float = 0.05, wanted: f
             "Ask for the smallest one that would matter.",
         )
     many = 2
-    while power(many, effect, deviation, alpha) < wanted:
+    while power(many, effect, deviation) < WANTED:
         many *= 2
         if many > MANY_SEEDS:
             raise UserError(
@@ -161,7 +160,7 @@ def seeds_needed(effect: float, deviation: float, alpha: float = 0.05, wanted: f
                 "Ask for the smallest one that would matter.",
             )
     enough = range(many // 2, many + 1)  # more seeds have more power: the first is found by halves
-    return enough[bisect(enough, False, key=lambda n: power(n, effect, deviation, alpha) >= wanted)]
+    return enough[bisect(enough, False, key=lambda n: power(n, effect, deviation) >= WANTED)]
 
 
 # --------------------------------------------------------------------- all arms together
@@ -203,7 +202,6 @@ class Effect:
 def paired_effects(
     values: Mapping[str, Mapping[int, float]],
     reference: str,
-    level: float = 0.95,
     arms: Iterable[str] | None = None,
 ) -> list[Effect]:
     """The effects of all arms that have a seed in common with the reference, in their order.
@@ -211,7 +209,6 @@ def paired_effects(
     Args:
         values: For each arm, its value by seed.
         reference: The arm that the others are compared with.
-        level: Of the intervals.
         arms: Only these arms. Holm's correction counts the arms that are returned.
 
     Raises:
@@ -232,7 +229,7 @@ def paired_effects(
     effects = []
     for (arm, d), p_values in zip(differences.items(), corrected, strict=True):
         deviation = float(np.std(d, ddof=1)) if len(d) > 1 else math.nan
-        intervals = (*t_interval(d, level), *bootstrap_interval(d, level))
+        intervals = (*t_interval(d), *bootstrap_interval(d))
         found = detectable_effect(len(d), deviation)
         effects.append(
             Effect(arm, len(d), float(d.mean()), deviation, *intervals, *p_values, found)

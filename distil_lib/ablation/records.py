@@ -125,11 +125,9 @@ def macro_scores(scores: Mapping[str, float]) -> dict[str, float]:
     suites: dict[str, list[float]] = {}
     for name, score in scores.items():
         source = find_task(name).source
-        suite = (
-            "glue" if "GLUE" in source else "documentation" if "documentation" in source else None
-        )
-        if suite:
-            suites.setdefault(suite, []).append(score)
+        for word, suite in (("GLUE", "glue"), ("documentation", "documentation")):
+            if word in source:
+                suites.setdefault(suite, []).append(score)
     return {suite: sum(values) / len(values) for suite, values in suites.items()}
 
 
@@ -163,22 +161,17 @@ def values_by_seed(records: Iterable[Mapping], measure: str) -> dict[str, dict[i
     return found
 
 
-def seconds_by_arm(records: Iterable[Mapping]) -> dict[str, float]:
-    """The mean seconds of each arm's records; under "" those of all."""
-    taken: dict[str, list[float]] = {}
-    for record in records:
-        for name in (record["arm"], ""):
-            taken.setdefault(name, []).append(record["seconds"]["total"])
-    return {name: sum(seconds) / len(seconds) for name, seconds in taken.items()}
-
-
 def estimate(jobs: Iterable[Job], records: Sequence[Mapping]) -> float:
     """Seconds that one process needs for these jobs; nan without any record.
 
     A job takes as long as its arm took before, or, for a new arm, as all arms took.
     """
-    taken = seconds_by_arm(records)
-    return sum(taken.get(job.arm.name, taken.get("", math.nan)) for job in jobs)
+    taken: dict[str, list[float]] = {}
+    for record in records:
+        for name in (record["arm"], ""):  # "": of all arms
+            taken.setdefault(name, []).append(record["seconds"]["total"])
+    means = {name: sum(seconds) / len(seconds) for name, seconds in taken.items()}
+    return sum(means.get(job.arm.name, means.get("", math.nan)) for job in jobs)
 
 
 def effects_table(

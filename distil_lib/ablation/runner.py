@@ -48,7 +48,6 @@ from distil_lib.errors import UserError
 from distil_lib.finetune.finetuning import Finetuning
 from distil_lib.finetune.models import weights_fingerprint
 from distil_lib.training.checkpoint import latest_valid_checkpoint
-from distil_lib.training.config import PretrainConfig
 from distil_lib.training.loop import PretrainingRun
 from distil_lib.training.metrics_file import read_metrics
 
@@ -184,7 +183,7 @@ class GridRunner:
         else:
             shutil.rmtree(folder, ignore_errors=True)
         figures = [f"{name} {value:.4f}" for name, value in trained["figures"].items()]
-        figures += [f"{k} {v:.2f}" for k, v in (macro_scores(scores) | scores).items()]
+        figures += [f"{k} {v:.2f}" for k, v in (record["macro"] | scores).items()]
         total = sum(seconds.values())
         print(f"{job.title}: {', '.join(figures)}; {total:.0f} s", flush=True)
         return record
@@ -202,8 +201,15 @@ class GridRunner:
         # On standard output there is one line for each (arm, seed).
         with contextlib.redirect_stdout(sys.stderr):
             print(f"{job.title}: {job.arm.says}", flush=True)
-            figures, model_config = self._train(config)
+            training = self.run = PretrainingRun(config, resume_hint="the same command resumes")
+            try:
+                figures = training.train()
+            finally:
+                self.run = None
+        if training.stop_signal:  # it came in the last step
+            sys.exit(128 + training.stop_signal)
         last = [row for row in read_metrics(run) if "loss" in row][-1]
+        model_config: Any = training.model.config
         # A call that was stopped before left no more of its time than what its steps took.
         seconds = max(time.perf_counter() - begin, last["seconds"])
         trained = {
@@ -216,17 +222,6 @@ class GridRunner:
         }
         write_result(folder / "pretrained.json", trained)
         return trained
-
-    def _train(self, config: PretrainConfig) -> tuple[dict[str, float], Any]:
-        """Train; returns the held-out figures and the model's configuration."""
-        run = self.run = PretrainingRun(config, resume_hint="the same command resumes")
-        try:
-            figures = run.train()
-        finally:
-            self.run = None
-        if run.stop_signal:  # it came in the last step
-            sys.exit(128 + run.stop_signal)
-        return figures, run.model.config
 
     def finetune(self, job: Job, folder: Path) -> dict[str, dict[str, Any]]:
         """For each task the seconds, and the main score of each of the job's fine-tuning seeds.

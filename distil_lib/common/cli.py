@@ -48,15 +48,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]  # of a whole that is never reach
 Share = Annotated[float, Field(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16"]
 
-# What settings were called before: for "did you mean".
-RENAMED = {
-    "keep": "save_total_limit",
-    "layers": "init_layers",
-    "rungs": "backends",
-    "start_from": "init_from",
-    "tracker": "log_with",
-    "workers": "dataloader_num_workers",
-}
 LONGEST_NAME = 255  # bytes of a file's name on all common file systems
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 40
@@ -79,10 +70,7 @@ def option(default: Any, help: str) -> Any:
 
 def near(name: Any, names: Iterable[str]) -> str:
     """A question "Did you mean ...?" if a name is like one of the names, else nothing."""
-    names = list(names)
-    found = difflib.get_close_matches(str(name)[:100], names, 1)
-    if (renamed := RENAMED.get(str(name))) in names:
-        found = [renamed]
+    found = difflib.get_close_matches(str(name)[:100], list(names), 1)
     return f"Did you mean {found[0]!r}? " if found else ""
 
 
@@ -130,16 +118,12 @@ def checked(kind: type, name: str, value: Any, where: str = "", strict: bool = T
             raise UserError(f"{name}{where} is {show(text)}.", reason, setting=name)
     if isinstance(value, float):
         value += 0.0  # -0.0 is 0.0, in hashes and records, too
-    # What `--teacher "$TEACHER"` gives where the variable is not set.
-    if isinstance(value, str) and not value.strip() and value != _default(kind, name):
+    # What `--teacher "$TEACHER"` gives where the variable is not set. A default may be empty.
+    if isinstance(value, str) and not value.strip() and value != getattr(kind, name, None):
         raise UserError(
             f"{name}{where} is an empty text.", "Leave it out, or give a value.", setting=name
         )
     return value
-
-
-def _default(kind: type, name: str) -> Any:
-    return next(field.default for field in dataclasses.fields(kind) if field.name == name)
 
 
 def _is_number(text: str) -> bool:
@@ -302,11 +286,11 @@ class Program(Generic[Config]):
 
     def parse(self, arguments: Sequence[str] | None = None) -> Config:
         """The settings of a command line: the preset's, then what is given. Raises `UserError`."""
-        given: Mapping[str, Any] = vars(self.parser().parse_args(arguments))
-        preset = given.get("preset")
-        values = {} if preset is None or not self.presets else self.preset(preset)
+        given: dict[str, Any] = vars(self.parser().parse_args(arguments))
+        presets = self.presets and "preset" in given
+        values = self.preset(given.pop("preset")) if presets else {}
         for name, text in given.items():
-            if name not in self.flags and (name != "preset" or not self.presets):
+            if name not in self.flags:
                 values[name] = checked(self.settings, name, text, strict=False)
         if len(both := [name for name in self.exclusive if name in given]) > 1:
             raise UserError(

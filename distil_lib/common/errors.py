@@ -79,11 +79,11 @@ def exit_on_user_error() -> Iterator[None]:
     """
     try:
         yield
-    except StorageError as error:
-        remedy = error.remedy.removesuffix(".") + _again(error)
-        _complain(error.problem, remedy, error.settings, getattr(error, "shared", False))
     except UserError as error:
-        _complain(error.problem, error.remedy, error.settings, getattr(error, "shared", False))
+        remedy = error.remedy
+        if isinstance(error, StorageError):
+            remedy = remedy.removesuffix(".") + _again(error)
+        _complain(error.problem, remedy, error.settings, getattr(error, "shared", False))
     except (MemoryError, OSError, RuntimeError) as error:
         resume = _again(error)
         if (unwritable := hub_cache_problem(error)) is not None:
@@ -99,22 +99,15 @@ def exit_on_user_error() -> Iterator[None]:
         elif other_process_lost(error):
             rank = os.environ.get("RANK", "0")
             reason = "\n  ".join(str(error).splitlines()[:5])
-            happened, remedy = (
-                "has lost",
-                "look for what the other one said before it ended" + resume,
-            )
+            happened = "has lost"
+            remedy = f"look for what the other one said before it ended{resume}"
             if "connectFullMesh" in reason:  # they never met: a name stands for a wrong address
                 happened = "does not reach"
                 remedy = (
                     "let GLOO_SOCKET_IFNAME (on GPUs NCCL_SOCKET_IFNAME, too) name the network "
                     "interface\n  that joins the machines, on each (`ip address` lists them)."
                 )
-            print(
-                f"error: process {rank} {happened} another process of this run:\n  {reason}\n"
-                f"  what to do: {remedy}",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"process {rank} {happened} another process of this run:\n  {reason}", remedy)
             os._exit(1)  # at once: whatever tidies up would wait for the one that is gone
         else:
             raise
@@ -134,6 +127,11 @@ def _complain(
         remedy = f"{remedy} ({', '.join(f'--{name}' for name in settings)})".lstrip()
     # Of several processes that all know of the error, the first one of each machine speaks.
     if not shared or os.environ.get("LOCAL_RANK", "0") == "0":
-        advice = f"\n  what to do: {remedy}" if remedy else ""
-        print(f"error: {problem}{advice}", file=sys.stderr, flush=True)
+        say(problem, remedy)
     sys.exit(2)
+
+
+def say(problem: str, remedy: str) -> None:
+    """Print what is wrong, and what to do about it, as one message on standard error."""
+    advice = f"\n  what to do: {remedy}" if remedy else ""
+    print(f"error: {problem}{advice}", file=sys.stderr, flush=True)

@@ -270,11 +270,10 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     Raises:
         UserError: it is missing, too large, damaged, nested too deeply, or of another kind.
     """
+    text = read_text(path, limit)
     try:
-        content = json.loads(read_text(path, limit))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
         reason = str(error).splitlines()[0][:150]
         raise UserError(f"{path} is no JSON ({reason}).", "It is damaged: replace it.") from error
     if not isinstance(content, dict):

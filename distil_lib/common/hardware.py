@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,7 +121,7 @@ def on_cpu() -> bool:
 
 
 # ------------------------------------------------------------------------------------- precision
-def choose_precision(device: torch.device) -> tuple[str, str]:
+def choose_precision(device: torch.device) -> "tuple[Precision, str]":
     """("bf16" or "fp32", why), whichever multiplies matrices faster here.
 
     Support is not speed: without AVX-512 bf16 or AMX a CPU computes bf16 products correctly and
@@ -155,14 +155,17 @@ def _processor_flags() -> frozenset[str]:
     """The instruction sets of an x86 processor under Linux that torch may use; empty elsewhere."""
     if os.environ.get("ATEN_CPU_CAPABILITY", "avx512") not in ("avx512", "amx"):
         return frozenset()  # told to leave some away: only a measurement says what is left
+    return frozenset(_processor().get("flags", "").split())
+
+
+def _processor() -> dict[str, str]:
+    """What Linux says of its first processor; nothing elsewhere."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("flags"):
-                    return frozenset(line.partition(":")[2].split())
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        pass
-    return frozenset()
+        return {}
+    entries = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in entries}
 
 
 def measure_bf16_speedup(device: torch.device, size: int = 512, rounds: int = 9) -> float:
@@ -276,24 +279,12 @@ def launch_precision(precision: "Precision") -> "Precision":
 
 def describe_machine() -> dict[str, str | int]:
     """Processor, cores, threads, GPU, and the versions of what computes."""
-    names = {}
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            names = dict(line.split(":", 1) for line in file if line.startswith("model name"))
-    processor = next(
-        (v.strip() for v in names.values()), platform.processor() or platform.machine()
-    )
     machine: dict[str, str | int] = {
-        "processor": processor,
+        "processor": _processor().get("model name", platform.processor() or platform.machine()),
         "cores": available_cpus(),
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():
         machine |= {"gpu": torch.cuda.get_device_name(), "gpus": torch.cuda.device_count()}
     machine["python"] = platform.python_version()
-    for package in PACKAGES:
-        try:
-            machine[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return machine
+    return machine | {package: version(package) for package in PACKAGES}

@@ -15,8 +15,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -151,42 +153,51 @@ def _interrupts_reported(stopped: str) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-@contextlib.contextmanager
-def shared_refusal() -> Iterator[None]:
-    """Let every process raise the `UserError` that one of them meets inside.
+class SharedErrors:
+    """Lets every process raise the `UserError` that one of them meets.
 
-    Else the others would wait for it at the next exchange, for hours. All processes must enter;
-    with one process nothing is exchanged.
+    Else the others would wait for it at the next exchange. Their own exchange is patient, because
+    the main process of a machine may read a large corpus for hours meanwhile. With one process
+    nothing is exchanged.
     """
-    error = None
-    try:
-        yield
-    except UserError as raised:
-        error = raised
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        from accelerate.utils import gather_object
+
+    group: Any = None  # of all processes, once they have met
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """A block that ends with a `UserError` in all processes if it does in one."""
+        own = None
+        try:
+            yield
+        except UserError as raised:
+            own = raised
+        for rank, (host, error) in enumerate(self.gather((socket.gethostname(), own))):
+            if error is not None:
+                where = f"Process {rank} on {host}: " if rank else ""
+                found = type(error)(where + error.problem, error.remedy, error.settings)
+                found.shared = True  # all know: one of each machine speaks
+                raise found from own
+
+    def gather(self, value: Any) -> list:
+        """The values of all processes, by rank."""
+        world = int(os.environ.get("WORLD_SIZE", 1))
+        if world == 1:
+            return [value]
+        from torch import distributed
 
         from distil_lib.common.rendezvous import meet
 
-        meet()  # starts the exchange, once
-        error = first_refusal(gather_object([(socket.gethostname(), error)]))
-    if error is not None:
-        raise error
+        if self.group is None:
+            meet()
+            self.group = distributed.new_group(backend="gloo", timeout=timedelta(days=2))
+        values: list = [None] * world
+        distributed.all_gather_object(values, value, group=self.group)
+        return values
 
 
-def first_refusal(said: Iterable[tuple[str, UserError | None]]) -> UserError | None:
-    """Of the errors of all processes, by rank, the first, with the machine that it comes from.
-
-    Args:
-        said: each process's machine and error.
-    """
-    for rank, (host, error) in enumerate(said):
-        if error is not None:
-            where = f"Process {rank} on {host}: " if rank else ""
-            found = type(error)(where + error.problem, error.remedy, error.settings)
-            found.shared = True  # type: ignore[attr-defined]  # all know: one a machine speaks
-            return found
-    return None
+def shared_refusal() -> contextlib.AbstractContextManager[None]:
+    """`SharedErrors.shared` for a single block, which all processes must enter."""
+    return SharedErrors().shared()
 
 
 def end_with_launcher() -> None:

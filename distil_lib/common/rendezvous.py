@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from argparse import Namespace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from distil_lib.common.errors import say
 from distil_lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def watch_machines(options: Namespace) -> None:
             if psutil.Process().children():  # they start when all machines have come
                 return
             time.sleep(0.2)
-        problem, remedy = machines_apart(options)
-        print(f"error: {problem}\n  what to do: {remedy}", file=sys.stderr, flush=True)
+        say(*machines_apart(options))
         os._exit(2)
 
     threading.Thread(target=watch, name="watch_machines", daemon=True).start()
@@ -173,37 +172,30 @@ class _Meeting:
 
     def hold(self) -> None:
         """Meet at the store of process 0, then connect each with each."""
+        from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
+
+        environment = os.environ.get
+        limit = timedelta(seconds=self.seconds)
         try:
-            self._come_together()
+            store = TCPStore(
+                self.host,
+                self.port,
+                is_master=self.rank == 0 and environment("TORCHELASTIC_USE_AGENT_STORE") != "True",
+                timeout=limit,
+                wait_for_workers=False,
+                multi_tenant=True,  # that of the training comes to the same port
+            )
+            attempt = environment("TORCHELASTIC_RESTART_COUNT", "0")
+            self.store = PrefixStore(f"distil_lib/{attempt}", store)
+            self.store.set(str(self.rank), socket.gethostname())
+            self.store.wait([str(rank) for rank in range(self.world)], limit)
             self.complete, self.end = True, time.monotonic() + GLOO_SECONDS + 5
-            self._connect()
+            limit = timedelta(seconds=GLOO_SECONDS)
+            self.group = ProcessGroupGloo(self.store, self.rank, self.world, limit)
+            self.group.barrier().wait()  # nobody leaves before all are connected
             self.connected = True
         except RuntimeError as error:
             self.failure = str(error).partition("\n")[0]
-
-    def _come_together(self) -> None:
-        from torch.distributed import PrefixStore, TCPStore
-
-        limit = timedelta(seconds=self.seconds)
-        store = TCPStore(
-            self.host,
-            self.port,
-            is_master=self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
-            timeout=limit,
-            wait_for_workers=False,
-            multi_tenant=True,  # that of the training comes to the same port
-        )
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self.store = PrefixStore(f"distil_lib/{attempt}", store)
-        self.store.set(str(self.rank), socket.gethostname())
-        self.store.wait([str(rank) for rank in range(self.world)], limit)
-
-    def _connect(self) -> None:
-        from torch.distributed import ProcessGroupGloo
-
-        limit = timedelta(seconds=GLOO_SECONDS)
-        self.group = ProcessGroupGloo(self.store, self.rank, self.world, limit)
-        self.group.barrier().wait()  # nobody leaves before all are connected
 
     def error(self) -> UserError:
         """What has failed, for the reader."""

@@ -22,7 +22,7 @@ from distil_lib.training.costs import step_cost
 from distil_lib.training.final_model import save_final_model
 from distil_lib.training.metrics_file import MetricsFile
 from distil_lib.training.processes import start_workers
-from distil_lib.training.progress import Throughput, Window
+from distil_lib.training.progress import Throughput
 from distil_lib.training.resume import load_state, save_state
 from distil_lib.training.run_folder import saving
 from distil_lib.training.setup import describe_run, measure_peak_flops, prepare_training
@@ -80,8 +80,15 @@ class PretrainingRun:
             settings = {k: str(v) for k, v in vars(self.config).items()}
             self.accelerator.init_trackers("distil", config=settings)
         self.accelerator.print(describe_run(self.setup, done), flush=True)
-        self.bar = self._new_bar(done)
-        self.window = Window(extra.get("window", []), self.setup.device, self.main)
+        # Not said for the main process, so that TQDM_DISABLE works.
+        options: dict = {"dynamic_ncols": True} if self.main else {"disable": True}
+        steps = self.setup.steps
+        self.bar = tqdm(total=steps, initial=done, unit="step", smoothing=0.05, **options)
+        # (loss, ce, mlm, cos, gradient norm) of each step since the last line. Every process holds
+        # a part of each loss, and the sum is written: the main process alone brings back what was
+        # saved.
+        saved = torch.tensor(extra.get("window", []), device=self.setup.device) * float(self.main)
+        self.window = list(saved)
         self.figures: dict[str, float] = extra.get("figures", {})
         self.progress = extra.get("progress", 0.0)
         if self.config.time_limit:
@@ -120,7 +127,7 @@ class PretrainingRun:
             # micro-batches stands one that does nothing else, so each is rounded once a step.
             autocast = torch.autocast(self.setup.device.type, enabled=False)
             with autocast, compiled_step(config.compile, number + 1):
-                self.window.add(self._optimizer_step(micro_batches, counts))
+                self.window.append(self._optimizer_step(micro_batches, counts))
             self.clock.add(counts.cos, places)
             if not (self.setup.compiled and number < first + COMPILING):
                 self._measured("step", began)
@@ -147,12 +154,6 @@ class PretrainingRun:
             if last:
                 break
         return done
-
-    def _new_bar(self, done: int) -> tqdm:
-        # Not said for the main process, so that TQDM_DISABLE works.
-        options: dict = {"dynamic_ncols": True} if self.main else {"disable": True}
-        steps = self.setup.steps
-        return tqdm(total=steps, initial=done, unit="step", smoothing=0.05, **options)
 
     def _bare(self) -> Student | MaskedLM:
         """The model without what Accelerate wraps it in."""
@@ -223,7 +224,7 @@ class PretrainingRun:
     # -------------------------------------------------------------------------- metrics, evaluation
     def _flush_metrics(self, step: int) -> torch.Tensor:
         """Write the mean losses of the steps since the last line; returns those of each step."""
-        values = self.window.take()
+        values, self.window = torch.stack(self.window), []
         # Each process holds a part of every mean.
         values[:, :4] = self.accelerator.reduce(values[:, :4].contiguous(), "sum")
         bad = (~torch.isfinite(values)).any(1).nonzero()

@@ -14,12 +14,7 @@ from transformers import PretrainedConfig
 
 from distil_lib.fused_losses import CHUNK_BYTES
 from distil_lib.training.config import PretrainConfig
-from distil_lib.training.costs import (
-    _feed_forward,
-    head_share,
-    parameters,
-    soft_share,
-)
+from distil_lib.training.costs import _feed_forward, head_share, parameters, soft_share
 
 SHORT_BLOCK = 128  # see `models.new_model`
 EVALUATED = 64  # sequences at once, of which 15% of the words are masked

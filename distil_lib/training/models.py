@@ -88,15 +88,20 @@ def check_positions(block_size: int, model: PretrainedConfig) -> None:
         )
 
 
-def _new_bert(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, device: torch.device
-) -> MaskedLM:
+def check_losses(config: PretrainConfig) -> None:
+    """Raise `UserError` if a BERT without a teacher is to learn from one."""
     if config.alpha_ce or config.alpha_cos:
         raise UserError(
             "L_ce and L_cos need a teacher.",
             "Choose a teacher, or set both weights to 0 to pretrain a BERT.",
             setting=("teacher", "alpha_ce", "alpha_cos"),
         )
+
+
+def _new_bert(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, device: torch.device
+) -> MaskedLM:
+    check_losses(config)
     attention = quick_attention(device, config.block_size)
     if config.init_from is not None:
         start = load_teacher(locate(config.init_from), tokenizer, new_head=True)

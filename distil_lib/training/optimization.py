@@ -96,36 +96,29 @@ def build_optimizers(
         raise UserError(
             f"There is no optimizer {name!r}.", f"Choose one of {', '.join(OPTIMIZERS)}."
         )
-    parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    matrices = (
-        [p for n, p in parameters if p.ndim == 2 and ".layer." in n] if name == "muon" else []
-    )
-    in_muon = {id(p) for p in matrices}
-    rest = [p for _, p in parameters if id(p) not in in_muon]
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for parameter, p in model.named_parameters():
+        if p.requires_grad:
+            in_muon = name == "muon" and p.ndim == 2 and ".layer." in parameter
+            (matrices if in_muon else rest).append(p)
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizers: list[Optimizer] = [
-        AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=True)
-    ]
-    if matrices:
-        kind = StackedMuon if matrices[0].is_cuda else Muon
-        optimizers.append(
-            kind(
-                matrices,
-                lr=learning_rate,
-                weight_decay=weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
-    return optimizers
+    adamw = AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=True)
+    if not matrices:
+        return [adamw]
+    kind = StackedMuon if matrices[0].is_cuda else Muon
+    size = "match_rms_adamw"
+    muon = kind(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn=size)
+    return [adamw, muon]
 
 
 class LinearByProgress:
     """The same two straight lines over `progress`, the share of the run that is over.
 
-    For a run with a time limit: the loop sets `progress` before each step.
+    For `LambdaLR`, in a run with a time limit: the loop sets `progress` before each step.
     """
 
     def __init__(self, warmup_ratio: float):
@@ -138,12 +131,7 @@ class LinearByProgress:
         return max(done, 1e-3) / warmup if done < warmup else (1 - done) / (1 - warmup)
 
 
-def linear_schedule(
-    optimizer: Optimizer,
-    warmup_steps: int,
-    total_steps: int,
-    progress: LinearByProgress | None = None,
-) -> LambdaLR:
+def linear_schedule(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
     """Up from 0 over the warm-up, then down to 0 at the last step.
 
     Call `.step()` once per optimizer step.
@@ -152,8 +140,5 @@ def linear_schedule(
         optimizer: whose learning rate is set.
         warmup_steps: steps in which it rises.
         total_steps: steps in all.
-        progress: follow this instead of the number of steps.
     """
-    if progress is not None:
-        return LambdaLR(optimizer, progress)
     return get_linear_schedule_with_warmup(optimizer, warmup_steps, total_steps)

@@ -26,12 +26,12 @@ from distil_lib.common.hardware import (
     set_threads,
 )
 from distil_lib.common.paths import cache_folder
-from distil_lib.errors import UserError
 from distil_lib.training.config import PretrainConfig
-from distil_lib.training.costs import RunCost, parameters, run_cost
+from distil_lib.training.costs import RunCost, parameters, run_cost, step_cost
 from distil_lib.training.memory import StepMemory, optimizer_bytes, step_memory
 from distil_lib.training.models import check_positions
 from distil_lib.training.plan_inputs import corpus_tokens, planned_models
+from distil_lib.training.setup import check_settings
 from distil_lib.training.time_limit import parse_duration
 
 # What recorded steps reach of the machine's matrix products, at the least and at the most.
@@ -50,7 +50,7 @@ FREE_SHARE = 0.9  # of the free memory: the rest is for what is not counted
 
 @dataclass(frozen=True)
 class Plan:
-    """A run and what it needs; see `describe_plan`."""
+    """A run and what it needs; `plan_run` puts it into words."""
 
     config: PretrainConfig
     student: PretrainedConfig
@@ -70,13 +70,8 @@ class Plan:
         tokens = self.corpus_tokens or UNKNOWN_TEXT
         return run_cost(self.config, self.student, self.teacher, tokens)
 
-    @property
-    def memory(self) -> StepMemory:
-        """Of one process."""
-        return self.memory_with(self.config)
-
-    def memory_with(self, config: PretrainConfig) -> StepMemory:
-        """Of one process with other settings."""
+    def memory(self, config: PretrainConfig) -> StepMemory:
+        """Of one process with these settings."""
         return step_memory(config, self.student, self.teacher, self.device, self.world)
 
     def fits(self, config: PretrainConfig) -> bool:
@@ -85,7 +80,7 @@ class Plan:
 
     def resident(self, config: PretrainConfig) -> float:
         """What the system sees of a process at the most."""
-        tensors = self.memory_with(config).peak
+        tensors = self.memory(config).peak
         return PROGRAM_BYTES + KEPT * tensors if self.device == "cpu" else tensors
 
     @property
@@ -106,7 +101,7 @@ class Plan:
 
 
 def plan_run(config: PretrainConfig) -> str:
-    """The plan of a run, as text.
+    """The plan of a run, as a table of two columns, and what the plan would change.
 
     Raises:
         UserError: something does not fit together, as far as the configurations say.
@@ -119,14 +114,8 @@ def plan_run(config: PretrainConfig) -> str:
     precision, why = choose_precision(torch.device(device))
     quicker, reason = config.precision == "fp32" and precision == "bf16", ""
     if config.precision == "auto":
-        settings = {"precision": precision}
-        config, reason = replace(config, **settings), f" ({why})"  # type: ignore[arg-type]
-    if config.batch_size < world:
-        raise UserError(
-            f"A batch of {config.batch_size} cannot be shared by {world} processes.",
-            "Choose a larger batch.",
-            setting="batch_size",
-        )
+        config, reason = replace(config, precision=precision), f" ({why})"
+    check_settings(config, world)
     student, teacher = planned_models(config)
     check_positions(config.block_size, student)
     tokens, exact = corpus_tokens(config)
@@ -138,21 +127,15 @@ def plan_run(config: PretrainConfig) -> str:
         free = psutil.virtual_memory().available / local
     ceiling = matmul_ceiling(torch.device(device), dtype)
     models = (config, student, teacher)
-    return describe_plan(
-        Plan(*models, device, world, reason, tokens, exact, ceiling, free, quicker)
-    )
-
-
-# ---------------------------------------------------------------------------------------- in words
-def describe_plan(plan: Plan) -> str:
-    """A table of two columns, and what the plan would change."""
-    advice = list(suggestions(plan)) or ["nothing"]
-    lines = [*_lines(plan), *(("change" if i == 0 else "", said) for i, said in enumerate(advice))]
+    plan = Plan(*models, device, world, reason, tokens, exact, ceiling, free, quicker)
+    first, *others = list(suggestions(plan)) or ["nothing"]
+    lines = [*_lines(plan), ("change", first), *(("", said) for said in others)]
     return "\n".join(f"{name:11} {said}".rstrip() for name, said in lines)
 
 
+# ---------------------------------------------------------------------------------------- in words
 def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    config, cost, memory = plan.config, plan.cost, plan.memory
+    config, cost, memory = plan.config, plan.cost, plan.memory(plan.config)
     kind = f"a BERT from {config.init_from or 'nothing'}, pretrained"
     if plan.teacher is not None:
         kind = f"a student of {config.teacher}"
@@ -164,22 +147,16 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "parameters", said
     machine = describe_machine()
     where = machine["gpu"] if plan.device == "cuda" else f"{machine['threads']} thread(s) each"
-    yield (
-        "processes",
-        f"{plan.world} on {plan.device}, {where}, {config.precision}" + (plan.precision_reason),
-    )
+    chosen = f"{config.precision}{plan.precision_reason}"
+    yield "processes", f"{plan.world} on {plan.device}, {where}, {chosen}"
     tokens = config.batch_size * config.block_size
     share = -(-config.batch_size // plan.world)
     parts = -(-share // config.micro_batch_size)
-    yield (
-        "step",
-        f"{config.batch_size} x {config.block_size} = {tokens:,} tokens, "
-        f"{_flops(tokens * cost.step.total)}, {parts} micro-batch(es) a process",
-    )
-    yield (
-        "run",
-        f"{cost.steps:,} steps, {cost.tokens / 1e6:,.1f} million tokens, {_flops(cost.flops)}",
-    )
+    flops = _flops(tokens * cost.step.total)
+    shape = f"{config.batch_size} x {config.block_size} = {tokens:,} tokens"
+    yield "step", f"{shape}, {flops}, {parts} micro-batch(es) a process"
+    read = f"{cost.tokens / 1e6:,.1f} million tokens"
+    yield "run", f"{cost.steps:,} steps, {read}, {_flops(cost.flops)}"
     yield "text", _text(plan)
     sizes = {
         "student and optimizer": memory.model,
@@ -190,10 +167,8 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         "held-out logits": memory.evaluation if memory.largest == "evaluation" else 0,
     }
     split = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in sizes.items() if size)
-    yield (
-        "memory",
-        f"{memory.peak / 1e9:.2f} GB of tensors a process, most in the {memory.largest} ({split})",
-    )
+    most = f"most in the {memory.largest} ({split})"
+    yield "memory", f"{memory.peak / 1e9:.2f} GB of tensors a process, {most}"
     more = ""
     if plan.device == "cpu":
         more = f"with its libraries {plan.resident(config) / 1e9:.1f} GB at the most; "
@@ -201,21 +176,13 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"):
         yield "", "FSDP is on: of student, optimizer and gradients a process holds only a part"
     yield "time", _time(plan)
-    yield (
-        "",
-        (
-            f"measured now: products at {plan.ceiling * plan.world / 1e9:,.0f} GFLOP/s; "
-            f"recorded: steps reach {UTILIZATION[plan.device][0]:.0%} to "
-            f"{UTILIZATION[plan.device][1]:.0%} of that"
-        ),
-    )
+    slow, fast = UTILIZATION[plan.device]
+    measured = f"measured now: products at {plan.ceiling * plan.world / 1e9:,.0f} GFLOP/s"
+    yield "", f"{measured}; recorded: steps reach {slow:.0%} to {fast:.0%} of that"
     yield "", f"({RECORDS[plan.device]})"
-    yield (
-        "disk",
-        f"{plan.run_bytes / 1e9:.2f} GB in {config.output}"
-        + (f", {cost.corpus_bytes / 1e9:.2f} GB of packed text" if _packs(plan) else "")
-        + f"; {_free_disk(config.output) / 1e9:,.0f} GB are free",
-    )
+    text = f", {cost.corpus_bytes / 1e9:.2f} GB of packed text" if _packs(plan) else ""
+    free = f"{_free_disk(config.output) / 1e9:,.0f} GB are free"
+    yield "disk", f"{plan.run_bytes / 1e9:.2f} GB in {config.output}{text}; {free}"
 
 
 def _text(plan: Plan) -> str:
@@ -242,17 +209,15 @@ def _time(plan: Plan) -> str:
 
 def suggestions(plan: Plan) -> Iterator[str]:
     """Settings that the plan would change, and why."""
-    config, teacher, memory = plan.config, plan.teacher, plan.memory
+    config, teacher = plan.config, plan.teacher
     if not plan.fits(config):
         yield _smaller(plan)
     if not config.fused:
-        saved = memory.peak - plan.memory_with(replace(config, fused=True)).peak
+        saved = plan.memory(config).peak - plan.memory(replace(config, fused=True)).peak
         yield f"--fused true: the same losses with {saved / 1e9:.2f} GB less"
     if teacher is not None and config.alpha_ce and config.soft_targets == "all":
         cheaper = replace(config, soft_targets="masked")
-        less = 1 - run_cost(cheaper, plan.student, teacher, 10**6).step.total / (
-            plan.cost.step.total
-        )
+        less = 1 - step_cost(cheaper, plan.student, teacher).total / plan.cost.step.total
         yield f"--soft_targets masked: {less:.0%} less arithmetic, better in equal time ({FOUND})"
     if teacher is not None and config.init_layers == "none":
         yield f"--init_layers spread: a random start costs more than all else ({FOUND})"

@@ -18,6 +18,7 @@ from distil_lib.text.blocks import packed_blocks
 from distil_lib.text.sources import parse_corpus
 from distil_lib.text.tokenizer import load_tokenizer
 from distil_lib.training.config import PretrainConfig
+from distil_lib.training.models import check_losses
 
 LETTERS_PER_WORDPIECE = 5  # bytes of English text
 
@@ -37,12 +38,7 @@ def planned_models(config: PretrainConfig) -> tuple[PretrainedConfig, Pretrained
         elif choice is not None:
             select_layers(found, layers, choice)  # refuses what cannot be chosen
         return student_config(teacher, layers, config.dropout), teacher
-    if config.alpha_ce or config.alpha_cos:
-        raise UserError(
-            "L_ce and L_cos need a teacher.",
-            "Choose a teacher, or set both weights to 0 to pretrain a BERT.",
-            setting=("teacher", "alpha_ce", "alpha_cos"),
-        )
+    check_losses(config)
     if config.init_from is not None:
         return _read_config(config.init_from), None
     tokenizer = load_tokenizer(locate(config.tokenizer))

@@ -2,27 +2,6 @@
 
 import time
 
-import torch
-from torch import Tensor
-
-
-class Window:
-    """(loss, ce, mlm, cos, gradient norm) of each step since the last line, on the device."""
-
-    def __init__(self, saved: list[list[float]], device: torch.device, main: bool):
-        # Every process holds a part of each loss, and the sum is written: the main process alone
-        # brings back what was saved.
-        self.steps = [torch.tensor(row, device=device) * float(main) for row in saved]
-
-    def add(self, step: Tensor) -> None:
-        """Keep the five figures of a step."""
-        self.steps.append(step)
-
-    def take(self) -> Tensor:
-        """(steps, 5), and begin anew."""
-        values, self.steps = torch.stack(self.steps), []
-        return values
-
 
 class Throughput:
     """Tokens and seconds of the training itself, without evaluations and checkpoints."""
@@ -49,10 +28,7 @@ class Throughput:
             "mfu": round(speed * flops_per_token / peak, 4),
             "non_padding_fraction": round(self.new_tokens / self.new_places, 4),
         }
-        self.seconds, self.tokens = (
-            self.seconds + now - self.began,
-            self.tokens + self.new_tokens,
-        )
+        self.seconds, self.tokens = self.seconds + now - self.began, self.tokens + self.new_tokens
         self.new_tokens = self.new_places = 0
         self.began = now
         return figures

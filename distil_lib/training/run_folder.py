@@ -118,8 +118,13 @@ def open_run(config: PretrainConfig) -> tuple[Path | None, FileLock]:
         used = _check_folder(folder, config)  # again: another run may just have ended
         if used and config.overwrite:
             _delete_run(folder)
-        elif used and (checkpoint := _checkpoint_to_resume(folder)):
-            return checkpoint, lock
+        elif used:
+            if checkpoint := latest_valid_checkpoint(folder / "checkpoints"):
+                return checkpoint, lock
+            if list_checkpoints(folder / "checkpoints"):
+                raise UserError(
+                    f"No checkpoint in {folder} is complete.", "Start the run again.", "overwrite"
+                )
         with saving(folder):
             config.save(folder / PARTIAL)
             (folder / PARTIAL).rename(folder / "config.yaml")
@@ -201,15 +206,6 @@ def _delete_run(folder: Path) -> None:
         for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.yaml"):
             if path.name not in (LOCK, HOLDER):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _checkpoint_to_resume(folder: Path) -> Path | None:
-    checkpoint = latest_valid_checkpoint(folder / "checkpoints")
-    if checkpoint is None and list_checkpoints(folder / "checkpoints"):
-        raise UserError(
-            f"No checkpoint in {folder} is complete.", "Start the run again.", setting="overwrite"
-        )
-    return checkpoint
 
 
 def saved_precision(config: PretrainConfig) -> str | None:

@@ -19,7 +19,7 @@ from accelerate.utils import DistributedType, broadcast_object_list, set_seed
 from filelock import FileLock
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
@@ -30,6 +30,7 @@ from distil_lib.common.hardware import (
     set_threads,
 )
 from distil_lib.common.paths import locate
+from distil_lib.common.processes import SharedErrors
 from distil_lib.common.rendezvous import meet
 from distil_lib.distillation import DistillationStep
 from distil_lib.errors import UserError
@@ -50,7 +51,7 @@ from distil_lib.training.models import (
     round_linear_maps,
 )
 from distil_lib.training.optimization import LinearByProgress, build_optimizers, linear_schedule
-from distil_lib.training.processes import SharedErrors, check_same_settings, known_to_all
+from distil_lib.training.processes import check_same_settings
 from distil_lib.training.run_folder import open_run, saved_precision
 from distil_lib.training.sharding import check_launch_backend, fsdp_plugin, name_layers
 
@@ -120,10 +121,7 @@ class TrainingSetup:
         )
         shared = (self.blocks.train, masking, config.batch_size, config.micro_batch_size)
         workers = config.dataloader_num_workers
-        options: dict[str, Any] = {
-            "batch_size": None,
-            "pin_memory": self.device.type == "cuda",
-        }
+        options: dict[str, Any] = {"batch_size": None, "pin_memory": self.device.type == "cuda"}
         if self.blocks.streaming:
             stream = StreamBatches(
                 *shared, rank=self.rank, world=self.world, start=start, state=positions
@@ -141,17 +139,14 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     Raises:
         UserError: something does not fit together. All processes raise it.
     """
-    with known_to_all():  # before any process waits for another
-        check_launch_backend()
-        config = replace(config, precision=launch_precision(config.precision))
-    state = meet()
-    errors = SharedErrors(state.process_index, state.num_processes)
+    check_launch_backend()  # before any process waits for another
+    config = replace(config, precision=launch_precision(config.precision))
+    state, errors = meet(), SharedErrors()
     with errors.shared():
         check_same_settings(errors, vars(config))
-    with errors.shared():
         if state.device.type == "cpu":
             set_threads(config.threads)
-        _check_settings(config, state.num_processes)
+        check_settings(config, state.num_processes)
         chosen = _choose_precision(config, state) if state.is_main_process else None
     precision, reason = errors.gather(chosen)[0]  # all processes must agree
     config = replace(config, precision=precision)
@@ -164,8 +159,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     with errors.shared():  # before a folder is made
         sharded = accelerator.distributed_type == DistributedType.FSDP
         able = compiles(config.compile, accelerator.device, sharded)
-    set_seed(config.seed)
-    with errors.shared():
+        set_seed(config.seed)
         tokenizer = load_tokenizer(locate(config.tokenizer))
         teacher = load_run_teacher(config, tokenizer)
         model = new_model(config, tokenizer, teacher, accelerator.device)
@@ -176,8 +170,6 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         "teacher": model_fingerprint(teacher),
     }
     with errors.shared():
-        steps, sequences = run_length(config, blocks)
-    with errors.shared():
         for rank, others in enumerate(errors.gather(inputs)):
             if differing := [name for name in inputs if others[name] != inputs[name]]:
                 raise UserError(
@@ -186,6 +178,7 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
                 )
     checkpoint, lock = None, None
     with errors.shared():
+        steps, sequences = run_length(config, blocks)
         if accelerator.is_main_process:
             checkpoint, lock = open_run(config)
     checkpoint = broadcast_object_list([checkpoint])[0]
@@ -228,7 +221,10 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
         lock=lock,
         model=model,
         optimizers=prepared,
-        schedules=[linear_schedule(o, warmup, steps, progress) for o in optimizers],
+        schedules=[
+            LambdaLR(o, progress) if progress else linear_schedule(o, warmup, steps)
+            for o in optimizers
+        ],
         progress=progress,
         step=DistillationStep(model, teacher, loss, config.soft_targets, fused),
         precision_reason=reason,
@@ -237,7 +233,8 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     )
 
 
-def _check_settings(config: PretrainConfig, world: int) -> None:
+def check_settings(config: PretrainConfig, world: int) -> None:
+    """Raise `UserError` if a tracker is not installed, or processes are more than sequences."""
     trackers = [str(tracker) for tracker in get_available_trackers()]
     if config.log_with is not None and config.log_with not in trackers:
         raise UserError(
