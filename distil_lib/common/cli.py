@@ -48,6 +48,15 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]  # of a whole that is never reach
 Share = Annotated[float, Field(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16"]
 
+# What settings were called before: for "did you mean".
+RENAMED = {
+    "keep": "save_total_limit",
+    "layers": "init_layers",
+    "rungs": "backends",
+    "start_from": "init_from",
+    "tracker": "log_with",
+    "workers": "dataloader_num_workers",
+}
 LONGEST_NAME = 255  # bytes of a file's name on all common file systems
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 40
@@ -70,7 +79,10 @@ def option(default: Any, help: str) -> Any:
 
 def near(name: Any, names: Iterable[str]) -> str:
     """A question "Did you mean ...?" if a name is like one of the names, else nothing."""
-    found = difflib.get_close_matches(str(name)[:100], list(names), 1)
+    names = list(names)
+    found = difflib.get_close_matches(str(name)[:100], names, 1)
+    if (renamed := RENAMED.get(str(name))) in names:
+        found = [renamed]
     return f"Did you mean {found[0]!r}? " if found else ""
 
 

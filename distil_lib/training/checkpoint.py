@@ -8,7 +8,7 @@ A checkpoint is a folder `step-00000100` with tensors in safetensors, everything
 manifest with the size and SHA-256 of each file. It is written under another name, flushed to the
 disk and renamed, so neither a kill nor a full disk leaves half a checkpoint or harms an older one.
 PyTorch's `torch.distributed.checkpoint.state_dict` puts sharded tensors together and names
-the optimizers' state by parameter, whatever wraps the model (DDP, FSDP2).
+the optimizers' state by parameter, whatever wraps the model (DDP, FSDP2, torch.compile).
 """
 
 import json
@@ -102,11 +102,16 @@ def save_checkpoint(
     return target
 
 
+def _bare_name(name: str) -> str:
+    """A parameter's name without what torch.compile puts before it."""
+    return name.replace("_orig_mod.", "")
+
+
 def _once(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
     """The state without the second name of tied weights: safetensors stores a tensor once."""
-    first = dict(model.named_parameters()).keys()
-    second = dict(model.named_parameters(remove_duplicate=False)).keys() - first
-    return {name: weight.contiguous() for name, weight in weights.items() if name not in second}
+    named = {_bare_name(name): id(p) for name, p in model.named_parameters(remove_duplicate=False)}
+    first = {_bare_name(name) for name, _ in model.named_parameters()}
+    return {k: v.contiguous() for k, v in weights.items() if k in first or k not in named}
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -186,6 +191,7 @@ def load_checkpoint(
     """
     state = read_state(checkpoint)
     weights: dict[str, Any] = load_file(checkpoint / MODEL)
+    weights = {_bare_name(name): weight for name, weight in weights.items()}
     check_finite(checkpoint, weights)  # hashes do not say so of a file that was written anew
     own: dict[str, Any] = get_model_state_dict(model)
     expected = _once(own, model)

@@ -198,6 +198,7 @@ BOMB = "\n".join(
         (b"seed: 1\n--- \nseed: 2\n", "no YAML"),
         (b"5\n", "no settings"),
         (b"layers: none\n", "Did you mean 'init_layers'"),
+        (b"keep: 3\n", "Did you mean 'save_total_limit'"),
     ],
 )
 def test_a_file_that_is_no_preset_is_refused_at_once(content, words, tmp_path):
@@ -268,6 +269,17 @@ def test_the_other_programs_refuse_theirs(place, arguments):
     with pytest.raises(UserError) as error:
         PROGRAMS[place].parse(arguments)
     one_message(error.value)
+
+
+@pytest.mark.parametrize("old, new", cli.RENAMED.items())
+def test_the_old_name_of_a_setting_leads_to_the_new_one(old, new):
+    found = [
+        p for p in PROGRAMS.values() if new in (f.name for f in dataclasses.fields(p.settings))
+    ]
+    assert found
+    for program in found:
+        with pytest.raises(UserError, match=f"Did you mean '{new}'"):
+            program.parse([f"--{old}", "1"])
 
 
 @pytest.mark.parametrize("place", PROGRAMS)

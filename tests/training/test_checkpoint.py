@@ -139,6 +139,37 @@ def test_a_checkpoint_of_another_optimizer_is_refused(made, read, tmp_path):
         Training(read).load(saved)
 
 
+@pytest.mark.parametrize("before, after", [(True, False), (False, True)])
+def test_a_compiled_model_and_a_plain_one_share_checkpoints(before, after, tmp_path):
+    """torch.compile puts `_orig_mod.` before every name; the plain model is the oracle."""
+
+    def made(compiled, seed=0):
+        training = Training("adamw", seed)
+        if compiled:
+            training.model = torch.compile(training.model, backend="eager")
+        return training
+
+    expected = Training("adamw").train(1)
+    training = made(before).train(1)
+    saved = training.save(tmp_path)
+    assert not any("_orig_mod" in n for n in library.load_file(saved / "model.safetensors"))
+    other = made(after, seed=5)
+    other.load(saved)
+    weights = {k.replace("_orig_mod.", ""): v for k, v in other.model.state_dict().items()}
+    assert all(torch.equal(v, weights[k]) for k, v in expected.model.state_dict().items())
+
+
+def test_weights_that_were_saved_under_torch_compiles_names_are_read(tmp_path):
+    """As checkpoints of earlier versions were."""
+    training = Training("adamw").train(1)
+    saved = training.save(tmp_path)
+    path = saved / "model.safetensors"
+    library.save_file({f"_orig_mod.{k}": v for k, v in library.load_file(path).items()}, path)
+    other = Training("adamw", seed=5)
+    other.load(saved)
+    assert other.bits() == training.bits()
+
+
 # ------------------------------------------------------------------------------------------- damage
 def files_of(folder) -> dict[str, bytes]:
     return {
