@@ -453,6 +453,9 @@ def test_deepspeed_is_refused_before_anything_is_written(small_run, program, tmp
         "DeepSpeed",
         "zero2.yaml",
     )
+    second = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}
+    silent = program(small_run(tmp_path / "run"), **second)  # the first of the machine has said it
+    assert silent.code == 2 and "error" not in silent.err
     assert not (tmp_path / "run").exists()
 
 
