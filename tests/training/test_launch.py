@@ -453,8 +453,10 @@ def test_deepspeed_is_refused_before_anything_is_written(small_run, program, tmp
         "DeepSpeed",
         "zero2.yaml",
     )
-    second = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}
-    silent = program(small_run(tmp_path / "run"), **second)  # the first of the machine has said it
+    second = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+    second |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    # The first process of the machine says it.
+    silent = program(small_run(tmp_path / "run"), ACCELERATE_USE_DEEPSPEED="true", **second)
     assert silent.code == 2 and "error" not in silent.err
     assert not (tmp_path / "run").exists()
 
