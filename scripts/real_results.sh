@@ -1,6 +1,6 @@
 #!/bin/sh
 # The records in data/results/real: a real teacher, its student and two baselines on tasks of GLUE, IMDb and SQuAD. Three hours on one core for
-# a seed. (Here: five seeds of stsb and mrpc, three of sst2 and imdb, one of squad.)
+# a seed. (Here: five seeds of stsb and mrpc, three of sst2, imdb and squad, one of the second distillation.)
 #
 #   scripts/real_results.sh 3                    # with three seeds; those that are recorded are not run again
 #
