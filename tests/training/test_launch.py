@@ -453,12 +453,20 @@ def test_deepspeed_is_refused_before_anything_is_written(small_run, program, tmp
         "DeepSpeed",
         "zero2.yaml",
     )
-    second = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
-    second |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    # The first process of the machine says it.
-    silent = program(small_run(tmp_path / "run"), ACCELERATE_USE_DEEPSPEED="true", **second)
-    assert silent.code == 2 and "error" not in silent.err
     assert not (tmp_path / "run").exists()
+
+
+class deepspeed:
+    """What `accelerate launch --use_deepspeed` tells each process."""
+
+    def __call__(self):
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+
+
+def test_what_all_processes_of_a_machine_refuse_is_said_once(small_run, program, tmp_path):
+    first, second = together(program, small_run(tmp_path / "run"), deepspeed())
+    assert_user_error(first, "DeepSpeed")
+    assert second.code == 2 and "error" not in second.err
 
 
 def test_sums_of_gradients_stay_in_float32_when_products_are_in_bf16(monkeypatch):
