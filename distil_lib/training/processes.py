@@ -7,7 +7,6 @@
 A block that all processes enter raises the `UserError` of one of them in all.
 """
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -26,16 +25,6 @@ OF_A_MACHINE = frozenset(
     "corpus dataloader_num_workers log_with output overwrite precision resume teacher threads "
     "tokenizer".split()
 )
-
-
-@contextlib.contextmanager
-def known_to_all() -> Iterator[None]:
-    """Mark a `UserError` that every process raises by itself: one of each machine prints it."""
-    try:
-        yield
-    except UserError as error:
-        error.shared = True  # type: ignore[attr-defined]
-        raise
 
 
 def check_same_settings(errors: SharedErrors, settings: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ from distil_lib.training.models import (
     round_linear_maps,
 )
 from distil_lib.training.optimization import LinearByProgress, build_optimizers, linear_schedule
-from distil_lib.training.processes import check_same_settings, known_to_all
+from distil_lib.training.processes import check_same_settings
 from distil_lib.training.run_folder import open_run, saved_precision
 from distil_lib.training.sharding import check_launch_backend, fsdp_plugin, name_layers
 
@@ -139,9 +139,8 @@ def prepare_training(config: PretrainConfig) -> TrainingSetup:
     Raises:
         UserError: something does not fit together. All processes raise it.
     """
-    with known_to_all():  # before any process waits for another
-        check_launch_backend()
-        config = replace(config, precision=launch_precision(config.precision))
+    check_launch_backend()  # before any process waits for another
+    config = replace(config, precision=launch_precision(config.precision))
     state, errors = meet(), SharedErrors()
     with errors.shared():
         check_same_settings(errors, vars(config))
