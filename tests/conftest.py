@@ -20,7 +20,8 @@ os.environ |= {
     "TQDM_DISABLE": "1",
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Where the server that programs are forked from finds what to import, see `helpers.Launcher`.
+# Where the server that programs are forked from finds what to import, see `helpers.Launcher`: newer
+# Pythons give it this process's path (pyproject.toml), older ones do not.
 PRELOAD = str(Path(__file__).parent / "preload")
 os.environ["PYTHONPATH"] = os.pathsep.join([PRELOAD, *filter(None, [os.getenv("PYTHONPATH")])])
 os.environ.pop("DISTIL_FIGURES", None)  # figures as in a notebook, whatever `make` asked

@@ -46,6 +46,8 @@ def weighted_scores(
     accuracy = 100 * (predictions == labels) @ weights / weights.sum()
     if metric == "accuracy":
         return accuracy
+    if metric not in ("F1", "accuracy and F1"):
+        raise ValueError(f"no weighted score for {metric!r}")
     f1, _ = _f1(1, predictions, labels, weights)
     return f1 if metric == "F1" else (accuracy + f1) / 2
 

@@ -102,7 +102,7 @@ def load_blocks(
     on_hub = any(part.kind == "hub" for part in parts)
     key = _cache_key(source, tokenizer, block_size)
     revisions = hub_revisions(parts) if on_hub else {}
-    folder = cache / "blocks" if cache else cache_folder("blocks")
+    folder = Path(cache) / "blocks" if cache else cache_folder("blocks")
     if revisions is None and not streaming and (packed := store.newest(folder, key)):
         tell(
             f"The Hub cannot be reached: {source} is used as it was packed on"
@@ -118,8 +118,9 @@ def load_blocks(
         return _stream(streamed, tokenizer, block_size, key)
     if found := store.read(folder / key, len(tokenizer), block_size):
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
+    with storage_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
     with storage_named(folder), tempfile.TemporaryDirectory(prefix=MAKING, dir=folder) as beside:
         documents = load_documents(source, streaming, Path(beside), revisions)
         if not isinstance(documents, Dataset):

@@ -204,7 +204,9 @@ def _run(config: CacheConfig, arguments: Sequence[str]) -> str:
         making = path.name.startswith(MAKING) and age < 1
         delete = days is not None and age >= days and not making
         made = _manifest(path)
-        about = f"{made['corpus']}, blocks of {made.get('block_size')}" if "corpus" in made else ""
+        about = ""
+        if {"corpus", "block_size"} <= made.keys():
+            about = f"{made['corpus']}, blocks of {made['block_size']}"
         if delete:
             _remove(path)
             freed += size

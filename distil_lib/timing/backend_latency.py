@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from distil_lib.errors import UserError
 from distil_lib.export.load import INPUTS, dummy_inputs
 from distil_lib.export.onnx_model import InferenceFn
 from distil_lib.timing.backend_config import BackendComparisonConfig
@@ -40,6 +41,9 @@ def open_backends(
 
     Returns:
         Those that run, by role and name, and of the others the reason by name.
+
+    Raises:
+        UserError: eager fp32, with which the others are compared, is asked for and fails.
     """
     opened: dict[tuple, InferenceFn] = {}
     reasons: dict[str, str] = {}
@@ -57,6 +61,11 @@ def open_backends(
             except (RuntimeError, OSError) as error:
                 first = next(iter(str(error).splitlines()), "")
                 reasons[backend] = f"{type(error).__name__}: {first[:200]}"
+    if EAGER in reasons:
+        raise UserError(
+            f"{EAGER}, with which the others are compared, fails ({reasons[EAGER]}).",
+            "Repair the checkpoint.",
+        )
     return opened, reasons
 
 

@@ -123,19 +123,21 @@ def build(
     """
     if backend not in BACKENDS:
         raise UserError(f"There is no backend {backend!r}.", f"Choose from {', '.join(BACKENDS)}.")
-    if backend.startswith(("onnx", "openvino")):
+    onnx = backend.startswith("onnx")
+    if onnx or backend.startswith("openvino"):
+        try:
+            require_package("onnxruntime") if onnx else require_package("openvino", extra="")
+        except MissingPackage as error:
+            raise Unavailable(str(error)) from error
         file = folder / FILES.get(backend, ONNX)
         if not file.is_file():
             raise Unavailable(
                 f"{file.parent.name}/{file.name} has not been made: ONNX's packages are missing, "
                 "or it is for classifiers alone."
             )
-        try:
-            if backend.startswith("onnx"):
-                return open_onnx(file, threads)
-            return _openvino(file, "bf16" if backend.endswith("bf16") else "f32", threads)
-        except MissingPackage as error:
-            raise Unavailable(str(error)) from error
+        if onnx:
+            return open_onnx(file, threads)
+        return _openvino(file, "bf16" if backend.endswith("bf16") else "f32", threads)
     loaded = {} if loaded is None else loaded
     if folder not in loaded:
         loaded[folder] = load_model(str(folder / "checkpoint"))[0]

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import json
 import shutil
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -108,12 +109,25 @@ def test_what_a_machine_lacks_leaves_its_backend_out(folders, monkeypatch, tmp_p
         build("compiled fp32", folders["student"])
     bare = tmp_path / "bare"
     shutil.copytree(folders["student"] / "checkpoint", bare / "checkpoint")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="has not been made"):
         build("onnx int8", bare)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(Unavailable, match=r"onnxruntime is not installed.*pip install"):
+            build("onnx int8", bare)
     opened, reasons = open_backends(
         {"student": bare}, [EAGER, "compiled fp32", "onnx fp32"], 1, dummy_inputs(INPUTS, 100, 1, 8)
     )
     assert list(opened) == [("student", EAGER)] and set(reasons) == {"compiled fp32", "onnx fp32"}
+
+
+def test_without_eager_fp32_nothing_can_be_compared(folders, monkeypatch):
+    def fails(backend, *others):
+        raise Unavailable("its outputs are NaN or infinite")
+
+    monkeypatch.setattr(backend_latency, "build", fails)
+    with pytest.raises(UserError, match=r"eager fp32.*NaN"):
+        open_backends({"student": folders["student"]}, [EAGER, "bf16 weights"], 1, {})
 
 
 def test_bytes_on_disk(folders):

@@ -25,6 +25,8 @@ from helpers import IMPATIENT, Launcher, free_port, shared_hub, signal_at, toget
 from distil_lib.text import streaming
 from distil_lib.training.checkpoint import latest_valid_checkpoint
 
+PRELOAD = Path(__file__).parents[1] / "preload"  # see `helpers.Launcher`
+
 pytestmark = pytest.mark.skipif(
     shared_hub() is None, reason="no stand-in for the Hub at ../shared/hub/serve.py"
 )
@@ -78,7 +80,7 @@ def online(tmp_path):
                 "HF_HUB_OFFLINE": "0",
                 "HF_HOME": str(tmp_path / "home"),
                 "DISTIL_CACHE": str(tmp_path / "cache"),
-                "PYTHONPATH": os.pathsep.join(map(str, list(Path(__file__).parents)[:3])),
+                "PYTHONPATH": os.pathsep.join(map(str, [*Path(__file__).parents[:3], PRELOAD])),
                 "OMP_NUM_THREADS": "1",
             }
             | changes

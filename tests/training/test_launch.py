@@ -5,6 +5,7 @@ Oracles: the training of one process, and for files Accelerate's launcher up to 
 would start processes.
 """
 
+import gc
 import json
 import os
 import signal
@@ -454,6 +455,18 @@ def test_deepspeed_is_refused_before_anything_is_written(small_run, program, tmp
         "zero2.yaml",
     )
     assert not (tmp_path / "run").exists()
+
+
+class say_what_is_prepared:
+    def __call__(self):
+        drawn = "matplotlib.backends.backend_agg" in sys.modules  # imported late by a run
+        print("prepared" if drawn and gc.get_freeze_count() > 100_000 else "bare")
+
+
+def test_programs_are_forked_from_a_server_that_has_prepared_everything(program):
+    """Else each takes seconds more, and nothing but the time would say so."""
+    done = program(["--help"], say_what_is_prepared())
+    assert done.code == 0 and done.out.startswith("prepared")
 
 
 class deepspeed:
