@@ -126,7 +126,7 @@ def lines(speed: float | None = None, endpoint: str = ENDPOINT) -> Iterator[tupl
     alone = "does not answer; nothing is needed from it by default"
     yield "Network", f"{host} {reached if answers(endpoint) else alone}"
     yield "make book", "less than 1 minute, as measured on 2 cores with nothing else to do"
-    yield "make test", "13 minutes there"
+    yield "make test", "11.5 minutes there"
     config = load_preset("mini")
     speed = speed or tokens_per_second(config, bf16=precision == "bf16")
     processes = min(cpus, 2)  # of `accelerate_configs/cpu.yaml`

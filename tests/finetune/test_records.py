@@ -203,6 +203,11 @@ def test_scores_of_weighted_examples_are_those_of_repeated_ones(metric):
         assert scores == pytest.approx(expected)
 
 
+def test_an_unknown_metric_has_no_score():
+    with pytest.raises(ValueError, match="BLEU"):
+        weighted_scores("BLEU", np.zeros((2, 5)), np.zeros(5), np.ones(5))
+
+
 @pytest.mark.parametrize("metric", ["matthews", "accuracy and F1", "spearman"])
 def test_a_metric_that_is_not_defined_is_0_and_no_warning(metric, recwarn):
     assert weighted_scores(metric, np.zeros((2, 5)), np.zeros(5), np.ones(5)) == pytest.approx(

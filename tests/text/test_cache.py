@@ -150,6 +150,8 @@ def test_a_cache_that_cannot_be_written_is_named(what, source, tokenizer, tmp_pa
     with pytest.raises(UserError) as error:
         load_blocks(source, tokenizer, 16)
     assert "file" in error.value.problem and "DISTIL_CACHE" in error.value.remedy
+    with pytest.raises(UserError, match="file"):  # named by a program in Python
+        load_blocks(source, tokenizer, 16, cache=str(place))
 
 
 # ----------------------------------------------------------------------------------- command line
