@@ -48,7 +48,8 @@ def test_ten_lines_that_are_true(listener):
 
 def test_the_readme_says_the_same_minutes(listener):
     said = dict(doctor.lines(speed=1000.0, endpoint=listener))["make test"]
-    assert f"`make test` {said.removesuffix(' there')}." in (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`make test` {said.removesuffix(' there')}." in readme
 
 
 def test_what_is_missing_is_said(monkeypatch, tmp_path, listener):
